@@ -1,0 +1,38 @@
+"""Entry point of the command line: runs it and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from repo_builder import console
+from repo_builder.errors import RepoBuilderError
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and an exit code, never a traceback."""
+    from repo_builder.cli import cli
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as failure:
+        failure.show()
+        sys.exit(failure.exit_code)
+    except RepoBuilderError as failure:
+        console.error(str(failure))
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        console.say("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The command line: parses arguments, calls one function of a lower room, prints the result.
+
+Every command is a module of this package with the same name, holding a click command called
+`command`. Modules are imported only when their command runs, so that `--help` stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from repo_builder import __version__
+
+COMMANDS = {
+    "build": "Build, verify and assemble the models of spec files.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use; `--help` needs only their one-liners."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of a user's story."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"repo_builder.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with a suggestion for a command that is misspelt."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from repo_builder.errors import did_you_mean
+
+            ctx.fail(f"No such command '{args[0]}'; {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="repo-builder")
+def cli() -> None:
+    """From model spec files to served, verified edge models.
+
+    Start with: repo-builder build model_specs/
+    """

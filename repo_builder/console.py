@@ -1,0 +1,99 @@
+"""All printing. stdout is data, stderr is talk.
+
+Progress, notes and errors go to stderr; results (tables, JSON) go to stdout, so that a pipe gets
+only the result. Colour follows NO_COLOR, FORCE_COLOR and whether stderr is a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+_CODES = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
+
+
+def colour_wanted(stream: TextIO) -> bool:
+    """Whether `stream` gets colour: NO_COLOR wins, then FORCE_COLOR, then being a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """`text` in `colour` where `stream` (stderr by default) takes colour, else as it is."""
+    if not colour_wanted(stream or sys.stderr):
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def say(text: str) -> None:
+    """A line of talk, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """A warning, on stderr."""
+    say(f"{paint('warning:', 'yellow')} {text}")
+
+
+def error(text: str) -> None:
+    """An error, on stderr."""
+    say(f"{paint('error:', 'red')} {text}")
+
+
+def out(text: str) -> None:
+    """A line of the result, on stdout."""
+    print(text, flush=True)
+
+
+def out_json(value: Any) -> None:
+    """The result as JSON with sorted keys, on stdout."""
+    out(json.dumps(value, indent=2, sort_keys=True))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """A plain table that fits the terminal: the widest text column is cut with an ellipsis.
+
+    `right` names the columns to align right (figures); those are never cut.
+    """
+    cells = [list(header), *(list(row) for row in rows)]
+    aligned_right = set(right)
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    room = max(40, shutil.get_terminal_size((120, 24)).columns) - 2 * (len(widths) - 1)
+    cuttable = [i for i in range(len(widths)) if i not in aligned_right]
+    while sum(widths) > room and cuttable:
+        widest = max(cuttable, key=lambda i: widths[i])
+        if widths[widest] <= 8:
+            break
+        widths[widest] -= 1
+    lines = []
+    for number, row in enumerate(cells):
+        parts = []
+        for i, cell in enumerate(row):
+            text = cell if len(cell) <= widths[i] else cell[: widths[i] - 1] + "…"
+            parts.append(text.rjust(widths[i]) if i in aligned_right else text.ljust(widths[i]))
+        line = "  ".join(parts).rstrip()
+        lines.append(paint(line, "bold", sys.stdout) if number == 0 else line)
+    return "\n".join(lines)
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes as a short text: `812 B`, `34.1 KB`, `2.40 MB` (powers of 1000)."""
+    if size < 1000:
+        return f"{size} B"
+    if size < 1_000_000:
+        return f"{size / 1e3:.1f} KB"
+    return f"{size / 1e6:.2f} MB"
+
+
+def seconds(value: float) -> str:
+    """A duration in seconds as a short text: `0.8s`, `12s`, `2m05s`."""
+    if value < 10:
+        return f"{value:.1f}s"
+    if value < 60:
+        return f"{value:.0f}s"
+    return f"{int(value // 60)}m{int(value % 60):02d}s"
