@@ -1,0 +1,1 @@
+"""Triton model repositories: typed config, rendering, layout, atomic publication, lint."""

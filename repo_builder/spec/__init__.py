@@ -1,0 +1,1 @@
+"""Spec files: raw YAML shape, validation, and the resolved frozen `Spec`."""

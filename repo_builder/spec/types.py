@@ -1,0 +1,141 @@
+"""The resolved spec: one model for one target, frozen, with every default filled in.
+
+The raw shape of the YAML file is another type (`raw.py`), so that nothing downstream ever asks
+whether a value was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from repo_builder.digest import Json
+
+Precision = Literal["fp32", "fp16", "int8"]
+Objective = Literal["latency", "throughput"]
+CalibrationMethod = Literal["minmax", "percentile", "entropy"]
+MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A semantic version; every part is 0..999 so that Triton's version number is exact."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+    @property
+    def triton(self) -> int:
+        """2.5.1 -> 2005001: major * 1e6 + minor * 1e3 + patch; larger is newer."""
+        return self.major * 1_000_000 + self.minor * 1_000 + self.patch
+
+    @classmethod
+    def from_triton(cls, number: int) -> Version:
+        """The other way round: 2005001 -> 2.5.1."""
+        return cls(number // 1_000_000, number // 1_000 % 1_000, number % 1_000)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Unlabelled samples (.npz with one array per model input) that fix quantization ranges.
+
+    `samples` rows from the start are used; fewer rows than that is an error.
+    """
+
+    path: Path
+    samples: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Labelled samples and the metric that judges a model on them.
+
+    `labels` maps what the metric needs (`label`; `boxes` and `classes`; `anomaly`) to array names
+    in the file; `outputs` maps what the metric reads to the model's output names.
+    """
+
+    path: Path
+    metric: MetricName
+    labels: Mapping[str, str]
+    outputs: Mapping[str, str]
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How int8 ranges are chosen; `exclude` names nodes (globs) that stay in floating point."""
+
+    method: CalibrationMethod = "minmax"
+    percentile: float = 99.99
+    per_channel: bool = True
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """What may be done to the model before it is compiled."""
+
+    simplify: bool = True
+    precision: Precision = "fp32"
+    quantization: Quantization = field(default_factory=Quantization)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Limits that a built model must keep; None means no limit.
+
+    `max_accuracy_drop` is in the metric's own unit (0.005 is half a point of accuracy), against
+    the source in fp32; `max_latency_ms` is the median of one request on the building machine.
+    """
+
+    max_accuracy_drop: float | None = None
+    max_size_mb: float | None = None
+    max_latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes the model's input: see `repo_builder/client/preprocess.py`."""
+
+    parameters: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How the model is served; `config` holds fields of Triton's ModelConfig by Triton's names.
+
+    `max_batch_size` None means: chosen from what was proven by running.
+    """
+
+    objective: Objective = "latency"
+    max_batch_size: int | None = None
+    labels: Mapping[str, Path] = field(default_factory=dict)
+    config: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model for one target: everything a build needs to know, nothing left to default."""
+
+    name: str
+    version: Version
+    target: str
+    onnx: Path
+    file: Path
+    calibration: Calibration | None
+    evaluation: Evaluation | None
+    optimize: Optimize
+    gates: Gates
+    serving: Serving
+    preprocess: Preprocess | None
+
+    @property
+    def id(self) -> str:
+        """The identifier that users select by: `digits@cpu`."""
+        return f"{self.name}@{self.target}"

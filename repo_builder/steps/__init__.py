@@ -1,0 +1,47 @@
+"""One module per step; `STEPS` lists them. A step turns input files into output files and facts.
+
+A step module has:
+
+- `DECLARATION`: name, version, tools (see `repo_builder.plan.Declaration`);
+- `Params`, `Inputs`, `Facts`: frozen dataclasses. Params and facts are plain JSON types (nested
+  dataclasses, tuples, mappings allowed). Every field of `Inputs` is a `Path`: the folder that
+  holds an artifact's files, or, for a user's file, the folder with that file in it;
+- `run(inputs, params, out) -> Facts`: writes its files below the empty folder `out`. It runs in a
+  process of its own, prints freely (output goes to the step's log), raises errors of
+  `repo_builder.errors` for what a user can mend, and may be killed at any instant.
+
+Steps do not import each other; what several need lies in modules with a leading underscore.
+Modules import their heavy tools inside `run`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Protocol
+
+from repo_builder.plan import Declaration
+
+
+class Step(Protocol):
+    """The shape of a step module."""
+
+    DECLARATION: Declaration
+    Params: type[Any]
+    Inputs: type[Any]
+    Facts: type[Any]
+
+    def run(self, inputs: Any, params: Any, out: Path) -> Any:
+        """Do the work; see the package's docstring."""
+        ...
+
+
+STEPS: dict[str, str] = {}
+"""Step name -> module, in the order of a build."""
+
+
+def load(name: str) -> Step:
+    """Import and return the step called `name`; KeyError where there is none."""
+    module: Any = importlib.import_module(f"{__name__}.{STEPS[name]}")
+    step: Step = module
+    return step
