@@ -10,11 +10,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
-Json: TypeAlias = Union[
-    None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]
-]
+Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 _CHUNK = 1 << 20
 

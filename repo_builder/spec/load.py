@@ -1,0 +1,245 @@
+"""Reads spec files: every problem of every file at once, or a list of resolved specs.
+
+A file is read, laid over its folder's `defaults.yaml`, and for each of its targets over that
+target's overrides; each result is validated, then resolved with every path made absolute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from repo_builder import document
+from repo_builder.document import Document
+from repo_builder.errors import Problem, SpecError, did_you_mean
+from repo_builder.spec import types
+from repo_builder.spec.metrics import REQUIRES
+from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
+from repo_builder.targets import Target
+
+DEFAULTS = "defaults.yaml"
+
+
+def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spec]:
+    """All specs of the given files and folders, one for each model and target, by identifier.
+
+    A folder stands for the `*.yaml` and `*.yml` files directly in it, less `defaults.yaml`.
+    Raises SpecError with all problems of all files.
+    """
+    problems: list[Problem] = []
+    specs: list[types.Spec] = []
+    seen: dict[str, Document] = {}
+    for path in _files(roots, problems):
+        whole, found = _read_with_defaults(path)
+        problems += found
+        if whole is None or found:
+            continue
+        resolved, found = _specs(path, whole, targets)
+        problems += found
+        name = whole.value.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                at = seen[name].place(("name",))
+                what = f"'{name}' is also the name of the model at {at.file}:{at.line}"
+                problems.append(whole.problem(("name",), what, "rename one of them"))
+            seen.setdefault(name, whole)
+        specs += resolved
+    if problems:
+        unique = sorted(set(problems), key=lambda p: (p.file, p.line, p.field, p.what))
+        count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
+        raise SpecError(f"the specs have {count}:", unique)
+    return sorted(specs, key=lambda spec: spec.id)
+
+
+def _files(roots: Iterable[Path], problems: list[Problem]) -> list[Path]:
+    files: list[Path] = []
+    for root in roots:
+        if root.is_dir():
+            found = [p for p in root.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file()]
+            found = sorted(p for p in found if p.name != DEFAULTS)
+            if not found:
+                fix = "write one with `repo-builder init MODEL.onnx`"
+                problems.append(Problem("no spec files (*.yaml) in this folder", fix, str(root)))
+            files += found
+        elif root.exists():
+            files.append(root)
+        else:
+            problems.append(Problem("no such file or folder", "check the path", str(root)))
+    return list(dict.fromkeys(files))
+
+
+def _read_with_defaults(path: Path) -> tuple[Document | None, list[Problem]]:
+    own, problems = document.read(path)
+    defaults_path = path.parent / DEFAULTS
+    if own is None or not isinstance(own.value, dict):
+        return own, problems or [Problem("must be a mapping of keys to values", "", str(path))]
+    if not defaults_path.is_file():
+        return own, problems
+    defaults, found = document.read(defaults_path)
+    problems += found
+    if defaults is None:
+        return None, problems
+    if not isinstance(defaults.value, dict):
+        return None, [*problems, defaults.problem((), "must be a mapping of keys to values")]
+    for key in ("name", "version", "source"):
+        if key in defaults.value:
+            what = "cannot be shared by all models of a folder"
+            problems.append(defaults.problem((key,), what, "move it into each spec"))
+    return document.overlay(defaults, own), problems
+
+
+def _specs(
+    path: Path, whole: Document, targets: Mapping[str, Target]
+) -> tuple[list[types.Spec], list[Problem]]:
+    raw, problems = document.check(RawSpec, whole)
+    if raw is None:
+        return [], problems
+    spec = cast(RawSpec, raw)
+    for i, name in enumerate(spec.targets):
+        if name not in targets:
+            problems.append(_unknown_target(whole, ("targets", i), name, targets))
+        elif spec.targets.index(name) != i:
+            problems.append(whole.problem(("targets", i), f"'{name}' is listed twice", "keep one"))
+    for name in spec.overrides:
+        if name not in targets:
+            problems.append(_unknown_target(whole, ("overrides", name), name, targets))
+        elif name not in spec.targets:
+            what = f"'{name}' is not among this spec's targets"
+            problems.append(whole.problem(("overrides", name), what, "add it to `targets`"))
+    if problems:
+        return [], problems
+    specs = []
+    for name in spec.targets:
+        merged = whole
+        if name in spec.overrides:
+            merged = document.overlay(whole, document.part(whole, ("overrides", name)))
+        for_target, found = document.check(RawSpec, merged)
+        problems += found
+        if for_target is not None:
+            resolver = _Resolver(path, merged, targets[name])
+            specs.append(resolver.resolve(cast(RawSpec, for_target)))
+            problems += resolver.problems
+    return specs, problems
+
+
+def _unknown_target(
+    whole: Document, at: tuple[str | int, ...], name: str, targets: Mapping[str, Target]
+) -> Problem:
+    return whole.problem(at, f"unknown target '{name}'", did_you_mean(name, targets))
+
+
+class _Resolver:
+    """Turns one raw spec into the resolved one, collecting what does not resolve."""
+
+    def __init__(self, path: Path, whole: Document, target: Target) -> None:
+        self.path = path
+        self.whole = whole
+        self.target = target
+        self.problems: list[Problem] = []
+
+    def resolve(self, raw: RawSpec) -> types.Spec:
+        major, minor, patch = (int(part) for part in raw.version.split("."))
+        has_calibration = raw.data.calibration is not None
+        self._check_precision(raw.optimize, has_calibration=has_calibration)
+        if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
+            fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
+            self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
+        optimize = raw.optimize
+        return types.Spec(
+            name=raw.name,
+            version=types.Version(major, minor, patch),
+            target=self.target.name,
+            onnx=self._file(("source", "onnx"), raw.source.onnx),
+            file=self.path,
+            calibration=self._calibration(raw.data.calibration),
+            evaluation=self._evaluation(raw.data.evaluation),
+            optimize=types.Optimize(
+                simplify=optimize.simplify,
+                precision=optimize.precision,
+                quantization=types.Quantization(
+                    method=optimize.quantization.method,
+                    percentile=optimize.quantization.percentile,
+                    per_channel=optimize.quantization.per_channel,
+                    exclude=tuple(optimize.quantization.exclude),
+                ),
+            ),
+            gates=types.Gates(**raw.gates.model_dump()),
+            serving=types.Serving(
+                objective=raw.serving.objective,
+                max_batch_size=raw.serving.max_batch_size,
+                labels={
+                    output: self._file(("serving", "labels", output), path)
+                    for output, path in raw.serving.labels.items()
+                },
+            ),
+            preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
+        )
+
+    def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:
+        precision, at = optimize.precision, ("optimize", "precision")
+        if precision not in self.target.precisions:
+            can = ", ".join(self.target.precisions)
+            self._problem(at, f"{self.target.name} has no {precision}", f"it has: {can}")
+        elif precision == "int8" and not has_calibration:
+            fix = "add `data: {calibration: {path: ...}}`"
+            self._problem(at, "int8 needs calibration data", fix)
+
+    def _calibration(self, raw: RawCalibration | None) -> types.Calibration | None:
+        if raw is None:
+            return None
+        path = self._file(("data", "calibration", "path"), raw.path)
+        return types.Calibration(path, raw.samples)
+
+    def _evaluation(self, raw: RawEvaluation | None) -> types.Evaluation | None:
+        if raw is None:
+            return None
+        need = REQUIRES[raw.metric]
+        at: tuple[str, ...] = ("data", "evaluation")
+        for kind, given, needed in (
+            ("labels", raw.labels, need.labels),
+            ("outputs", raw.outputs, need.outputs),
+        ):
+            for name in given:
+                if name not in needed:
+                    what = f"the metric {raw.metric} has no {kind[:-1]} '{name}'"
+                    self._problem((*at, kind, name), what, did_you_mean(name, needed))
+        return types.Evaluation(
+            path=self._file((*at, "path"), raw.path),
+            metric=raw.metric,
+            labels={name: raw.labels.get(name, name) for name in need.labels},
+            outputs={name: raw.outputs.get(name, name) for name in need.outputs},
+            samples=raw.samples,
+        )
+
+    def _file(self, at: tuple[str, ...], name: str) -> Path:
+        path = (self.path.parent / name).absolute()
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "no such file"
+            self._problem(at, f"{what}: {name}", f"paths are relative to {self.path.parent}/")
+        return path
+
+    def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
+        self.problems.append(self.whole.problem(at, what, fix))
+
+
+def select(specs: Sequence[types.Spec], patterns: Sequence[str]) -> list[types.Spec]:
+    """The specs whose identifier (`digits@cpu`) matches one of the globs; all where none is given.
+
+    A pattern without '@' matches model names. A pattern that matches nothing is a UsageError.
+    """
+    import fnmatch
+
+    from repo_builder.errors import UsageError
+
+    if not patterns:
+        return list(specs)
+    chosen: dict[str, types.Spec] = {}
+    for pattern in patterns:
+        full = pattern if "@" in pattern else f"{pattern}@*"
+        matching = [spec for spec in specs if fnmatch.fnmatchcase(spec.id, full)]
+        if not matching:
+            hint = did_you_mean(pattern, [spec.id for spec in specs])
+            raise UsageError(f"--only {pattern}: no such model@target; {hint}")
+        chosen.update({spec.id: spec for spec in matching})
+    return [spec for spec in specs if spec.id in chosen]

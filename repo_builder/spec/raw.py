@@ -1,0 +1,169 @@
+"""The raw shape of a spec file: exactly what a user may write, nothing resolved.
+
+The JSON Schema for editors is generated from these types, so field docstrings are help texts.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from repo_builder.spec.types import CalibrationMethod, MetricName, Objective, Precision
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_VERSION = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})")
+
+
+class Raw(BaseModel):
+    """Base of all raw types: unknown keys are errors, and "3" is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class RawSource(Raw):
+    """Where the model comes from."""
+
+    onnx: str
+    """The ONNX file, relative to this spec; its external data is found beside it."""
+
+
+class RawCalibration(Raw):
+    """Unlabelled samples that fix the ranges of quantization."""
+
+    path: str
+    """A .npz file with one array per model input, named like it."""
+    samples: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """How many rows are used, from the start."""
+
+
+class RawEvaluation(Raw):
+    """Labelled samples, disjoint from training and calibration, and the metric."""
+
+    path: str
+    """A .npz file with one array per model input, named like it, and the labels."""
+    metric: MetricName
+    """accuracy, top5, map50 (detection), auroc (anomaly), mse or mae."""
+    labels: dict[str, str] = {}
+    """What the metric needs -> array name in the file, e.g. `{label: digit}`."""
+    outputs: dict[str, str] = {}
+    """What the metric reads -> output name of the model, e.g. `{scores: logits}`."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """How many rows are used, from the start; all where it is not given."""
+
+
+class RawData(Raw):
+    """The data that a build needs: nothing where the model stays in floating point."""
+
+    calibration: RawCalibration | None = None
+    evaluation: RawEvaluation | None = None
+
+
+class RawQuantization(Raw):
+    """How int8 ranges are chosen."""
+
+    method: CalibrationMethod = "minmax"
+    """minmax, percentile, or entropy (KL divergence)."""
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    """The share of values, in percent, inside the range; for `method: percentile`."""
+    per_channel: bool = True
+    """One scale per output channel of the weights."""
+    exclude: list[str] = []
+    """Names of nodes (globs) that stay in floating point."""
+
+
+class RawOptimize(Raw):
+    """What may be done to the model before it is compiled."""
+
+    simplify: bool = True
+    """Fold constants and remove what does nothing."""
+    precision: Precision = "fp32"
+    """fp32, fp16 or int8."""
+    quantization: RawQuantization = RawQuantization()
+
+
+class RawGates(Raw):
+    """Limits that a built model must keep; one that fails is not published."""
+
+    max_accuracy_drop: Annotated[float, Field(ge=0)] | None = None
+    """The metric may fall by this much below the source's in fp32, in the metric's own unit."""
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Size of the compiled model's files, in 10^6 bytes."""
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median latency of one request of batch 1 on the building machine."""
+
+
+class RawPreprocess(Raw):
+    """How an image becomes the model's input: pixel * scale, then (x - mean) / std."""
+
+    input: str
+    """Name of the model's input."""
+    size: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
+    """[height, width]"""
+    color: Literal["gray", "rgb", "bgr"] = "rgb"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    scale: float = 1 / 255
+    mean: list[float] = []
+    std: list[float] = []
+    resize: Literal["bilinear", "nearest", "bicubic"] = "bilinear"
+    fit: Literal["stretch", "letterbox", "crop"] = "stretch"
+
+
+class RawServing(Raw):
+    """How the model is served."""
+
+    objective: Objective = "latency"
+    """latency: one request uses all cores; throughput: one instance per core."""
+    max_batch_size: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Largest batch; chosen by what was proven where it is not given; 0: no batching."""
+    labels: dict[str, str] = {}
+    """Output name -> text file with one label a line."""
+
+
+class RawOverride(Raw):
+    """What is different on one target."""
+
+    data: RawData | None = None
+    optimize: RawOptimize | None = None
+    gates: RawGates | None = None
+    serving: RawServing | None = None
+
+
+class RawSpec(Raw):
+    """A spec file: one model, and the devices it is built for."""
+
+    name: str
+    """Name in the repository and in requests."""
+    version: str
+    """Semantic version; each part at most 999."""
+    source: RawSource
+    targets: Annotated[list[str], Field(min_length=1)]
+    """Devices to build for; see `repo-builder targets list`."""
+    data: RawData = RawData()
+    optimize: RawOptimize = RawOptimize()
+    gates: RawGates = RawGates()
+    preprocess: RawPreprocess | None = None
+    serving: RawServing = RawServing()
+    overrides: dict[str, RawOverride] = {}
+    """Target -> what is different there."""
+
+    @field_validator("name")
+    @classmethod
+    def _valid_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"'{value}' is no model name; use letters, digits, '_', '-' and '.', at most 128"
+            )
+        return value
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _valid_version(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)):
+            raise ValueError(f"{value} is no semantic version; write three parts, such as 1.0.0")
+        if isinstance(value, str) and not _VERSION.fullmatch(value):
+            raise ValueError(
+                f"'{value}' is no semantic version of parts 0..999; write one such as 1.0.0"
+            )
+        return value

@@ -1,0 +1,291 @@
+"""A content-addressed store of what steps made. It remembers; it never decides.
+
+    blobs/ab/abcd...       file contents, named by their sha256, read-only
+    entries/ab/abcd....json  what a step made, by its key
+    recalls/digits@cpu.json  the recipes of the last good build of each model@target
+    logs/abcd....log       what a step printed
+    tmp/                   work in progress
+
+Blobs and entries appear by rename, entries last, so a process killed at any instant leaves nothing
+that a later one would mistake for whole. Contents are checked against their names whenever they
+are fetched; a blob that does not match is dropped and its step runs again. Builds hold a shared
+lock; garbage collection takes it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repo_builder import digest
+from repo_builder.artifact import Artifact, Blob, Entry
+from repo_builder.digest import Json
+from repo_builder.errors import StoreError
+
+_CHUNK = 1 << 20
+
+
+class Damaged(StoreError):
+    """A stored file does not match its name; it has been dropped. `key` is the entry's key."""
+
+    def __init__(self, key: str, name: str) -> None:
+        super().__init__(f"store entry {key[:12]} is damaged: {name}")
+        self.args = (key, name)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the store holds: number and bytes."""
+
+    entries: int
+    blobs: int
+    size: int
+
+
+@contextlib.contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    """Turn failures of the disk into one line that says what to do."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.errno == errno.ENOSPC:
+            fix = "free some space, or name another disk with --store"
+        elif failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fix = "make it writable, or name another folder with --store"
+        else:
+            fix = "check the disk, or name another folder with --store"
+        raise StoreError(f"the store {root}: {failure.strerror or failure}; {fix}") from failure
+
+
+class Store:
+    """The store below the folder `root`, which is made when it is first written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, key: str) -> Entry | None:
+        """The entry with this key, or None where it, or any of its blobs, is not there whole."""
+        try:
+            raw = json.loads(self._entry_path(key).read_bytes())
+            entry = Entry(
+                key=raw["key"],
+                recipe=raw["recipe"],
+                artifact=Artifact({n: Blob(*blob) for n, blob in raw["files"].items()}),
+                facts=raw["facts"],
+                seconds=raw["seconds"],
+            )
+            if entry.key != key:
+                return None
+            for blob in entry.artifact.files.values():
+                if self._blob_path(blob.sha256).stat().st_size != blob.size:
+                    return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # absent or torn: the step runs again
+        return entry
+
+    def put(
+        self,
+        key: str,
+        recipe: Mapping[str, Json],
+        folder: Path,
+        facts: Mapping[str, Json],
+        seconds: float,
+    ) -> Entry:
+        """Take over all files below `folder` (which must lie in `workspace()`) as an entry."""
+        with _explained(self.root):
+            files = {}
+            for path in sorted(folder.rglob("*")):
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    raise StoreError(f"a step left something that is not a plain file: {path.name}")
+                if path.is_file():
+                    files[path.relative_to(folder).as_posix()] = self._take(path)
+            entry = Entry(key, recipe, Artifact(files), facts, seconds)
+            self._write_json(
+                self._entry_path(key),
+                {
+                    "key": key,
+                    "recipe": recipe,
+                    "files": {name: [blob.sha256, blob.size] for name, blob in files.items()},
+                    "facts": facts,
+                    "seconds": seconds,
+                },
+            )
+        return entry
+
+    def drop(self, key: str) -> None:
+        """Forget an entry; its blobs stay until they are collected."""
+        self._entry_path(key).unlink(missing_ok=True)
+
+    def fetch(self, entry: Entry, folder: Path) -> None:
+        """Copy the entry's files below `folder`; `Damaged` where one does not match its name."""
+        for name, blob in entry.artifact.files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = self._blob_path(blob.sha256)
+            state = hashlib.sha256()
+            try:
+                with source.open("rb") as reader, target.open("wb") as writer:
+                    while chunk := reader.read(_CHUNK):
+                        state.update(chunk)
+                        writer.write(chunk)
+            except FileNotFoundError:
+                raise Damaged(entry.key, name) from None
+            if state.hexdigest() != blob.sha256:
+                source.unlink(missing_ok=True)
+                raise Damaged(entry.key, name)
+
+    def recall(self, name: str) -> dict[str, dict[str, Any]]:
+        """Step -> recipe of the last good build of `name` (a model@target); {} where none was."""
+        try:
+            recipes: dict[str, dict[str, Any]] = json.loads(self._recall_path(name).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return recipes if isinstance(recipes, dict) else {}
+
+    def remember(self, name: str, recipes: Mapping[str, Mapping[str, Json]]) -> None:
+        """Keep the recipes of a good build of `name`; its entries survive garbage collection."""
+        if self.recall(name) != recipes:
+            with _explained(self.root):
+                self._write_json(self._recall_path(name), recipes)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the store for a build: nothing is collected meanwhile.
+
+        The first to come sweeps up what killed builds left in `tmp/`.
+        """
+        with _explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(self.root / "tmp", ignore_errors=True)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(lock)
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """An empty folder on the store's disk, removed at the end."""
+        with _explained(self.root):
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def log(self, key: str) -> Path:
+        """Where the output of the step with this key goes."""
+        with _explained(self.root):
+            (self.root / "logs").mkdir(parents=True, exist_ok=True)
+        return self.root / "logs" / f"{key}.log"
+
+    def usage(self) -> Usage:
+        """Count entries, blobs and bytes."""
+        sizes = [path.stat().st_size for path in self._blobs()]
+        return Usage(len(list(self._entries())), len(sizes), sum(sizes))
+
+    def verify(self) -> list[str]:
+        """Read everything; drop and name what does not match its name."""
+        broken = []
+        for path in self._blobs():
+            if digest.of_file(path) != path.name:
+                path.unlink()
+                broken.append(f"blob {path.name[:12]}")
+        for path in self._entries():
+            if self.get(path.stem) is None:
+                path.unlink()
+                broken.append(f"entry {path.stem[:12]}")
+        return broken
+
+    def collect(self) -> Usage:
+        """Remove all that no last good build needs; returns what was removed.
+
+        StoreError where a build is using the store.
+        """
+        with _explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(
+                    f"the store {self.root} is in use by a build; try again when it has ended"
+                ) from None
+            before = self.usage()
+            shutil.rmtree(self.root / "tmp", ignore_errors=True)
+            kept = {
+                digest.of_json(recipe)
+                for path in (self.root / "recalls").glob("*.json")
+                for recipe in self.recall(path.stem).values()
+            }
+            needed: set[str] = set()
+            for path in self._entries():
+                entry = self.get(path.stem) if path.stem in kept else None
+                if entry is None:
+                    path.unlink()
+                else:
+                    needed.update(blob.sha256 for blob in entry.artifact.files.values())
+            for path in self._blobs():
+                if path.name not in needed:
+                    path.unlink()
+            for path in (self.root / "logs").glob("*.log"):
+                if path.stem not in kept:
+                    path.unlink()
+            after = self.usage()
+        finally:
+            os.close(lock)
+        return Usage(
+            before.entries - after.entries, before.blobs - after.blobs, before.size - after.size
+        )
+
+    def _entries(self) -> list[Path]:
+        return sorted((self.root / "entries").glob("*/*.json"))
+
+    def _blobs(self) -> list[Path]:
+        return sorted((self.root / "blobs").glob("*/*"))
+
+    def _entry_path(self, key: str) -> Path:
+        return self.root / "entries" / key[:2] / f"{key}.json"
+
+    def _blob_path(self, sha256: str) -> Path:
+        return self.root / "blobs" / sha256[:2] / sha256
+
+    def _recall_path(self, name: str) -> Path:
+        return self.root / "recalls" / f"{name}.json"
+
+    def _take(self, path: Path) -> Blob:
+        blob = Blob(digest.of_file(path), path.stat().st_size)
+        target = self._blob_path(blob.sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o444)
+        path.replace(target)
+        return blob
+
+    def _write_json(self, path: Path, value: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.workspace() as folder:
+            draft = folder / path.name
+            draft.write_bytes(digest.canonical(value))
+            draft.replace(path)
+
+
+def default_root() -> Path:
+    """Where the store lies unless `--store` says otherwise: below XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "repo-builder"
