@@ -183,3 +183,66 @@ def report_accuracy(path: Path, calibration: Digits, evaluation: Digits) -> None
         logits = infer(model, image=evaluation.images)["logits"]
         accuracy = float(np.mean(logits.argmax(axis=1) == evaluation.labels))
         print(f"{path.stem} {form}: accuracy {accuracy:.4f}, {len(model):,} bytes")
+
+
+def auroc(negative: NDArray[Any], positive: NDArray[Any]) -> float:
+    """The chance that a positive scores above a negative: the Mann-Whitney form, ties as half."""
+    above = positive[:, None] > negative[None]
+    equal = positive[:, None] == negative[None]
+    return float(np.mean(above + equal / 2))
+
+
+def box_iou(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """Intersection over union of [n, 4] and [m, 4] boxes (x1, y1, x2, y2), as [n, m]."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    both = np.prod(np.clip(high - low, 0, None), axis=2)
+    area, other_area = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes, others))
+    return np.asarray(both / (area[:, None] + other_area[None] - both + 1e-9))
+
+
+def suppress(boxes: NDArray[Any], scores: NDArray[Any], overlap: float = 0.5) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression: the rows to keep, best first."""
+    order = np.argsort(-scores, kind="stable")
+    overlaps = box_iou(boxes, boxes) > overlap
+    kept: list[int] = []
+    for row in order:
+        if not overlaps[row, kept].any():
+            kept.append(int(row))
+    return np.array(kept, dtype=np.intp)
+
+
+def mean_average_precision(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    true_boxes: NDArray[Any],
+    true_classes: NDArray[Any],
+    overlap: float = 0.5,
+) -> float:
+    """mAP over all classes: area under the interpolated precision-recall curve, as VOC has it.
+
+    `boxes` [n, N, 4] and `scores` [n, N, classes] are raw; suppression is per class. A class of -1
+    in `true_classes` [n, M] is padding.
+    """
+    precisions = []
+    for cls in range(scores.shape[2]):
+        hits: list[tuple[float, bool]] = []
+        for image in range(len(boxes)):
+            truth = true_boxes[image][true_classes[image] == cls]
+            sure = scores[image, :, cls] > 0.01
+            found, score = boxes[image][sure], scores[image][sure, cls]
+            taken = np.zeros(len(truth), dtype=bool)
+            for row in suppress(found, score):
+                overlaps = box_iou(found[row : row + 1], truth)[0]
+                best = int(overlaps.argmax()) if len(truth) else -1
+                hit = best >= 0 and overlaps[best] >= overlap and not taken[best]
+                if hit:
+                    taken[best] = True
+                hits.append((float(score[row]), bool(hit)))
+        hits.sort(key=lambda entry: -entry[0])
+        correct = np.cumsum([hit for _, hit in hits])
+        precision = correct / np.arange(1, len(hits) + 1)
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        recall = correct / np.sum(true_classes == cls)
+        precisions.append(np.sum(np.diff(recall, prepend=0) * precision))
+    return float(np.mean(precisions))
