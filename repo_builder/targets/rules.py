@@ -1,0 +1,106 @@
+"""What must hold between the figures of a target, beyond the shape of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from repo_builder.errors import did_you_mean
+from repo_builder.targets.types import Fact, Runtime, Target
+
+Loc = tuple["str | int", ...]
+Broken = tuple[Loc, str, str]
+
+_SETTINGS: dict[Runtime, str] = {
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "qnn": "qnn",
+    "vela": "vela",
+    "tflite-micro": "micro",
+}
+# Far beyond any device of the foreseeable future: a figure above is a slip of the unit.
+_LIMITS = {"dense_tops": 1e5, "sparse_tops": 1e5, "watts": 5e3, "bandwidth_gb_s": 5e4}
+_CLOCK_LIMIT_MHZ = 10_000
+
+
+def broken_rules(target: Target) -> Iterator[Broken]:
+    """Every rule that `target` breaks: where, what, and what to write instead."""
+    yield from _sourced(target)
+    yield from _settings(target)
+    yield from _plausible(target)
+    yield from _power_modes(target)
+
+
+def _facts(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Fact]]:
+    """Every fact of a target with its place in the file."""
+    if isinstance(value, Fact):
+        yield loc, value
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _facts(getattr(value, field.name), (*loc, field.name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _facts(item, (*loc, index))
+
+
+def _sourced(target: Target) -> Iterator[Broken]:
+    for loc, fact in _facts(target):
+        if fact.source and fact.source not in target.sources:
+            hint = did_you_mean(fact.source, target.sources)
+            yield (*loc, "source"), f"no source '{fact.source}' in this file's sources", hint
+        elif not fact.source and not fact.note:
+            yield loc, "has no source", "name one of 'sources', or say in 'note' why there is none"
+
+
+def _settings(target: Target) -> Iterator[Broken]:
+    """The settings that the runtime needs are there, and no other runtime's."""
+    needed = _SETTINGS.get(target.runtime)
+    for name in _SETTINGS.values():
+        given = getattr(target, name) is not None
+        if given and name != needed:
+            yield (name,), f"does not belong to runtime '{target.runtime}'", "leave it out"
+        elif not given and name == needed:
+            yield (name,), f"is missing; runtime '{target.runtime}' needs it", ""
+    if (target.backend is None) != (target.architectures == ("cortex-m",)):
+        fix = "use vela or tflite-micro, and only for cortex-m"
+        yield ("runtime",), f"'{target.runtime}' does not run on {target.architectures[0]}", fix
+
+
+def _plausible(target: Target) -> Iterator[Broken]:
+    for loc, fact in _facts(target):
+        for field in dataclasses.fields(fact):
+            value = getattr(fact, field.name)
+            limit = _CLOCK_LIMIT_MHZ if field.name.endswith("_mhz") else _LIMITS.get(field.name)
+            if limit and isinstance(value, (int, float)) and value > limit:
+                yield (*loc, field.name), f"{value:g} cannot be", f"is it in {field.name} units?"
+    for e, engine in enumerate(target.engines):
+        met = set()
+        for c, compute in enumerate(engine.compute):
+            at = ("engines", e, "compute", c)
+            if compute.sparse_tops and (compute.dense_tops or 0) > compute.sparse_tops:
+                yield (*at, "sparse_tops"), "is below dense_tops", "swap them"
+            if compute.precision in met:
+                yield (*at, "precision"), f"{compute.precision} is given twice", "keep one"
+            met.add(compute.precision)
+
+
+def _power_modes(target: Target) -> Iterator[Broken]:
+    engines = {engine.name: engine for engine in target.engines}
+    if len(engines) < len(target.engines):
+        yield ("engines",), "two engines have one name", "give each its own"
+    names = [mode.name for mode in target.power_modes]
+    for m, mode in enumerate(target.power_modes):
+        at = ("power_modes", m)
+        if mode.name in names[:m]:
+            yield (*at, "name"), f"'{mode.name}' is given twice", "give each mode its own name"
+        if mode.cpu_cores is not None and mode.cpu_cores > target.cores > 0:
+            yield (*at, "cpu_cores"), f"the device has {target.cores}", ""
+        for name, clock in mode.clocks_mhz.items():
+            if name not in engines:
+                yield (*at, "clocks_mhz", name), "no such engine", did_you_mean(name, engines)
+            elif clock > _CLOCK_LIMIT_MHZ:
+                yield (*at, "clocks_mhz", name), f"{clock} MHz cannot be", "is it in MHz?"
+        bandwidth = target.memory.bandwidth_gb_s
+        if mode.memory_gb_s and bandwidth and mode.memory_gb_s > bandwidth:
+            yield (*at, "memory_gb_s"), f"is above the memory's {bandwidth:g}", ""

@@ -1,0 +1,240 @@
+"""The shape of a target: what is true of one device, each figure with where it comes from.
+
+Units are in the names: `_mb` and `_kb` are powers of 1024 as makers of memory use them, `_gb_s` is
+1e9 bytes a second, `_tops` is 1e12 operations a second where a multiply-accumulate is two.
+None is "unknown"; a `note` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+Runtime = Literal["onnxruntime", "openvino", "tensorrt", "qnn", "vela", "tflite-micro"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int16", "int8", "int4"]
+Architecture = Literal["amd64", "arm64", "cortex-m"]
+Place = Literal["builder", "image", "device"]
+Scheme = Literal["u8s8", "s8s8", "s8s8-symmetric"]
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+_BACKENDS: dict[Runtime, str] = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "qnn": "python",
+}
+
+
+class Shape:
+    """Base of everything in a target file: unknown keys are errors, figures are finite."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+@dataclass(frozen=True)
+class Source(Shape):
+    """A document that figures come from."""
+
+    title: Text
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact(Shape):
+    """Figures that come from one place.
+
+    `source` is a key of `Target.sources`; `guide` is what the project's guide says where it says
+    something else; `note` is what a reader must know, above all why a figure is unknown.
+    """
+
+    source: str = ""
+    guide: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cpu(Fact):
+    """The general-purpose cores; `cores` 0 means those of the machine that builds."""
+
+    title: Text
+    cores: Natural
+    clock_mhz: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Fact):
+    """Where weights and activations live; `size_mb` 0 means that of the machine that builds.
+
+    On a microcontroller this is its RAM, in fractions of a megabyte, and weights lie in flash:
+    see `Micro`.
+    """
+
+    title: Text
+    size_mb: Annotated[float, Field(ge=0)]
+    bandwidth_gb_s: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Fact):
+    """Peak rate of all units of an engine together, at the engine's `clock_mhz`."""
+
+    precision: Precision
+    dense_tops: Positive | None
+    sparse_tops: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(Fact):
+    """Something that executes layers: CPU cores, a GPU, an NPU, a DLA.
+
+    The first engine of a target is the one that its runtime uses by default. `ops` are the ONNX
+    operators that it executes; empty: whatever the runtime can lower.
+    """
+
+    name: Text
+    title: Text
+    count: Count = 1
+    clock_mhz: Count | None = None
+    sram_kb: Count | None = None
+    compute: tuple[Compute, ...] = ()
+    ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerMode(Fact):
+    """A setting of clocks and power that the device offers.
+
+    `id` is the maker's number for it (nvpmodel's), `clocks_mhz` maps engine names to their
+    maximum in this mode (0: off), `memory_gb_s` is the bandwidth where the mode lowers it.
+    """
+
+    name: Text
+    watts: Positive | None
+    id: Natural | None = None
+    cpu_cores: Natural | None = None
+    cpu_mhz: Count | None = None
+    clocks_mhz: Mapping[str, Natural] = field(default_factory=dict)
+    memory_gb_s: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Fact):
+    """Versions that belong together: `JetPack 6.2` -> {"tensorrt": "10.3", ...}."""
+
+    name: Text
+    components: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Fact):
+    """A container image for this device; `use` is `serve` (has Triton), `base` or `build`."""
+
+    use: Literal["serve", "base", "build"]
+    reference: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Fact):
+    """What `advise` assumes of this device, since no maker states it.
+
+    `efficiency` is the share of peak compute that real layers reach, `bandwidth_efficiency` the
+    share of peak bandwidth; `layer_us` is the fixed cost of one layer; `runtime_mb` is what the
+    runtime itself takes; `reserved_mb` what the system keeps; `idle_watts` what flows without work.
+    """
+
+    efficiency: Annotated[float, Field(gt=0, le=1)]
+    bandwidth_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.7
+    layer_us: Annotated[float, Field(ge=0)] = 0.0
+    runtime_mb: Annotated[float, Field(ge=0)] = 0.0
+    reserved_mb: Annotated[float, Field(ge=0)] = 0.0
+    idle_watts: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenVino(Fact):
+    """OpenVINO's name of the device, and the last release that knows it ("" : current)."""
+
+    device: Text
+    last_release: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRt(Fact):
+    """What a TensorRT plan is tied to, and the DLA cores it may use."""
+
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    dla_cores: Natural = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qnn(Fact):
+    """What the QNN HTP compiler is told of the SoC; `soc_model` 0 lets it choose."""
+
+    htp_arch: Count
+    soc_model: Natural = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vela(Fact):
+    """What Vela is told of the NPU: `--accelerator-config`, `--system-config`, `--memory-mode`."""
+
+    accelerator: Annotated[str, Field(pattern=r"^ethos-u\d+-\d+$")]
+    system_config: Text
+    memory_mode: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micro(Fact):
+    """What a firmware has room for: flash holds code and weights, RAM the tensor arena."""
+
+    flash_kb: Count
+    ram_kb: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Shape):
+    """One device, as far as it decides what is built for it.
+
+    `runtime` is the toolchain that compiles and the runtime that executes. `precisions` are those
+    a spec may ask for, `int8` is how int8 activations and weights are typed. `compile_at` says
+    where the last compilation runs: with the builder, in an image made on such a machine, or on
+    the device at first start.
+    """
+
+    name: str
+    title: Text
+    runtime: Runtime
+    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
+    sources: Mapping[str, Source]
+    cpu: Cpu
+    memory: Memory
+    int8: Scheme = "s8s8"
+    compile_at: Place = "builder"
+    engines: tuple[Engine, ...] = ()
+    power_modes: tuple[PowerMode, ...] = ()
+    releases: tuple[Release, ...] = ()
+    images: tuple[Image, ...] = ()
+    estimate: Estimate | None = None
+    openvino: OpenVino | None = None
+    tensorrt: TensorRt | None = None
+    qnn: Qnn | None = None
+    vela: Vela | None = None
+    micro: Micro | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cores(self) -> int:
+        """Cores that instances and threads are planned for; 0: those of the building machine."""
+        return self.cpu.cores
+
+    @property
+    def backend(self) -> str | None:
+        """Triton's backend for this runtime; None where the device runs no Triton."""
+        return _BACKENDS.get(self.runtime)
