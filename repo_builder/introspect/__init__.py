@@ -1,0 +1,23 @@
+"""A model's interface, found by looking into the ONNX file and by running it on the CPU.
+
+Looking gives names, types and declared shapes; running proves or refutes that dimension 0 is a
+batch dimension. Nothing is guessed: what a run did not show is not claimed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repo_builder.artifact import Signature
+
+
+def signature(path: Path) -> Signature:
+    """The interface of the ONNX model at `path`, whose batch dimension was tried by running.
+
+    Shapes are those that ONNX Runtime reports, because Triton's onnxruntime backend compares the
+    config with just these; inputs that have an initializer are constants and are left out.
+    `ModelError`, with the reason, for a model that cannot be read, run, or carried by Triton.
+    """
+    from repo_builder.introspect import graph, prove
+
+    return prove.signature(graph.read(path))

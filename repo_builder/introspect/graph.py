@@ -1,0 +1,284 @@
+"""What an ONNX file says about itself: types, declared shapes, hints; and a session to run it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from repo_builder.artifact import Tensor
+from repo_builder.errors import ModelError, Problem
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 7
+"""The oldest that ONNX Runtime guarantees; onnxruntime.ai/docs/reference/compatibility.html."""
+
+TRITON_TYPES = {
+    1: "FP32",
+    2: "UINT8",
+    3: "INT8",
+    4: "UINT16",
+    5: "INT16",
+    6: "INT32",
+    7: "INT64",
+    8: "STRING",
+    9: "BOOL",
+    10: "FP16",
+    11: "FP64",
+    12: "UINT32",
+    13: "UINT64",
+    16: "BF16",
+}
+"""onnx.TensorProto.DataType -> Triton: ConvertFromOnnxDataType in Triton's onnxruntime_utils.cc."""
+
+_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model that ONNX Runtime has loaded, and what its file says.
+
+    `unranked` are the outputs whose rank only a run can tell. `hints` maps (input, axis) to the
+    size that the first operator's weights ask for. `quantized` says that values are rounded to
+    integers inside, so that equal rows may differ by a step.
+    """
+
+    session: Any
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    unranked: frozenset[str]
+    hints: dict[tuple[str, int], int]
+    opset: int
+    quantized: bool
+
+
+def read(path: Path) -> Graph:
+    """Load the model at `path` and check that Triton can carry its inputs and outputs."""
+    model = _parse(path)
+    _check_opset(model, path)
+    _check_external_data(model, path)
+    _check_types(model, path)
+    session = _session(model, path)
+    types = {v.name: v.type for v in [*model.graph.input, *model.graph.output]}
+
+    def tensors(arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(a.name, TRITON_TYPES[types[a.name].tensor_type.elem_type], _shape(a))
+            for a in arguments
+        )
+
+    inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
+    declared = {v.name for v in model.graph.output if v.type.tensor_type.HasField("shape")}
+    _check_sizes(inputs, outputs, path)
+    return Graph(
+        session=session,
+        inputs=inputs,
+        outputs=outputs,
+        unranked=frozenset(t.name for t in outputs if not t.shape and t.name not in declared),
+        hints=_hints(model, {t.name for t in inputs}),
+        opset=_opset(model),
+        quantized=any("Quantize" in node.op_type for node in _nodes(model)),
+    )
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """The exceptions that ONNX Runtime raises; they have no base class of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = [value for value in vars(state).values() if isinstance(value, type)]
+    return (*(e for e in found if issubclass(e, Exception)), RuntimeError, ValueError)
+
+
+def first_line(failure: BaseException) -> str:
+    """What ONNX Runtime says, without its source positions, paths and stack, in one line."""
+    text = str(failure).strip() or type(failure).__name__
+    line = text.splitlines()[0]
+    for mark in ("Status Message: ", "ONNXRuntimeError] : "):
+        line = line.split(mark)[-1]
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _refuse(path: Path, what: str, problems: list[Problem] | None = None) -> ModelError:
+    return ModelError(f"{path.name}: {what}", problems or [])
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if path.stat().st_size == 0:
+            raise _refuse(path, "the file is empty")
+        model = onnx.load(os.fspath(path), load_external_data=False)
+    except OSError as failure:
+        raise _refuse(path, failure.strerror or str(failure)) from None
+    except (DecodeError, ValueError):
+        raise _refuse(path, "not an ONNX model, or cut short") from None
+    if not model.opset_import and not model.functions:
+        raise _refuse(path, "not an ONNX model: it names no operator set")
+    if not model.graph.output:
+        raise _refuse(path, "the graph is empty: it has no output")
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operator set, 0 where the model does not use it."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def _check_opset(model: onnx.ModelProto, path: Path) -> None:
+    if 0 < _opset(model) < OLDEST_OPSET:
+        raise _refuse(
+            path,
+            f"opset {_opset(model)} is older than {OLDEST_OPSET}, the oldest that ONNX Runtime"
+            " guarantees; convert it with onnx.version_converter",
+        )
+
+
+def _check_types(model: onnx.ModelProto, path: Path) -> None:
+    """Every value at the border must be a tensor of a type that Triton has."""
+    import onnx
+
+    constants = {t.name for t in model.graph.initializer}
+    constants |= {t.values.name for t in model.graph.sparse_initializer}
+    problems = []
+    for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
+        for value in values:
+            if kind == "input" and value.name in constants:
+                continue
+            held = value.type.WhichOneof("value") or "no type at all"
+            field = f"{kind} '{value.name}'"
+            if held != "tensor_type":
+                fix = "remove it from the graph's border"
+                if held in ("sequence_type", "map_type"):
+                    fix += " (skl2onnx: export with options={'zipmap': False})"
+                what = f"has {_article(held)}, which Triton cannot carry"
+                problems.append(Problem(what, fix, field=field))
+            elif value.type.tensor_type.elem_type not in TRITON_TYPES:
+                number = value.type.tensor_type.elem_type
+                known = number in onnx.TensorProto.DataType.values()
+                name = onnx.TensorProto.DataType.Name(number).lower() if known else f"#{number}"
+                what = f"has type {name}, which Triton does not have"
+                problems.append(Problem(what, "cast it inside the model", field=field))
+    if problems:
+        raise _refuse(path, "Triton cannot serve this model", problems)
+
+
+def _article(held: str) -> str:
+    names = {
+        "optional_type": "an optional type",
+        "sequence_type": "a sequence type",
+        "map_type": "a map type",
+        "sparse_tensor_type": "a sparse tensor type",
+    }
+    return names.get(held, held.replace("_", " "))
+
+
+def _check_sizes(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], path: Path) -> None:
+    problems = [
+        Problem(
+            f"dimension {axis} has size 0, which a Triton config cannot say (only -1 or >= 1)",
+            "make the dimension dynamic",
+            field=f"{kind} '{tensor.name}'",
+        )
+        for kind, tensors in (("input", inputs), ("output", outputs))
+        for tensor in tensors
+        for axis, size in enumerate(tensor.shape)
+        if size == 0
+    ]
+    if problems:
+        raise _refuse(path, "Triton cannot serve this model", problems)
+
+
+def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Weights in other files must lie beside the model and exist."""
+    from onnx import external_data_helper as external
+
+    problems: dict[str, Problem] = {}
+    for tensor in _tensors(model):
+        if not external.uses_external_data(tensor):
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        pure = PurePosixPath(location)
+        if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location:
+            what = f"external data '{location}' points outside the model's folder"
+            problems[location] = Problem(what, "store it beside the model", field=tensor.name)
+        elif not (path.parent / location).is_file():
+            what = f"external data file '{location}' is missing"
+            problems[location] = Problem(what, "put it beside the model", field=tensor.name)
+    if problems:
+        raise _refuse(path, "weights cannot be read", list(problems.values()))
+
+
+def _session(model: onnx.ModelProto, path: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except runtime_errors() as failure:
+        reason = first_line(failure)
+    functions = {f.domain for f in model.functions}
+    custom = sorted({n.domain for n in _nodes(model)} - _KNOWN_DOMAINS - functions)
+    if custom:
+        operators = sorted({f"{n.domain}:{n.op_type}" for n in _nodes(model) if n.domain in custom})
+        what = f"uses operators that ONNX Runtime does not have: {', '.join(operators)}"
+        raise _refuse(path, f"{what} ({reason})")
+    raise _refuse(path, f"ONNX Runtime cannot load it: {reason}")
+
+
+def _shape(argument: Any) -> tuple[int | str, ...]:
+    """A session's shape with "" for a dimension without a name."""
+    return tuple(d if isinstance(d, (int, str)) else "" for d in argument.shape)
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[Any]:
+    """The main graph, the functions and all subgraphs."""
+    waiting: list[Any] = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+                waiting.extend(attribute.graphs)
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in _graphs(model):
+        yield from graph.node
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in _graphs(model):
+        yield from getattr(graph, "initializer", ())
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+
+
+def _hints(model: onnx.ModelProto, inputs: set[str]) -> dict[tuple[str, int], int]:
+    """Sizes that weights fix: a convolution's channels, a matrix product's inner dimension."""
+    weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in model.graph.input}
+    found: dict[tuple[str, int], int] = {}
+    for node in model.graph.node:
+        if len(node.input) < 2 or node.input[0] not in inputs or node.input[1] not in weights:
+            continue
+        name, dims = node.input[0], weights[node.input[1]]
+        attributes = {a.name: a.i for a in node.attribute}
+        if node.op_type == "Conv" and len(dims) > 1:
+            found[name, 1] = dims[1] * attributes.get("group", 1)
+        elif node.op_type == "MatMul" and len(dims) > 1:
+            found[name, ranks[name] - 1] = dims[-2]
+        elif node.op_type == "Gemm" and len(dims) == 2 and not attributes.get("transA"):
+            found[name, 1] = dims[1] if attributes.get("transB") else dims[0]
+    return found

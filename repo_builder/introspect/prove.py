@@ -1,0 +1,193 @@
+"""Proof of the batch dimension: rows that run alone and rows that run together must be equal."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from repo_builder.artifact import Signature, Tensor
+from repo_builder.errors import ModelError
+from repo_builder.introspect.graph import Graph, first_line, runtime_errors
+from repo_builder.introspect.samples import Array, Values, concrete, draw, sizes, values
+
+BATCHES = ((0, 1), (2, 0, 1))
+"""The rows of each batch that is tried, against the same rows run alone."""
+
+Feed = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attempt:
+    """A choice of sizes and values with which the model runs, and the outputs of that run."""
+
+    axes: dict[str, int]
+    kind: Values
+    outputs: list[Array]
+
+
+def signature(graph: Graph) -> Signature:
+    """The model's interface; see `repo_builder.introspect.signature`."""
+    why = _why_not_by_shape(graph)
+    attempt: _Attempt | None = None
+    failure = ""
+    if not why:
+        attempt, failure = _attempt(graph, batch=1)
+        why = _why_not_by_run(graph, attempt) if attempt else ""
+    if (why or failure) and (graph.unranked or _varying(graph.inputs)):
+        axes_only, reason = _attempt(graph, batch=None)
+        attempt, failure = (axes_only, "") if axes_only else (attempt, reason)
+    if failure:
+        why = why or f"no input that was tried could be run: {failure}"
+    if graph.unranked and attempt is None:
+        names = ", ".join(f"'{name}'" for name in sorted(graph.unranked))
+        raise ModelError(
+            f"the rank of output {names} is not declared and the model could not be run to find it"
+            f" ({failure}); declare the output's shape in the model"
+        )
+    return Signature(
+        inputs=graph.inputs,
+        outputs=_ranked(graph, attempt),
+        batched=not why,
+        why_not_batched=why,
+        opset=graph.opset,
+        dynamic_axes=attempt.axes if attempt else {},
+    )
+
+
+def _varying(inputs: tuple[Tensor, ...]) -> bool:
+    return any(not isinstance(size, int) for tensor in inputs for size in tensor.shape)
+
+
+def _ranked(graph: Graph, attempt: _Attempt | None) -> tuple[Tensor, ...]:
+    """The outputs, with the rank that a run showed where none is declared."""
+    if attempt is None:
+        return graph.outputs
+    return tuple(
+        dataclasses.replace(tensor, shape=("",) * array.ndim)
+        if tensor.name in graph.unranked
+        else tensor
+        for tensor, array in zip(graph.outputs, attempt.outputs, strict=True)
+    )
+
+
+def _why_not_by_shape(graph: Graph) -> str:
+    """What the declared shapes say against a batch dimension, or ""."""
+    if not graph.inputs:
+        return "the model has no input"
+    outputs = [t for t in graph.outputs if t.name not in graph.unranked]
+    for kind, tensors in (("input", graph.inputs), ("output", outputs)):
+        for tensor in tensors:
+            if not tensor.shape:
+                return f"{kind} '{tensor.name}' is a scalar"
+            if isinstance(tensor.shape[0], int):
+                return f"dimension 0 of {kind} '{tensor.name}' is fixed at {tensor.shape[0]}"
+    batch = {t.shape[0] for t in graph.inputs} - {""}
+    for tensor in graph.inputs:
+        for axis, size in enumerate(tensor.shape[1:], 1):
+            if size in batch:
+                return f"dimension '{size}' is also dimension {axis} of input '{tensor.name}'"
+    return ""
+
+
+def _attempt(graph: Graph, batch: int | None) -> tuple[_Attempt | None, str]:
+    """The first choice of sizes and values that runs, or None and the last failure."""
+    failure = ""
+    for axes in sizes(graph.inputs, graph.hints, skip_batch=batch is not None):
+        for kind in values(graph.inputs):
+            try:
+                outputs = _run(graph, _feed(graph, axes, kind, batch, row=0))
+            except runtime_errors() as reason:
+                failure = first_line(reason)
+                continue
+            return _Attempt(axes, kind, outputs), ""
+    return None, failure
+
+
+def _feed(graph: Graph, axes: dict[str, int], kind: Values, batch: int | None, row: int) -> Feed:
+    return {
+        tensor.name: draw(tensor, concrete(tensor, axes, batch), kind, row)
+        for tensor in graph.inputs
+    }
+
+
+def _why_not_by_run(graph: Graph, attempt: _Attempt) -> str:
+    """What running several batch sizes says against a batch dimension, or ""."""
+    rows = [_feed(graph, attempt.axes, attempt.kind, 1, row) for row in range(3)]
+    if all(np.array_equal(rows[0][name], rows[1][name]) for name in rows[0]):
+        return f"the model only ran with all values alike ({attempt.kind}), which proves nothing"
+    try:
+        alone = [_run(graph, row) for row in rows]
+        again = _run(graph, rows[0])
+    except runtime_errors() as failure:
+        return f"a batch of 1 fails for some values: {first_line(failure)}"
+    for tensor, first, second in zip(graph.outputs, alone[0], again, strict=True):
+        if first.ndim == 0 or first.shape[0] != 1:
+            shape = list(first.shape)
+            return f"a batch of 1 gives output '{tensor.name}' the shape {shape}"
+        if not _close(graph, tensor, first, second):
+            return f"output '{tensor.name}' differs between two runs on the same input"
+    for batch in BATCHES:
+        feed = {name: np.concatenate([rows[row][name] for row in batch]) for name in rows[0]}
+        try:
+            together = _run(graph, feed)
+        except runtime_errors() as failure:
+            return f"a batch of {len(batch)} fails: {first_line(failure)}"
+        for number, tensor in enumerate(graph.outputs):
+            if together[number].shape[:1] != (len(batch),):
+                shape = list(together[number].shape)
+                return f"a batch of {len(batch)} gives output '{tensor.name}' the shape {shape}"
+            for place, row in enumerate(batch):
+                one = together[number][place : place + 1]
+                if not _close(graph, tensor, alone[row][number], one):
+                    return (
+                        f"output '{tensor.name}' of a row changes with the other rows of its batch"
+                    )
+    return ""
+
+
+def _close(graph: Graph, tensor: Tensor, a: Array, b: Array) -> bool:
+    """Whether two rows are equal up to rounding, relative to the larger row's largest value."""
+    if a.shape != b.shape:
+        return False
+    if tensor.dtype in ("STRING", "BOOL"):
+        return bool(np.array_equal(a, b))
+    if a.dtype.kind in "iu":
+        step = int(graph.quantized and a.dtype.itemsize == 1)
+        return bool(np.all(np.abs(a.astype(np.int64) - b.astype(np.int64)) <= step))
+    tolerance = {"FP16": 1e-2, "BF16": 5e-2}.get(tensor.dtype, 1e-3)
+    tolerance = max(tolerance, 2e-2 * graph.quantized)
+    finite = np.abs(np.where(np.isfinite(a), a, 0)).astype(np.float64)
+    scale = float(finite.max(initial=0.0))
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    return bool(np.allclose(wide_a, wide_b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
+
+
+def _run(graph: Graph, feed: Feed) -> list[Array]:
+    """One run of the model; BF16, which numpy lacks, goes in as bits and comes out as float32."""
+    from onnxruntime import OrtValue
+
+    bf16 = {t.name for t in graph.inputs if t.dtype == "BF16"}
+    if not bf16 and all(t.dtype != "BF16" for t in graph.outputs):
+        result: list[Array] = [np.asarray(v) for v in graph.session.run(None, feed)]
+        return result
+    values = {
+        name: OrtValue.ortvalue_from_numpy_with_onnx_type(array, 16)
+        if name in bf16
+        else OrtValue.ortvalue_from_numpy(array)
+        for name, array in feed.items()
+    }
+    return [_array(value) for value in graph.session.run_with_ort_values(None, values)]
+
+
+def _array(value: Any) -> Array:
+    if value.data_type() != "tensor(bfloat16)":
+        array: Array = value.numpy()
+        return array
+    shape = value.shape()
+    count = int(np.prod(shape))
+    raw = ctypes.string_at(value.data_ptr(), 2 * count) if count else b""
+    bits = np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16
+    return np.asarray(bits.view(np.float32).reshape(shape))

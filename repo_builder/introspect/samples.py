@@ -1,0 +1,111 @@
+"""Inputs to try a model with: sizes for its varying dimensions, and random rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from repo_builder.artifact import Tensor
+
+Array = npt.NDArray[Any]
+Values = int | Literal["ones", "zeros"]
+
+SIZES = (8, 32, 64, 224, 1, 2, 3, 4, 16)
+"""Sizes to try for dimensions that nothing else fixes, in this order."""
+
+VALUES: tuple[Values, ...] = (8, 2, "ones", "zeros")
+"""Integers below 8, below 2 (indices and lengths are often small), then constants."""
+
+_NUMPY = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+
+
+LARGEST = 50_000_000
+"""The most elements that an input is given while sizes are tried."""
+
+
+def values(inputs: tuple[Tensor, ...]) -> tuple[Values, ...]:
+    """The kinds of values to try; floating-point inputs need only one."""
+    whole = any(t.dtype not in ("FP16", "BF16", "FP32", "FP64") for t in inputs)
+    return VALUES if whole else VALUES[:1]
+
+
+def axis_name(tensor: Tensor, axis: int) -> str:
+    """The name of a varying dimension: its own, or `x[1]` where the model gives none."""
+    return str(tensor.shape[axis]) or f"{tensor.name}[{axis}]"
+
+
+def sizes(
+    inputs: tuple[Tensor, ...], hints: Mapping[tuple[str, int], int], skip_batch: bool
+) -> Iterator[dict[str, int]]:
+    """Sizes to try for the varying dimensions: hints where there are any, else all alike.
+
+    With `skip_batch` dimension 0 of every input is left to the caller.
+    """
+    free: dict[str, int] = {}
+    fixed: dict[str, int] = {}
+    for tensor in inputs:
+        for axis, size in enumerate(tensor.shape):
+            if isinstance(size, int) or (skip_batch and axis == 0):
+                continue
+            name = axis_name(tensor, axis)
+            free.setdefault(name, 0)
+            if (tensor.name, axis) in hints:
+                fixed[name] = hints[tensor.name, axis]
+    if not free.keys() - fixed.keys():
+        yield {name: fixed[name] for name in free}
+        return
+    for size in SIZES:
+        axes = {name: fixed.get(name, size) for name in free}
+        shapes = [concrete(t, axes, 1 if skip_batch else None) for t in inputs]
+        if all(math.prod(shape) <= LARGEST for shape in shapes):
+            yield axes
+
+
+def concrete(tensor: Tensor, axes: Mapping[str, int], batch: int | None) -> tuple[int, ...]:
+    """The tensor's shape with sizes put in; `batch`, where given, is dimension 0."""
+    shape = [
+        size if isinstance(size, int) else axes.get(axis_name(tensor, axis), 0)
+        for axis, size in enumerate(tensor.shape)
+    ]
+    if batch is not None:
+        shape[0] = batch
+    return tuple(shape)
+
+
+def draw(tensor: Tensor, shape: tuple[int, ...], kind: Values, seed: int) -> Array:
+    """A random array; the same arguments give the same array on every machine.
+
+    BF16 comes as the upper 16 bits of float32, in uint16, since numpy has no such type.
+    """
+    random = np.random.default_rng([seed, *tensor.name.encode()])
+    if tensor.dtype in ("FP16", "FP32", "FP64"):
+        return random.standard_normal(shape).astype(_NUMPY[tensor.dtype])
+    if tensor.dtype == "BF16":
+        bits = random.standard_normal(shape).astype(np.float32).view(np.uint32)
+        return np.asarray(bits >> 16, dtype=np.uint16)
+    if isinstance(kind, int):
+        whole = random.integers(0, kind, shape)
+    else:
+        whole = np.full(shape, int(kind == "ones"))
+    if tensor.dtype == "STRING":
+        return np.asarray(whole.astype(str), dtype=object)
+    if tensor.dtype == "BOOL":
+        return np.asarray(whole % 2, dtype=np.bool_)
+    return np.asarray(whole, dtype=_NUMPY[tensor.dtype])

@@ -1,0 +1,227 @@
+"""Introspection on small models, one for each thing that can be odd about a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import TensorProto, helper
+
+from repo_builder.errors import ModelError
+from repo_builder.introspect import signature
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+
+
+def look(tmp_path: Path, text: str):
+    model = onnx.parser.parse_model(text if text.startswith("<") else HEAD + text)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    return signature(path)
+
+
+BATCHED = {
+    "relu": ("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }", {}),
+    "batch-only output": (
+        "g (float[N, 4] x) => (float[N] y) { a = Constant<value_ints = [1]>() "
+        "y = ReduceSum<keepdims = 0>(x, a) }",
+        {},
+    ),
+    "unnamed batch": ("g (float[?, 4] x) => (float[?, 4] y) { y = Relu(x) }", {}),
+    "symbolic dims shared between inputs": (
+        "g (float[N, S] a, float[N, S] b) => (float[N, S] y) { y = Add(a, b) }",
+        {"S": 8},
+    ),
+    "convolution with dynamic channels, height and width": (
+        "g (float[N, C, H, W] x) => (float[N, 2, H, W] y) <float[2, 3, 1, 1] w = "
+        "{1, 2, 3, 4, 5, 6}> { y = Conv(x, w) }",
+        {"C": 3, "H": 8, "W": 8},
+    ),
+    "indices": (
+        "g (int64[N] x) => (float[N, 2] y) <float[4, 2] t = {1,2,3,4,5,6,7,8}> "
+        "{ y = Gather(t, x) }",
+        {},
+    ),
+    "strings": ("g (string[N, 2] x) => (string[N, 2] y) { y = Identity(x) }", {}),
+    "bfloat16": ("g (bfloat16[N, 2] x) => (bfloat16[N, 2] y) { y = Identity(x) }", {}),
+    "subgraph": (
+        "g (float[N, 2] x) => (float[N, 2] y) <bool c = {1}> { y = If(c) "
+        "<then_branch = t () => (float[N, 2] a) { a = Relu(x) }, "
+        "else_branch = e () => (float[N, 2] b) { b = Neg(x) }> }",
+        {},
+    ),
+    "function": (
+        '<ir_version: 8, opset_import: ["" : 17, "mine" : 1]> '
+        "g (float[N, 2] x) => (float[N, 2] y) { y = mine.twice(x) } "
+        '<domain: "mine", opset_import: ["" : 17]> twice (a) => (b) { b = Add(a, a) }',
+        {},
+    ),
+    "oldest opset": (
+        '<ir_version: 3, opset_import: ["" : 7]> g (float[N, 2] x) => (float[N, 2] y) '
+        "{ y = Relu(x) }",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BATCHED)
+def test_batch_is_proven(tmp_path: Path, case: str) -> None:
+    text, axes = BATCHED[case]
+    found = look(tmp_path, text)
+    assert found.why_not_batched == ""
+    assert found.batched
+    assert dict(found.dynamic_axes) == axes
+
+
+NOT_BATCHED = {
+    "static": ("g (float[1, 4] x) => (float[1, 4] y) { y = Relu(x) }", "fixed at 1"),
+    "scalar": ("g (float x) => (float y) { y = Relu(x) }", "input 'x' is a scalar"),
+    "scalar output": (
+        "g (float[N] x) => (float y) { y = ReduceSum<keepdims = 0>(x) }",
+        "output 'y' is a scalar",
+    ),
+    "fixed 1 inside a reshape": (
+        "g (float[N, 4] x) => (float[M, 4] y) <int64[2] s = {1, 4}> { y = Reshape(x, s) }",
+        "fixed at 1",
+    ),
+    "fixed 1 that shape inference does not see": (
+        "g (float[N, 4] x) => (float[M, 4] y) "
+        "{ o = Constant<value_ints = [1]>() f = Constant<value_ints = [4]>() "
+        "z = Sub(o, o) p = Add(z, o) s = Concat<axis = 0>(p, f) r = Reshape(x, s) y = Relu(r) }",
+        "",
+    ),
+    "batch not first": (
+        "g (float[S, N, 4] x) => (float[S, N, 4] y) <int64 axis = {0}> { y = CumSum(x, axis) }",
+        "changes with the other rows",
+    ),
+    "softmax over the batch": (
+        "g (float[N, 4] x) => (float[N, 4] y) { y = Softmax<axis = 0>(x) }",
+        "changes with the other rows",
+    ),
+    "batch doubled in the output": (
+        "g (float[N, 4] x) => (float[M, 4] y) { y = Concat<axis = 0>(x, x) }",
+        "a batch of 1 gives output 'y' the shape [2, 4]",
+    ),
+    "pairwise": (
+        "g (float[N, N] x) => (float[N, N] y) { y = Relu(x) }",
+        "also dimension 1",
+    ),
+    "random": (
+        "g (float[N, 4] x) => (float[N, 4] y) { r = RandomNormalLike(x) y = Add(x, r) }",
+        "differs between two runs",
+    ),
+    "no input": ("g () => (float[2] y) { y = Constant<value_floats = [1.0, 2.0]>() }", "no input"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_BATCHED)
+def test_batch_is_refuted(tmp_path: Path, case: str) -> None:
+    text, why = NOT_BATCHED[case]
+    found = look(tmp_path, text)
+    assert not found.batched
+    assert found.why_not_batched
+    assert why in found.why_not_batched
+
+
+def test_names_types_and_shapes(tmp_path: Path) -> None:
+    found = look(tmp_path, "g (float16[N, 3, ?] x) => (double[N, 3, ?] y) { y = Cast<to = 11>(x) }")
+    (x,), (y,) = found.inputs, found.outputs
+    assert (x.name, x.dtype, x.shape) == ("x", "FP16", ("N", 3, ""))
+    assert (y.name, y.dtype, y.shape) == ("y", "FP64", ("N", 3, ""))
+    assert dict(found.dynamic_axes) == {"x[2]": 8}
+    assert found.opset == 17
+
+
+def test_an_initializer_listed_as_input_is_no_input(tmp_path: Path) -> None:
+    found = look(
+        tmp_path, "g (float[N, 2] x, float[2] b = {1, 2}) => (float[N, 2] y) { y = Add(x, b) }"
+    )
+    assert [t.name for t in found.inputs] == ["x"]
+    assert found.batched
+
+
+def test_an_undeclared_rank_is_found_by_running(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
+    s = helper.make_tensor_value_info("s", TensorProto.INT64, [3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    node = helper.make_node("Expand", ["x", "s"], ["a"])
+    shape = helper.make_node("Identity", ["a"], ["y"])
+    graph = helper.make_graph([node, shape], "g", [x, s], [y])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    (output,) = signature(tmp_path / "m.onnx").outputs
+    assert len(output.shape) == 3
+
+
+REFUSED = {
+    "optional": ("g (optional(float[2]) x) => (float[2] y) { y = OptionalGetElement(x) }", "opt"),
+    "sequence": ("g (float[2] x) => (seq(float[2]) y) { y = SequenceConstruct(x) }", "sequence"),
+    "complex": ("g (complex64[2] x) => (complex64[2] y) { y = Identity(x) }", "complex64"),
+    "size 0": ("g (float[N, 0] x) => (float[N, 0] y) { y = Relu(x) }", "size 0"),
+    "custom domain": (
+        '<ir_version: 8, opset_import: ["" : 17, "acme" : 1]> '
+        "g (float[2] x) => (float[2] y) { y = acme.Rocket(x) }",
+        "acme:Rocket",
+    ),
+    "old opset": (
+        '<ir_version: 3, opset_import: ["" : 6]> g (float[2] x) => (float[2] y) { y = Relu(x) }',
+        "opset 6",
+    ),
+    "unknown operator": ("g (float[2] x) => (float[2] y) { y = Rocket(x) }", "Rocket"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_triton_cannot_carry_is_refused(tmp_path: Path, case: str) -> None:
+    text, reason = REFUSED[case]
+    with pytest.raises(ModelError, match="Triton|model") as refusal:
+        look(tmp_path, text)
+    assert reason in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "empty"), (b"\x00garbage\xff" * 9, "not an ONNX"), (b"hello", "not an ONNX")],
+)
+def test_files_that_are_no_models(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=reason):
+        signature(path)
+
+
+def _external(tmp_path: Path) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        HEAD + "g (float[N, 512] x) => (float[N, 512] y) { y = Add(x, w) }"
+    )
+    weight = np.ones(512, np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="w.bin")
+    return onnx.load(tmp_path / "model.onnx", load_external_data=False)
+
+
+def test_external_data(tmp_path: Path) -> None:
+    _external(tmp_path)
+    assert signature(tmp_path / "model.onnx").batched
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(ModelError, match=r"'w\.bin' is missing"):
+        signature(tmp_path / "model.onnx")
+
+
+def test_external_data_outside_the_folder(tmp_path: Path) -> None:
+    model = _external(tmp_path)
+    model.graph.initializer[0].external_data[0].value = "../w.bin"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        signature(tmp_path / "model.onnx")
+
+
+def test_truncated(tmp_path: Path) -> None:
+    _external(tmp_path)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ModelError, match="cut short"):
+        signature(path)
