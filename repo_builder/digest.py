@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 
 _CHUNK = 1 << 20
 
@@ -30,7 +29,12 @@ def canonical(value: Json) -> bytes:
 
 def of_json(value: Json) -> str:
     """The sha256 of the canonical JSON of `value`, in lower-case hex."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return of_bytes(canonical(value))
+
+
+def of_bytes(content: bytes) -> str:
+    """The sha256 of `content`, in lower-case hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def of_file(path: Path) -> str:
@@ -44,5 +48,5 @@ def of_file(path: Path) -> str:
 
 def stamp(path: Path) -> list[int]:
     """What changes whenever a file's content does: size, mtime, ctime (ns) and inode."""
-    status = os.stat(path)
+    status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

@@ -111,7 +111,7 @@ class Store:
                 if path.is_file():
                     files[path.relative_to(folder).as_posix()] = self._take(path)
             entry = Entry(key, recipe, Artifact(files), facts, seconds)
-            self._write_json(
+            self.write_json(
                 self._entry_path(key),
                 {
                     "key": key,
@@ -157,7 +157,7 @@ class Store:
         """Keep the recipes of a good build of `name`; its entries survive garbage collection."""
         if self.recall(name) != recipes:
             with _explained(self.root):
-                self._write_json(self._recall_path(name), recipes)
+                self.write_json(self._recall_path(name), recipes)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -277,7 +277,8 @@ class Store:
         path.replace(target)
         return blob
 
-    def _write_json(self, path: Path, value: Any) -> None:
+    def write_json(self, path: Path, value: Any) -> None:
+        """Write a file of the store in one step: a reader sees the old or the new one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.workspace() as folder:
             draft = folder / path.name

@@ -1,0 +1,32 @@
+"""The gates of a spec, applied to what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from repo_builder.spec.types import Gates
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the gates look at; None where it was not measured.
+
+    `accuracy_drop` is positive where the built model is worse, in the metric's own unit.
+    """
+
+    size: int
+    accuracy_drop: float | None
+    latency_ms: float | None
+
+
+def failures(gates: Gates, measured: Measured) -> list[str]:
+    """One line for each gate that fails, with the figures; [] where all hold."""
+    lines = []
+    drop, latency, size = measured.accuracy_drop, measured.latency_ms, measured.size / 1e6
+    if gates.max_accuracy_drop is not None and drop is not None and drop > gates.max_accuracy_drop:
+        lines.append(f"accuracy drop {drop:.4g} > max_accuracy_drop {gates.max_accuracy_drop:g}")
+    if gates.max_size_mb is not None and size > gates.max_size_mb:
+        lines.append(f"size {size:.3g} MB > max_size_mb {gates.max_size_mb:g}")
+    if gates.max_latency_ms is not None and latency is not None and latency > gates.max_latency_ms:
+        lines.append(f"latency {latency:.3g} ms > max_latency_ms {gates.max_latency_ms:g}")
+    return lines
