@@ -10,8 +10,12 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
 
@@ -97,3 +101,60 @@ def seconds(value: float) -> str:
     if value < 60:
         return f"{value:.0f}s"
     return f"{int(value // 60)}m{int(value % 60):02d}s"
+
+
+class Steps:
+    """Live progress of steps that run side by side, on stderr.
+
+    On a terminal: a line for each running step, with its time. Elsewhere, and for every step that
+    has ended: one line. A context manager; nothing stays on the screen but the lines.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._live: Progress | None = None
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def start(self, key: str, label: str) -> None:
+        """A step began."""
+        self._begun[key] = time.monotonic()
+        if sys.stderr.isatty():
+            self._tasks[key] = self._progress().add_task(label, total=None)
+
+    def done(self, key: str, label: str, note: str = "") -> None:
+        """A step ended well."""
+        self._end(key, paint("✓", "green"), label, note)
+
+    def fail(self, key: str, label: str, note: str) -> None:
+        """A step failed; `note` is the reason, in one line."""
+        self._end(key, paint("✗", "red"), label, note)
+
+    def _end(self, key: str, mark: str, label: str, note: str) -> None:
+        taken = seconds(time.monotonic() - self._begun.pop(key, time.monotonic()))
+        if self._live and key in self._tasks:
+            self._live.remove_task(self._tasks.pop(key))
+        say(f"{mark} {label}  {paint(taken, 'dim')}" + (f"  {note}" if note else ""))
+
+    def _progress(self) -> Progress:
+        if self._live is None:
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._live = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=True,
+                redirect_stderr=True,
+            )
+            self._live.start()
+        return self._live

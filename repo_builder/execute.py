@@ -32,6 +32,9 @@ from repo_builder.store import Damaged, Store
 class Progress(Protocol):
     """Told what happens, as it happens."""
 
+    def planned(self, plan: Plan) -> None:
+        """The plan is made; nothing runs yet."""
+
     def started(self, node: Node) -> None:
         """A step was given to a worker."""
 
@@ -271,27 +274,35 @@ class StepProcesses(Executor):
     """Runs each task in one of `jobs` processes; one that dies fails its own task only.
 
     Built on pebble's pool. Workers ignore Ctrl-C (the parent decides) and end with their parent,
-    however that ends.
+    however that ends. A context that is left by an exception kills them.
     """
 
     def __init__(self, jobs: int) -> None:
-        import multiprocessing
-
-        import pebble
-
-        self._pool = pebble.ProcessPool(
-            max_workers=jobs,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-        )
+        self._jobs = jobs
+        self._pool: Any = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See `concurrent.futures.Executor.submit`."""
+        if self._pool is None:  # a build with nothing to do starts no process
+            import multiprocessing
+
+            import pebble
+
+            self._pool = pebble.ProcessPool(
+                max_workers=self._jobs,
+                context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+            )
         future: Future[Any] = self._pool.schedule(fn, args=args, kwargs=kwargs)
         return future
 
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.shutdown(cancel_futures=kind is not None)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See `concurrent.futures.Executor.shutdown`; with `cancel_futures` workers are killed."""
+        if self._pool is None:
+            return
         if cancel_futures:
             self._pool.stop()
         else:

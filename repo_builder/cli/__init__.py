@@ -14,6 +14,8 @@ from repo_builder import __version__
 
 COMMANDS = {
     "build": "Build, verify and assemble the models of spec files.",
+    "plan": "Show what a build would run, and why.",
+    "cache": "Look after the store of results.",
 }
 
 

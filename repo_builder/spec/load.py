@@ -223,15 +223,22 @@ class _Resolver:
         self.problems.append(self.whole.problem(at, what, fix))
 
 
-def select(specs: Sequence[types.Spec], patterns: Sequence[str]) -> list[types.Spec]:
+def select(
+    specs: Sequence[types.Spec], patterns: Sequence[str], targets: Sequence[str] = ()
+) -> list[types.Spec]:
     """The specs whose identifier (`digits@cpu`) matches one of the globs; all where none is given.
 
-    A pattern without '@' matches model names. A pattern that matches nothing is a UsageError.
+    A pattern without '@' matches model names. `targets`, where given, keeps only those targets.
+    A selection that matches nothing is a UsageError.
     """
     import fnmatch
 
     from repo_builder.errors import UsageError
 
+    if targets:
+        specs = [spec for spec in specs if spec.target in targets]
+        if not specs:
+            raise UsageError(f"no spec is for {' or '.join(targets)}; add it to a spec's targets")
     if not patterns:
         return list(specs)
     chosen: dict[str, types.Spec] = {}

@@ -45,3 +45,8 @@ def load(name: str) -> Step:
     module: Any = importlib.import_module(f"{__name__}.{STEPS[name]}")
     step: Step = module
     return step
+
+
+def declarations() -> dict[str, Declaration]:
+    """What every step says of itself, by name."""
+    return {name: load(name).DECLARATION for name in STEPS}

@@ -1,0 +1,102 @@
+"""From what the steps made of one model@target: its row of the report, and the model to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from repo_builder.artifact import Entry, Signature
+from repo_builder.errors import RepoBuilderError
+from repo_builder.execute import Outcome
+from repo_builder.gates import Measured, failures
+from repo_builder.plan import Plan, Variant
+from repo_builder.report.types import Latency, Row, Score, Status
+from repo_builder.repository import config, render
+from repo_builder.repository.publish import Model
+
+
+def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model | None]:
+    """The row of a variant, and its model where every step went well and every gate holds."""
+    spec = variant.spec
+    ran = tuple(step for step, key in variant.steps.items() if key in outcome.ran)
+    base: dict[str, Any] = {
+        "id": spec.id,
+        "name": spec.name,
+        "target": spec.target,
+        "version": str(spec.version),
+        "precision": spec.optimize.precision,
+        "ran": ran,
+    }
+    entries = {step: outcome.entries.get(key) for step, key in variant.steps.items()}
+    measured = _figures(entries, variant.compiled)
+    for key in variant.steps.values():
+        if key in outcome.errors:
+            return Row(**base, **measured, status="failed", reason=str(outcome.errors[key])), None
+    imported, compiled = entries["import"], entries[variant.compiled]
+    if imported is None or compiled is None or entries["verify"] is None:
+        return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
+    score, latency = measured["score"], measured["latency"]
+    broken = failures(
+        spec.gates,
+        Measured(compiled.artifact.size, score and score.drop, latency and latency.p50_ms),
+    )
+    if broken:
+        return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
+    status: Status = "built" if ran else "cached"
+    row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
+    try:
+        return row, _model(variant, plan, imported, compiled, row)
+    except RepoBuilderError as failure:  # what the config cannot say of this model
+        return Row(**base, **measured, status="failed", reason=str(failure)), None
+
+
+def _figures(entries: Mapping[str, Entry | None], compiled: str) -> dict[str, Any]:
+    made, imported = entries[compiled], entries["import"]
+    verify, profile = entries.get("verify"), entries.get("profile")
+    figures: dict[str, Any] = {
+        "size": made.artifact.size if made else None,
+        "source_size": imported.artifact.size if imported else None,
+        "score": None,
+        "latency": None,
+    }
+    if verify:
+        facts: Any = verify.facts
+        figures["level"] = facts["level"]
+        figures["difference"] = {o["name"]: o["max_abs"] for o in facts["outputs"]}
+        if facts["score"]:
+            figures["score"] = Score(**facts["score"])
+    if profile:
+        batches: Any = profile.facts["batches"]
+        batch_1 = batches[0]
+        figures["latency"] = Latency(batch_1["p50_ms"], batch_1["p95_ms"])
+    return figures
+
+
+def _model(variant: Variant, plan: Plan, imported: Entry, compiled: Entry, row: Row) -> Model:
+    from pydantic import TypeAdapter
+
+    spec = variant.spec
+    signature = TypeAdapter(Signature).validate_python(imported.facts["signature"])
+    decided = config.decide(spec, variant.target, signature)
+    texts = {"config.pbtxt": render.text(decided).encode()}
+    for path in spec.serving.labels.values():
+        texts[path.name] = path.read_bytes()
+    nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
+    record: dict[str, Any] = {
+        "size": compiled.artifact.size,
+        "precision": row.precision,
+        "verification": row.level,
+        "score": row.score
+        and {"metric": row.score.metric, "source": row.score.source, "built": row.score.built},
+        "latency_ms": row.latency and row.latency.p50_ms,
+        "tools": {
+            tool: version
+            for node in nodes.values()
+            for tool, version in node.recipe["tools"].items()
+        },
+        "provenance": {
+            "source": nodes["import"].recipe["inputs"]["model"],
+            "steps": {step: node.key for step, node in nodes.items()},
+        },
+    }
+    return Model(spec.name, spec.version, texts, compiled, record)

@@ -1,0 +1,154 @@
+"""The one path: spec files -> plan -> store -> repositories -> report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from repo_builder import report, steps, targets
+from repo_builder.assemble import assemble
+from repo_builder.execute import Outcome, Progress, StepProcesses, execute
+from repo_builder.pin import pin
+from repo_builder.plan import Declaration, Plan, plan, why
+from repo_builder.report.types import Report, Row
+from repo_builder.repository.publish import Model, Published, publish
+from repo_builder.spec.load import load, select
+from repo_builder.store import Damaged, Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build, from what, and where to."""
+
+    specs: tuple[Path, ...]
+    out: Path
+    store: Path
+    only: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    targets_dir: Path | None = None
+    jobs: int = 1
+    keep_going: bool = True
+
+
+def build(request: Request, progress: Progress) -> Report:
+    """Build what `request` names, publish what is good, and report on all of it.
+
+    Raises SpecError before anything runs; what fails later is a row of the report.
+    """
+    begun = time.monotonic()
+    store = Store(request.store)
+    with store.in_use():
+        the_plan, declarations = prepare(request, store)
+        progress.planned(the_plan)
+        with StepProcesses(request.jobs) as executor:
+            while True:
+                wanted = [key for variant in the_plan.variants for key in wanted_of(variant.steps)]
+                outcome = execute(
+                    the_plan,
+                    wanted,
+                    store,
+                    executor,
+                    declarations,
+                    progress,
+                    keep_going=request.keep_going,
+                )
+                try:
+                    rows, repositories = _publish(request, the_plan, outcome, store)
+                    break
+                except Damaged as damaged:  # dropped from the store; made again on the next turn
+                    store.drop(damaged.key)
+        result = Report(rows, repositories, round(time.monotonic() - begun, 3))
+    report.write(result, request.out)
+    return result
+
+
+def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration]]:
+    """The plan for a request, and the declarations it was made with."""
+    catalog = targets.load(request.targets_dir)
+    for name in request.targets:
+        targets.pick(catalog, name)
+    specs = select(load(request.specs, catalog), request.only, request.targets)
+    declarations = steps.declarations()
+    return plan(specs, catalog, declarations, pin(specs, declarations, store)), declarations
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of one model@target as `plan` shows it."""
+
+    id: str
+    step: str
+    key: str
+    cached: bool
+    why: str
+
+    def as_json(self) -> dict[str, object]:
+        """The line as plain JSON types."""
+        return asdict(self)
+
+
+def preview(request: Request) -> list[Line]:
+    """What a build would run, and why; runs nothing."""
+    store = Store(request.store)
+    with store.in_use():
+        the_plan, _ = prepare(request, store)
+        lines = []
+        for variant in the_plan.variants:
+            last = store.recall(variant.spec.id)
+            step_of = {key: step for step, key in variant.steps.items()}
+            for step, key in variant.steps.items():
+                cached = store.get(key) is not None
+                reason = "" if cached else why(the_plan.nodes[key], last.get(step), step_of)
+                if not cached and not reason:
+                    reason = "no longer in the store"
+                lines.append(Line(variant.spec.id, step, key, cached, reason))
+    return lines
+
+
+def wanted_of(variant_steps: Mapping[str, str]) -> list[str]:
+    """The keys whose results a build reads; what they need follows from the plan."""
+    return [key for step, key in variant_steps.items() if step in _READ or _compiles(step)]
+
+
+_READ = ("import", "verify", "profile")
+
+
+def _compiles(step: str) -> bool:
+    return step.startswith("compile-")
+
+
+def _publish(
+    request: Request, the_plan: Plan, outcome: Outcome, store: Store
+) -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
+    """Publish each target's good models; what failed keeps its previous good version."""
+    rows: list[Row] = []
+    good: dict[str, list[Model]] = {}
+    for variant in the_plan.variants:
+        row, model = assemble(variant, the_plan, outcome)
+        rows.append(row)
+        good.setdefault(variant.spec.target, [])
+        if model is not None:
+            good[variant.spec.target].append(model)
+            recipes = {step: the_plan.nodes[key].recipe for step, key in variant.steps.items()}
+            store.remember(variant.spec.id, recipes)
+    tried = {(row.name, row.target) for row in rows}
+    repositories: dict[str, Mapping[str, object]] = {}
+    for target, models in good.items():
+
+        def keep(name: str, target: str = target) -> bool:
+            return bool(request.only) or (name, target) in tried
+
+        published = publish(request.out, target, models, keep, store.fetch)
+        repositories[target] = _said(published)
+    return tuple(rows), repositories
+
+
+def _said(published: Published) -> dict[str, object]:
+    return {
+        "folder": str(published.folder),
+        "digest": published.digest,
+        "changed": published.changed,
+        "models": sorted(published.models),
+    }

@@ -1,0 +1,76 @@
+"""Options and conversions that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FOLDER = click.Path(path_type=Path)
+
+
+def specs_argument(function: F) -> F:
+    """`SPECS...`: spec files or folders of them."""
+    return click.argument("specs", nargs=-1, required=True, type=_FOLDER)(function)
+
+
+def selection_options(function: F) -> F:
+    """`--only`, `--target`, `--targets-dir`: which model@targets are meant."""
+    for option in (
+        click.option("--targets-dir", type=_FOLDER, help="A folder with target files of your own."),
+        click.option(
+            "--target",
+            "on",
+            multiple=True,
+            metavar="NAME",
+            help="Only for this target. Repeatable.",
+        ),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="GLOB",
+            help="Only these, e.g. 'digits@*'. Repeatable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def store_option(function: F) -> F:
+    """`--store`: where results are remembered."""
+    return click.option(
+        "--store",
+        type=_FOLDER,
+        envvar="REPO_BUILDER_STORE",
+        help="Where results are remembered. [default: ~/.cache/repo-builder]",
+    )(function)
+
+
+def store_root(store: Path | None) -> Path:
+    """The store that `--store` names, or the default one."""
+    if store is not None:
+        return store.absolute()
+    from repo_builder.store import default_root
+
+    return default_root()
+
+
+def json_option(function: F) -> F:
+    """`--json`: the result for machines."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
+        function
+    )
+
+
+def need_build_extra(what: str) -> None:
+    """MissingExtra where the packages of the extra `build` are not installed."""
+    from importlib.util import find_spec
+
+    from repo_builder.errors import MissingExtra
+
+    if any(find_spec(module) is None for module in ("pydantic", "yaml", "onnx", "jinja2")):
+        raise MissingExtra("build", what)

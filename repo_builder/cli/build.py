@@ -1,0 +1,173 @@
+"""`repo-builder build`: the main job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repo_builder import console
+from repo_builder.cli import _options
+
+if TYPE_CHECKING:
+    from repo_builder.artifact import Entry
+    from repo_builder.errors import RepoBuilderError
+    from repo_builder.plan import Node, Plan
+    from repo_builder.report.types import Report, Row
+
+
+@click.command()
+@_options.specs_argument
+@_options.selection_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("build"),
+    show_default=True,
+    help="Folder for the repositories and the report.",
+)
+@_options.store_option
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(1, 256),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="cores",
+    help="Steps that run at the same time.",
+)
+@click.option(
+    "--keep-going/--fail-fast",
+    default=True,
+    show_default=True,
+    help="After a failure, go on with what does not depend on it.",
+)
+@_options.json_option
+def command(
+    specs: tuple[Path, ...],
+    only: tuple[str, ...],
+    on: tuple[str, ...],
+    targets_dir: Path | None,
+    out: Path,
+    store: Path | None,
+    jobs: int,
+    keep_going: bool,
+    as_json: bool,
+) -> None:
+    """Optimize, compile and verify models, and assemble Triton repositories.
+
+    SPECS are spec files, or folders with spec files in them. The result is
+    OUT/<target>/models, OUT/<target>/manifest.json, OUT/report.json and
+    OUT/report.html. What did not change is not built again.
+    """
+    _options.need_build_extra("build")
+    from repo_builder.build import Request, build
+
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    request = Request(
+        specs=specs,
+        out=out,
+        store=_options.store_root(store),
+        only=only,
+        targets=on,
+        targets_dir=targets_dir,
+        jobs=jobs,
+        keep_going=keep_going,
+    )
+    with console.Steps() as steps:
+        report = build(request, _Progress(steps))
+    if as_json:
+        console.out_json(report.as_json())
+    else:
+        _print(report, out)
+    if not report.good:
+        _fail(report)
+
+
+class _Progress:
+    """Tells the console what the executor does, in the words of the user's specs."""
+
+    def __init__(self, steps: console.Steps) -> None:
+        self.steps = steps
+
+    def planned(self, plan: Plan) -> None:
+        """Remember the plan, whose variants give the steps their names."""
+        self.plan = plan
+
+    def started(self, node: Node) -> None:
+        """A step was given to a worker."""
+        self.steps.start(node.key, self._label(node))
+
+    def finished(self, node: Node, entry: Entry) -> None:
+        """A step ended well."""
+        self.steps.done(node.key, self._label(node))
+
+    def failed(self, node: Node, error: RepoBuilderError) -> None:
+        """A step failed."""
+        self.steps.fail(node.key, self._label(node), str(error))
+
+    def _label(self, node: Node) -> str:
+        users = self.plan.users(node.key)
+        if len(users) == 1:
+            return f"{users[0].spec.id} {node.step}"
+        names = sorted({user.spec.name for user in users})
+        return f"{', '.join(names)} {node.step}"
+
+
+def _print(report: Report, out: Path) -> None:
+    rows = [_cells(row) for row in report.rows]
+    header = (
+        "model@target",
+        "version",
+        "precision",
+        "size",
+        "score",
+        "source",
+        "drop",
+        "ms (p50)",
+        "verified",
+        "digest",
+        "status",
+    )
+    console.out(console.table(header, rows, right=(3, 4, 5, 6, 7)))
+    if (
+        not any(row.ran for row in report.rows)
+        and report.good
+        and not any(repository["changed"] for repository in report.repositories.values())
+    ):
+        console.say(f"nothing changed ({console.seconds(report.seconds)})")
+    for repository in report.repositories.values():
+        if repository["changed"]:
+            console.say(f"published {repository['folder']} ({len(repository['models'])} models)")
+    if report.repositories:
+        target = next(iter(report.repositories))
+        console.say(f"report: {out}/report.html   serve: repo-builder serve {out}/{target}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    score, latency = row.score, row.latency
+    return (
+        row.id,
+        row.version,
+        row.precision,
+        console.megabytes(row.size) if row.size is not None else "-",
+        f"{score.built:.4f}" if score else "-",
+        f"{score.source:.4f}" if score else "-",
+        f"{score.drop:+.4f}" if score else "-",
+        f"{latency.p50_ms:.2f}" if latency else "-",
+        row.level or "-",
+        row.digest or "-",
+        row.status,
+    )
+
+
+def _fail(report: Report) -> None:
+    from repo_builder.errors import BuildFailed, GateFailed, Problem
+
+    bad = [row for row in report.rows if not row.good]
+    problems = [Problem(row.reason, field=row.id) for row in bad]
+    message = f"{len(bad)} of {len(report.rows)} not built; what was good before stays:"
+    error: Any = GateFailed if all(row.status == "gate failed" for row in bad) else BuildFailed
+    raise error(message, problems)

@@ -1,0 +1,48 @@
+"""`repo-builder plan`: what a build would do, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from repo_builder import console
+from repo_builder.cli import _options
+
+
+@click.command()
+@_options.specs_argument
+@_options.selection_options
+@_options.store_option
+@_options.json_option
+def command(
+    specs: tuple[Path, ...],
+    only: tuple[str, ...],
+    on: tuple[str, ...],
+    targets_dir: Path | None,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Show which steps a build would run, which are cached, and why.
+
+    Nothing is built or written but the memory of file digests.
+    """
+    _options.need_build_extra("plan")
+    from repo_builder.build import Request, preview
+
+    request = Request(
+        specs=specs,
+        out=Path(),
+        store=_options.store_root(store),
+        only=only,
+        targets=on,
+        targets_dir=targets_dir,
+    )
+    lines = preview(request)
+    if as_json:
+        console.out_json([line.as_json() for line in lines])
+        return
+    rows = [(line.id, line.step, "cached" if line.cached else "run", line.why) for line in lines]
+    console.out(console.table(("model@target", "step", "would", "why"), rows))
+    waiting = {line.key for line in lines if not line.cached}
+    console.say(f"{len(waiting)} steps to run" if waiting else "nothing to do")

@@ -1,0 +1,79 @@
+"""What a build reports: one row per model@target, and one record per published repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Status = Literal["built", "cached", "failed", "gate failed"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The task metric on the evaluation data; `drop` is positive where the built model is worse."""
+
+    metric: str
+    source: float
+    built: float
+    drop: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One request of batch 1 on the building machine, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one model@target; figures are None where a step did not get that far.
+
+    `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
+    maps outputs to the largest absolute difference from the source in fp32. `level` says how far
+    it was verified and `reason` why it failed.
+    """
+
+    id: str
+    name: str
+    target: str
+    version: str
+    precision: str
+    status: Status
+    reason: str = ""
+    size: int | None = None
+    source_size: int | None = None
+    score: Score | None = None
+    difference: Mapping[str, float] = field(default_factory=dict)
+    latency: Latency | None = None
+    level: str = ""
+    digest: str = ""
+    ran: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether this model@target can be served."""
+        return self.status in ("built", "cached")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole build; `repositories` maps a target to its folder, digest, and whether it changed.
+
+    `seconds` is the time of the whole build.
+    """
+
+    rows: tuple[Row, ...]
+    repositories: Mapping[str, Mapping[str, Any]]
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether every model@target can be served."""
+        return all(row.good for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return asdict(self)
