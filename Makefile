@@ -1,0 +1,40 @@
+# Two commands: `make demo` builds the example models, `make test` passes the tests.
+# Each sets up what it needs in .venv, from requirements.lock, with Python 3.11.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check lock golden clean
+
+demo: .venv/ready
+	$(BIN)/repo-builder build model_specs/
+	@echo
+	@echo "Serve it:   $(BIN)/repo-builder serve build/cpu"
+	@echo "Query it:   $(BIN)/repo-builder infer digits --input model_specs/digits/sample.png"
+
+test: check
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock: .venv/ready
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header \
+	  --extra all --extra dev --output-file requirements.lock pyproject.toml
+
+golden: .venv/ready
+	$(BIN)/python -m pytest tests/golden --regenerate
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
