@@ -14,6 +14,8 @@ from repo_builder import __version__
 
 COMMANDS = {
     "build": "Build, verify and assemble the models of spec files.",
+    "serve": "Serve a repository with Triton until Ctrl-C.",
+    "infer": "Ask a model that is served and print its outputs.",
 }
 
 
