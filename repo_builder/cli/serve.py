@@ -27,6 +27,7 @@ from repo_builder import console
 @click.option("--model-config-name", default="", help="Use configs/NAME.pbtxt of each model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the endpoints as JSON.")
 def command(
+    *,
     repository: Path,
     extra: tuple[str, ...],
     host: str,
@@ -68,7 +69,7 @@ def command(
     console.say("stopped")
 
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:
+def _interrupt(_signum: int, _frame: Any) -> NoReturn:
     """Make a signal that asks to end look like Ctrl-C."""
     raise KeyboardInterrupt
 

@@ -35,9 +35,9 @@ _LETTERBOX_VALUE = 114
 class Preprocess:
     """A recipe: decode, to `color`, resize to `size`, `pixel * scale`, `(x - mean) / std`.
 
-    `size` is (height, width) in pixels. `mean` and `std` have one value per channel, in the order
-    of `color`, and apply after `scale`. `fit` says what becomes of another aspect ratio: `stretch`
-    distorts, `letterbox` pads with the value 114, `crop` takes the middle.
+    `size` is (height, width) in pixels. `mean` and `std` apply after `scale`; they have one value
+    per channel, in the order of `color`, or none. `fit` says what becomes of another aspect ratio:
+    `stretch` distorts, `letterbox` pads with the value 114, `crop` takes the middle.
     """
 
     input: str
@@ -45,8 +45,8 @@ class Preprocess:
     color: str = "rgb"
     layout: str = "NCHW"
     scale: float = 1 / 255
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     resize: str = "bilinear"
     fit: str = "stretch"
 
@@ -59,8 +59,11 @@ class Preprocess:
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"preprocess.size is {self.size}; it must be (height, width)")
         for field in ("mean", "std"):
-            if len(getattr(self, field)) not in (1, self.channels):
-                raise ValueError(f"preprocess.{field} needs {self.channels} values for {self.color}")
+            if len(getattr(self, field)) not in (0, self.channels):
+                raise ValueError(
+                    f"preprocess.{field} has {len(getattr(self, field))} values; "
+                    f"{self.color} has {self.channels} channels"
+                )
         if 0 in self.std:
             raise ValueError("preprocess.std has a 0, which divides")
 
@@ -75,7 +78,9 @@ class Preprocess:
         values = json.loads(text)
         known = {field.name for field in fields(cls)}
         if not isinstance(values, Mapping) or not {"input", "size"} <= set(values) <= known:
-            raise ValueError(f"{PARAMETER} must be an object with input, size and of {known}")
+            raise ValueError(
+                f"{PARAMETER} must have input and size, and may have: {', '.join(sorted(known))}"
+            )
         tuples = {"size", "mean", "std"} & set(values)
         return cls(**{**values, **{name: tuple(values[name]) for name in tuples}})
 
@@ -93,7 +98,11 @@ class Preprocess:
         missing.
         """
         pixels = self._pixels(image).astype(np.float32)
-        tensor = (pixels * self.scale - np.float32(self.mean)) / np.float32(self.std)
+        tensor = pixels * np.float32(self.scale)
+        if self.mean:
+            tensor -= np.asarray(self.mean, np.float32)
+        if self.std:
+            tensor /= np.asarray(self.std, np.float32)
         if self.layout == "NCHW":
             tensor = tensor.transpose(2, 0, 1)
         if np.issubdtype(dtype, np.integer):

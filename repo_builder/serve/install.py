@@ -65,7 +65,9 @@ class Install:
                 f"{' and '.join(ours)} with; use a Triton that has one"
             )
         for name in ours:
-            shutil.copytree(OURS / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                OURS / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
             shutil.copy(OURS / "joined_requests.py", folder / name)
         return ours
 

@@ -47,7 +47,7 @@ def failures(text: str) -> list[str]:
 
 
 def event(line: str) -> str:
-    """What a user wants to see of a log line while Triton runs: loads, warnings, errors; else ''."""
+    """What a user wants to see of a log line: loads, warnings, errors; '' for all else."""
     match = _LINE.match(line)
     if not match or match[3].startswith(_NOISE):
         return ""

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 Config = Mapping[str, Any]
-Feeds = dict[str, np.ndarray]
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
 # Runs the model: inputs by name and the names of the wanted outputs, to those outputs in order.
-Run = Callable[[Feeds, Sequence[str]], Sequence[np.ndarray]]
+Run = Callable[[Feeds, Sequence[str]], Sequence[Array]]
 # Of a model's tensor: Triton's type (TYPE_FP32) and its full shape, -1 where dynamic.
 Signature = tuple[str, Sequence[int]]
 
@@ -85,7 +87,8 @@ def check_tensors(
         data_type, shape = model[name]
         if tensor["data_type"] != data_type:
             raise refusal(
-                f"{kind} '{name}' is {data_type} in the model and {tensor['data_type']} in the config"
+                f"{kind} '{name}' is {data_type} in the model "
+                f"and {tensor['data_type']} in the config"
             )
         dims = tensor.get("reshape", {}).get("shape", tensor["dims"])
         given = [int(dim) for dim in dims]
@@ -96,7 +99,7 @@ def check_tensors(
                     f"{kind} '{name}' has the shape {list(shape)}: its first dimension must be "
                     f"dynamic for max_batch_size {most}; set max_batch_size: 0"
                 )
-        same = all(-1 in (a, b) or a == b for a, b in zip(given, shape))
+        same = all(-1 in (a, b) or a == b for a, b in zip(given, shape, strict=False))
         if len(given) != len(shape) or not same:
             raise refusal(
                 f"{kind} '{name}' has the shape {list(shape)} in the model "
@@ -121,7 +124,7 @@ class Request:
         return tuple(sorted((n, a.dtype.str, a.shape[1:]) for n, a in self.feeds.items()))
 
 
-Answer = Sequence[np.ndarray] | Exception
+Answer = Sequence[Array] | Exception
 
 
 def answer(requests: Sequence[Request], run: Run, max_batch_size: int) -> list[Answer]:
@@ -171,7 +174,7 @@ def _run_joined(requests: Sequence[Request], run: Run) -> list[Answer] | None:
     }
     wanted = list(dict.fromkeys(name for request in requests for name in request.wanted))
     try:
-        outputs = dict(zip(wanted, run(feeds, wanted)))
+        outputs = dict(zip(wanted, run(feeds, wanted), strict=True))
     except Exception as error:  # noqa: BLE001 - each request then tells for itself
         pb_utils.Logger.log_warn(f"a joined run failed, running its requests alone: {error}")
         return None
@@ -185,7 +188,7 @@ def _run_joined(requests: Sequence[Request], run: Run) -> list[Answer] | None:
             return None
     return [
         [outputs[name][end - request.rows : end] for name in request.wanted]
-        for request, end in zip(requests, ends)
+        for request, end in zip(requests, ends, strict=True)
     ]
 
 
@@ -198,14 +201,14 @@ def execute(requests: Sequence[Any], run: Run, config: Config) -> list[Any]:
         )
         for request in requests
     ]
-    return [
-        _response(request, found)
-        for request, found in zip(taken, answer(taken, run, config["max_batch_size"]))
-    ]
+    answers = answer(taken, run, config["max_batch_size"])
+    return [_response(request, found) for request, found in zip(taken, answers, strict=True)]
 
 
 def _response(request: Request, found: Answer) -> Any:
     if isinstance(found, Exception):
         return pb_utils.InferenceResponse([], pb_utils.TritonError(str(found)))
-    tensors = [pb_utils.Tensor(name, array) for name, array in zip(request.wanted, found)]
+    tensors = [
+        pb_utils.Tensor(name, array) for name, array in zip(request.wanted, found, strict=True)
+    ]
     return pb_utils.InferenceResponse(tensors)

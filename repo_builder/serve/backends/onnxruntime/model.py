@@ -70,12 +70,13 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
-        return joined.execute(requests, self._run, self._config)
+        responses: list[Any] = joined.execute(requests, self._run, self._config)
+        return responses
 
-    def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[np.ndarray]:
+    def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
         for name in self._strings & feeds.keys():
             feeds = {**feeds, name: _decoded(name, feeds[name])}
-        outputs: list[np.ndarray] = self._session.run(wanted, feeds, self._run_options)
+        outputs: list[joined.Array] = self._session.run(wanted, feeds, self._run_options)
         return outputs
 
 
@@ -121,7 +122,7 @@ def _signatures(tensors: Sequence[Any]) -> dict[str, joined.Signature]:
     }
 
 
-def _decoded(name: str, array: np.ndarray) -> np.ndarray:
+def _decoded(name: str, array: joined.Array) -> joined.Array:
     """Triton's strings are bytes; ONNX Runtime takes str, and its tensors are UTF-8."""
     try:
         flat = [item.decode() for item in array.ravel()]

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import joined_requests as joined
-import numpy as np
 import openvino as ov
 import triton_python_backend_utils as pb_utils
 
@@ -72,16 +71,17 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
-        return joined.execute(requests, self._run, self._config)
+        responses: list[Any] = joined.execute(requests, self._run, self._config)
+        return responses
 
-    def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[np.ndarray]:
+    def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
         # Inputs are shared, outputs copied: the next run of this request overwrites them.
         results = self._request.infer(feeds, share_inputs=True)
         return [results[self._outputs[name]] for name in wanted]
 
 
 def _yes(config: joined.Config, key: str) -> bool:
-    return joined.parameter(config, key).lower() == "yes"
+    return str(joined.parameter(config, key)).lower() == "yes"
 
 
 def _reshape(model: ov.Model, config: joined.Config) -> None:
@@ -96,7 +96,7 @@ def _reshape(model: ov.Model, config: joined.Config) -> None:
 
 
 def _with_types(model: ov.Model, config: joined.Config) -> ov.Model:
-    """The model with inputs and outputs of the types in config.pbtxt, converted where they differ."""
+    """The model, converting where a type in config.pbtxt differs from its own."""
     steps = ov.preprocess.PrePostProcessor(model)
     for kind, ports, convert in (
         ("input", model.inputs, steps.input),
