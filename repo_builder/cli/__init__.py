@@ -16,6 +16,8 @@ COMMANDS = {
     "build": "Build, verify and assemble the models of spec files.",
     "plan": "Show what a build would run, and why.",
     "cache": "Look after the store of results.",
+    "serve": "Serve a repository with Triton until Ctrl-C.",
+    "infer": "Ask a model that is served and print its outputs.",
 }
 
 

@@ -1,0 +1,88 @@
+"""`repo-builder serve`: a genuine Triton over a repository, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from repo_builder import console
+
+
+@click.command(epilog="Arguments after -- go to tritonserver as they are.")
+@click.argument("repository", type=click.Path(path_type=Path))
+@click.argument("extra", nargs=-1, type=click.UNPROCESSED)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--http-port", default=8000, show_default=True, help="0 takes a free port.")
+@click.option("--grpc-port", default=8001, show_default=True, help="0 takes a free port.")
+@click.option("--metrics-port", default=8002, show_default=True, help="0 takes a free port.")
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    help="Folder of the Triton to use [default: /opt/tritonserver, else nvidia-pytriton's].",
+)
+@click.option("--model", "models", multiple=True, help="Load only this model; may be repeated.")
+@click.option("--model-config-name", default="", help="Use configs/NAME.pbtxt of each model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the endpoints as JSON.")
+def command(
+    *,
+    repository: Path,
+    extra: tuple[str, ...],
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    triton: Path | None,
+    models: tuple[str, ...],
+    model_config_name: str,
+    as_json: bool,
+) -> None:
+    """Serve REPOSITORY (such as build/cpu) with Triton until Ctrl-C.
+
+    Prints the endpoints once every model is ready and has answered its warmup. Ctrl-C lets
+    requests in flight end; a second Ctrl-C does not.
+    """
+    from repo_builder import serve
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    server = serve.Triton(
+        repository,
+        triton=triton,
+        models=models or None,
+        config_name=model_config_name,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        extra=extra,
+        on_event=console.say,
+    )
+    with server:
+        _print_endpoints(server, as_json)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            console.say("draining; Ctrl-C again stops at once")
+    console.say("stopped")
+
+
+def _interrupt(_signum: int, _frame: Any) -> NoReturn:
+    """Make a signal that asks to end look like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _print_endpoints(server: Any, as_json: bool) -> None:
+    endpoints = {
+        "http": f"http://{server.http_url}",
+        "grpc": server.grpc_url,
+        "metrics": server.metrics_url,
+    }
+    console.say(f"serving {server.models_dir}; log: {server.log}; Ctrl-C stops")
+    if as_json:
+        console.out_json({**endpoints, "pid": server.pid, "log": str(server.log)})
+    else:
+        for name, url in endpoints.items():
+            console.out(f"{name:<8} {url}")

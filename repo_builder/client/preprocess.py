@@ -1,0 +1,164 @@
+"""Turns an image into the tensor that a model was trained on.
+
+The recipe travels in the model's config.pbtxt (parameter `repo_builder.preprocess`), so that the
+builder's evaluation, the server's users and the command line all do the same. Needs numpy, and
+Pillow where an image has to be decoded or resized.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PARAMETER = "repo_builder.preprocess"
+_CHANNELS = {"gray": 1, "rgb": 3, "bgr": 3}
+_CHOICES = {
+    "color": tuple(_CHANNELS),
+    "layout": ("NCHW", "NHWC"),
+    "resize": ("nearest", "bilinear", "bicubic"),
+    "fit": ("stretch", "letterbox", "crop"),
+}
+# What YOLO pads with; a mid grey disturbs a detector less than black edges do.
+_LETTERBOX_VALUE = 114
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """A recipe: decode, to `color`, resize to `size`, `pixel * scale`, `(x - mean) / std`.
+
+    `size` is (height, width) in pixels. `mean` and `std` apply after `scale`; they have one value
+    per channel, in the order of `color`, or none. `fit` says what becomes of another aspect ratio:
+    `stretch` distorts, `letterbox` pads with the value 114, `crop` takes the middle.
+    """
+
+    input: str
+    size: tuple[int, int]
+    color: str = "rgb"
+    layout: str = "NCHW"
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: str = "bilinear"
+    fit: str = "stretch"
+
+    def __post_init__(self) -> None:
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"preprocess.{field} is {getattr(self, field)!r}; one of: {', '.join(allowed)}"
+                )
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"preprocess.size is {self.size}; it must be (height, width)")
+        for field in ("mean", "std"):
+            if len(getattr(self, field)) not in (0, self.channels):
+                raise ValueError(
+                    f"preprocess.{field} has {len(getattr(self, field))} values; "
+                    f"{self.color} has {self.channels} channels"
+                )
+        if 0 in self.std:
+            raise ValueError("preprocess.std has a 0, which divides")
+
+    @property
+    def channels(self) -> int:
+        """1 for gray, else 3."""
+        return _CHANNELS[self.color]
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocess:
+        """Read the parameter's value; raises ValueError where it is no such recipe."""
+        values = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or not {"input", "size"} <= set(values) <= known:
+            raise ValueError(
+                f"{PARAMETER} must have input and size, and may have: {', '.join(sorted(known))}"
+            )
+        tuples = {"size", "mean", "std"} & set(values)
+        return cls(**{**values, **{name: tuple(values[name]) for name in tuples}})
+
+    def to_json(self) -> str:
+        """The parameter's value; `from_json` reads it back."""
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
+
+    def apply(
+        self, image: bytes | npt.NDArray[np.uint8], dtype: npt.DTypeLike = np.float32
+    ) -> npt.NDArray[Any]:
+        """The tensor of one image: [1, C, H, W] or [1, H, W, C], of `dtype`.
+
+        `image` is the content of an image file, or uint8 pixels as [H, W] or [H, W, 3] in RGB.
+        Raises ValueError where it is neither, ModuleNotFoundError where Pillow is needed and
+        missing.
+        """
+        pixels = self._pixels(image).astype(np.float32)
+        tensor = pixels * np.float32(self.scale)
+        if self.mean:
+            tensor -= np.asarray(self.mean, np.float32)
+        if self.std:
+            tensor /= np.asarray(self.std, np.float32)
+        if self.layout == "NCHW":
+            tensor = tensor.transpose(2, 0, 1)
+        if np.issubdtype(dtype, np.integer):
+            tensor = np.rint(tensor)
+        return np.ascontiguousarray(tensor[None], dtype=dtype)
+
+    def _pixels(self, image: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Pixels [H, W, C] of this recipe's size and colour."""
+        if isinstance(image, bytes):
+            picture = _decoded(image)
+        else:
+            if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)) or image.ndim < 2:
+                raise ValueError(
+                    f"pixels are {image.dtype}{list(image.shape)}; "
+                    "they must be uint8, [height, width] or [height, width, 3]"
+                )
+            picture = _pillow().fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+        picture = self._fitted(picture.convert("L" if self.color == "gray" else "RGB"))
+        pixels = np.asarray(picture, dtype=np.uint8).reshape(*self.size, self.channels)
+        return pixels[..., ::-1] if self.color == "bgr" else pixels
+
+    def _fitted(self, picture: Image.Image) -> Image.Image:
+        from PIL import Image, ImageOps
+
+        height, width = self.size
+        size = (width, height)
+        how = Image.Resampling[self.resize.upper()]
+        if picture.size == size:
+            return picture
+        if self.fit == "stretch":
+            return picture.resize(size, how)
+        if self.fit == "crop":
+            return ImageOps.fit(picture, size, how)
+        colour = _LETTERBOX_VALUE if self.color == "gray" else (_LETTERBOX_VALUE,) * 3
+        return ImageOps.pad(picture, size, how, color=colour)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("reading images needs Pillow: pip install pillow") from None
+    return Image
+
+
+def _decoded(content: bytes) -> Image.Image:
+    """The picture in a file's content, upright."""
+    pillow = _pillow()
+    from PIL import ImageOps
+
+    try:
+        picture: Image.Image = pillow.open(io.BytesIO(content))
+        picture.load()
+    except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
+        raise ValueError(f"not an image that can be read: {error}") from None
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(f"an image of mode {picture.mode}; convert it to 8 bits per channel")
+    upright: Image.Image = ImageOps.exif_transpose(picture)
+    return upright

@@ -1,0 +1,214 @@
+"""What our Python-based backends share: checks at load, and requests joined into one run.
+
+Lies beside each backend's model.py in the backend directory, where Triton's Python stub finds it.
+Imports only what the stub has: numpy and triton_python_backend_utils.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+Config = Mapping[str, Any]
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
+# Runs the model: inputs by name and the names of the wanted outputs, to those outputs in order.
+Run = Callable[[Feeds, Sequence[str]], Sequence[Array]]
+# Of a model's tensor: Triton's type (TYPE_FP32) and its full shape, -1 where dynamic.
+Signature = tuple[str, Sequence[int]]
+
+
+def parameter(config: Config, key: str, default: str = "") -> str:
+    """A model-level parameter of config.pbtxt."""
+    return str(config["parameters"].get(key, {}).get("string_value", default))
+
+
+def integer(config: Config, key: str, default: int = 0) -> int:
+    """A model-level parameter that is a whole number; raises where it is something else."""
+    text = parameter(config, key, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise refusal(f"parameter '{key}' is '{text}'; it must be a whole number") from None
+
+
+def refusal(message: str) -> Exception:
+    """The exception that makes Triton refuse the model, with `message` in its log."""
+    error: Exception = pb_utils.TritonModelException(message)
+    return error
+
+
+def model_file(args: Mapping[str, str], config: Config, default: str) -> Path:
+    """The model's file in its version folder; raises where it is missing."""
+    folder = Path(args["model_repository"]) / args["model_version"]
+    path = folder / (config.get("default_model_filename") or default)
+    if not path.exists():
+        raise refusal(f"unable to find '{path}'")
+    return path
+
+
+def check_config(config: Config) -> None:
+    """Raise for what config.pbtxt asks and no Python-based backend of ours does."""
+    if config.get("model_transaction_policy", {}).get("decoupled"):
+        raise refusal("a decoupled model; this backend answers each request exactly once")
+    if config.get("optimization", {}).get("execution_accelerators"):
+        raise refusal("execution_accelerators need Triton's C++ backend")
+    for field in ("batch_input", "batch_output"):
+        if config.get(field):
+            raise refusal(f"{field} needs Triton's C++ backend")
+    if config.get("sequence_batching", {}).get("state"):
+        raise refusal("implicit state (sequence_batching.state) needs Triton's C++ backend")
+    for tensor in [*config["input"], *config["output"]]:
+        if tensor["data_type"] == "TYPE_BF16":
+            raise refusal(
+                f"'{tensor['name']}' is TYPE_BF16, which numpy does not have; "
+                "cast to TYPE_FP32 in the model, or use Triton's C++ backend"
+            )
+
+
+def check_tensors(
+    config: Config, kind: str, model: Mapping[str, Signature], *, fixed_batch: bool = False
+) -> None:
+    """Raise where the tensors of config.pbtxt (`kind`: "input" or "output") are not the model's.
+
+    `fixed_batch` accepts a model whose batch dimension is fixed at max_batch_size.
+    """
+    most = config["max_batch_size"]
+    for tensor in config[kind]:
+        name = tensor["name"]
+        if name not in model:
+            raise refusal(f"the model has no {kind} '{name}'; it has {', '.join(sorted(model))}")
+        data_type, shape = model[name]
+        if tensor["data_type"] != data_type:
+            raise refusal(
+                f"{kind} '{name}' is {data_type} in the model "
+                f"and {tensor['data_type']} in the config"
+            )
+        dims = tensor.get("reshape", {}).get("shape", tensor["dims"])
+        given = [int(dim) for dim in dims]
+        if most:
+            given.insert(0, most if fixed_batch and shape[:1] == [most] else -1)
+            if list(shape[:1]) not in ([-1], [given[0]]):
+                raise refusal(
+                    f"{kind} '{name}' has the shape {list(shape)}: its first dimension must be "
+                    f"dynamic for max_batch_size {most}; set max_batch_size: 0"
+                )
+        same = all(-1 in (a, b) or a == b for a, b in zip(given, shape, strict=False))
+        if len(given) != len(shape) or not same:
+            raise refusal(
+                f"{kind} '{name}' has the shape {list(shape)} in the model "
+                f"and {given} in the config"
+            )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one request brings, and the outputs it wants."""
+
+    feeds: Feeds
+    wanted: Sequence[str]
+
+    @property
+    def rows(self) -> int:
+        """The size of the batch dimension."""
+        return len(next(iter(self.feeds.values())))
+
+    def joinable(self) -> tuple[object, ...]:
+        """Equal for requests whose tensors can be joined along the first dimension."""
+        return tuple(sorted((n, a.dtype.str, a.shape[1:]) for n, a in self.feeds.items()))
+
+
+Answer = Sequence[Array] | Exception
+
+
+def answer(requests: Sequence[Request], run: Run, max_batch_size: int) -> list[Answer]:
+    """The wanted outputs, or the error, of each request.
+
+    Requests of one shape share a run, of at most `max_batch_size` rows (0: the model does not
+    batch, and each request runs alone). Where a shared run fails, each of its requests runs alone,
+    so that it gets its own error or its own answer.
+    """
+    answers: list[Answer] = [()] * len(requests)
+    for group in _groups(requests, max_batch_size):
+        found = _run_joined([requests[i] for i in group], run) if len(group) > 1 else None
+        for position, i in enumerate(group):
+            answers[i] = _run_alone(requests[i], run) if found is None else found[position]
+    return answers
+
+
+def _groups(requests: Sequence[Request], max_batch_size: int) -> list[list[int]]:
+    """Indices of the requests that share a run, in the order of arrival."""
+    if max_batch_size == 0:
+        return [[i] for i in range(len(requests))]
+    groups: list[list[int]] = []
+    open_groups: dict[tuple[object, ...], tuple[list[int], int]] = {}
+    for i, request in enumerate(requests):
+        key = request.joinable()
+        group, rows = open_groups.get(key, ([], max_batch_size))
+        if rows + request.rows > max_batch_size:
+            group, rows = [], 0
+            groups.append(group)
+        group.append(i)
+        open_groups[key] = (group, rows + request.rows)
+    return groups
+
+
+def _run_alone(request: Request, run: Run) -> Answer:
+    try:
+        return run(request.feeds, request.wanted)
+    except Exception as error:  # noqa: BLE001 - it becomes this request's answer
+        return error
+
+
+def _run_joined(requests: Sequence[Request], run: Run) -> list[Answer] | None:
+    """The answers of requests that share one run, or None where they cannot."""
+    feeds = {
+        name: np.concatenate([request.feeds[name] for request in requests])
+        for name in requests[0].feeds
+    }
+    wanted = list(dict.fromkeys(name for request in requests for name in request.wanted))
+    try:
+        outputs = dict(zip(wanted, run(feeds, wanted), strict=True))
+    except Exception as error:  # noqa: BLE001 - each request then tells for itself
+        pb_utils.Logger.log_warn(f"a joined run failed, running its requests alone: {error}")
+        return None
+    ends = np.cumsum([request.rows for request in requests])
+    for name, output in outputs.items():
+        if output.shape[:1] != (ends[-1],):
+            pb_utils.Logger.log_warn(
+                f"output '{name}' has the shape {output.shape} for {ends[-1]} rows, "
+                "so requests cannot be joined: set max_batch_size: 0"
+            )
+            return None
+    return [
+        [outputs[name][end - request.rows : end] for name in request.wanted]
+        for request, end in zip(requests, ends, strict=True)
+    ]
+
+
+def execute(requests: Sequence[Any], run: Run, config: Config) -> list[Any]:
+    """Answer Triton's requests: what a backend's `execute` returns."""
+    taken = [
+        Request(
+            {tensor.name(): tensor.as_numpy() for tensor in request.inputs()},
+            list(request.requested_output_names()),
+        )
+        for request in requests
+    ]
+    answers = answer(taken, run, config["max_batch_size"])
+    return [_response(request, found) for request, found in zip(taken, answers, strict=True)]
+
+
+def _response(request: Request, found: Answer) -> Any:
+    if isinstance(found, Exception):
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(found)))
+    tensors = [
+        pb_utils.Tensor(name, array) for name, array in zip(request.wanted, found, strict=True)
+    ]
+    return pb_utils.InferenceResponse(tensors)

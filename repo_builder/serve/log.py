@@ -1,0 +1,59 @@
+"""Reads Triton's log: what it is loading, and its own words for what went wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# "E1124 05:48:10.270503 5230 model_lifecycle.cc:642] message", the format of --log-format default.
+_LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ ([\w.]+):\d+\] *"?(.*?)"?$')
+_FINAL = re.compile(r"^error: (.*)$")
+_FAILED_MODEL = re.compile(r"^failed to load '(.+?)' version (\d+): (.*)$")
+# Said on every start without a GPU; wrong level, no failure.
+_NOISE = ("CudaDriverHelper has not been initialized",)
+
+
+class LogReader:
+    """Reads the whole lines that were added to a log since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new_lines(self) -> list[str]:
+        """The lines written since the last call, without the one still being written."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        return whole.decode(errors="replace").splitlines()
+
+
+def failures(text: str) -> list[str]:
+    """The reasons of a failure, in Triton's own words: `model: reason` where a model failed.
+
+    Falls back to the last lines of the log where Triton logged no error (a crash).
+    """
+    found: list[str] = []
+    lines = text.splitlines()
+    for line in lines:
+        match = _LINE.match(line)
+        if match and match[1] in "EF" and not match[3].startswith(_NOISE):
+            model = _FAILED_MODEL.match(match[3])
+            found.append(f"{model[1]}: {model[3]}" if model else match[3])
+        elif (final := _FINAL.match(line)) and not found:
+            found.append(final[1])
+    return list(dict.fromkeys(found)) or [line for line in lines if line.strip()][-5:]
+
+
+def event(line: str) -> str:
+    """What a user wants to see of a log line: loads, warnings, errors; '' for all else."""
+    match = _LINE.match(line)
+    if not match or match[3].startswith(_NOISE):
+        return ""
+    level, source, message = match.groups()
+    if level in "EF" or (level == "W" and source.startswith(("model", "python", "backend"))):
+        return message
+    if source == "model_lifecycle.cc" and message.startswith(("loading", "successfully")):
+        return message
+    return ""
