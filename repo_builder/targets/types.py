@@ -17,6 +17,7 @@ Precision = Literal["fp32", "fp16", "bf16", "fp8", "int16", "int8", "int4"]
 Architecture = Literal["amd64", "arm64", "cortex-m"]
 Place = Literal["builder", "image", "device"]
 Scheme = Literal["u8s8", "s8s8", "s8s8-symmetric"]
+PowerTool = Literal["nvpmodel", "nvidia-smi"]
 
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Field(strict=False)]
@@ -93,8 +94,8 @@ class Engine(Fact):
 
     The first engine of a target is the one that its runtime uses by default. `count` is how many
     of them there are (0: one per CPU core); `slices` is how many parts of each a power mode may
-    switch off (TPCs of a GPU). `ops` are the ONNX operators that it executes; empty: whatever the
-    runtime can lower.
+    switch off (TPCs of a GPU); writing Hz into `clock_file` caps its clock. `ops` are the ONNX
+    operators that it executes; empty: whatever the runtime can lower.
     """
 
     name: Text
@@ -102,6 +103,7 @@ class Engine(Fact):
     count: Natural = 1
     slices: Count | None = None
     clock_mhz: Count | None = None
+    clock_file: str = ""
     sram_kb: Count | None = None
     compute: Many[Compute] = ()
     ops: Many[str] = ()
@@ -199,7 +201,7 @@ class Target(Shape):
     `runtime` is the toolchain that compiles and the runtime that executes. `precisions` are those
     a spec may ask for, `int8` is how int8 activations and weights are typed. `compile_at` says
     where the last compilation runs: with the builder, in an image made on such a machine, or on
-    the device at first start.
+    the device at first start. `power_tool` is the maker's command that sets a power mode.
     """
 
     name: str
@@ -213,6 +215,7 @@ class Target(Shape):
     int8: Scheme = "s8s8"
     compile_at: Place = "builder"
     engines: Many[Engine] = ()
+    power_tool: PowerTool | None = None
     power_modes: Many[PowerMode] = ()
     releases: Many[Release] = ()
     images: Many[Image] = ()
