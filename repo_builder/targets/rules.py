@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
+
+from pydantic import BaseModel
 
 from repo_builder.errors import did_you_mean
 from repo_builder.targets.types import Fact, Runtime, Target
@@ -36,9 +37,9 @@ def _facts(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Fact]]:
     """Every fact of a target with its place in the file."""
     if isinstance(value, Fact):
         yield loc, value
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _facts(getattr(value, field.name), (*loc, field.name))
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _facts(getattr(value, name), (*loc, name))
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from _facts(item, (*loc, index))
@@ -69,11 +70,11 @@ def _settings(target: Target) -> Iterator[Broken]:
 
 def _plausible(target: Target) -> Iterator[Broken]:
     for loc, fact in _facts(target):
-        for field in dataclasses.fields(fact):
-            value = getattr(fact, field.name)
-            limit = _CLOCK_LIMIT_MHZ if field.name.endswith("_mhz") else _LIMITS.get(field.name)
+        for name in type(fact).model_fields:
+            value = getattr(fact, name)
+            limit = _CLOCK_LIMIT_MHZ if name.endswith("_mhz") else _LIMITS.get(name)
             if limit and isinstance(value, (int, float)) and value > limit:
-                yield (*loc, field.name), f"{value:g} cannot be", f"is it in {field.name} units?"
+                yield (*loc, name), f"{value:g} cannot be", f"more than {limit:g}: check the unit"
     for e, engine in enumerate(target.engines):
         met = set()
         for c, compute in enumerate(engine.compute):

@@ -8,18 +8,24 @@ None is "unknown"; a `note` says why.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "qnn", "vela", "tflite-micro"]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int16", "int8", "int4"]
 Architecture = Literal["amd64", "arm64", "cortex-m"]
 Place = Literal["builder", "image", "device"]
 Scheme = Literal["u8s8", "s8s8", "s8s8-symmetric"]
+PowerTool = Literal["nvpmodel", "nvidia-smi"]
+
+T = TypeVar("T")
+Many = Annotated[tuple[T, ...], Field(strict=False)]
+Some = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
 
@@ -31,13 +37,12 @@ _BACKENDS: dict[Runtime, str] = {
 }
 
 
-class Shape:
-    """Base of everything in a target file: unknown keys are errors, figures are finite."""
+class Shape(BaseModel):
+    """Base of everything in a target file: frozen, unknown keys are errors, figures are finite."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
 class Source(Shape):
     """A document that figures come from."""
 
@@ -45,7 +50,6 @@ class Source(Shape):
     url: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Fact(Shape):
     """Figures that come from one place.
 
@@ -58,7 +62,6 @@ class Fact(Shape):
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Cpu(Fact):
     """The general-purpose cores; `cores` 0 means those of the machine that builds."""
 
@@ -67,63 +70,63 @@ class Cpu(Fact):
     clock_mhz: Count | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Memory(Fact):
     """Where weights and activations live; `size_mb` 0 means that of the machine that builds.
 
-    On a microcontroller this is its RAM, in fractions of a megabyte, and weights lie in flash:
-    see `Micro`.
+    On a microcontroller this is its RAM, a fraction of a megabyte, and weights lie in flash.
     """
 
     title: Text
-    size_mb: Annotated[float, Field(ge=0)]
+    size_mb: NotNegative | None
     bandwidth_gb_s: Positive | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Compute(Fact):
-    """Peak rate of all units of an engine together, at the engine's `clock_mhz`."""
+    """Peak rate of one unit of an engine at the engine's `clock_mhz`."""
 
     precision: Precision
     dense_tops: Positive | None
     sparse_tops: Positive | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Engine(Fact):
     """Something that executes layers: CPU cores, a GPU, an NPU, a DLA.
 
-    The first engine of a target is the one that its runtime uses by default. `ops` are the ONNX
+    The first engine of a target is the one that its runtime uses by default. `count` is how many
+    of them there are (0: one per CPU core); `slices` is how many parts of each a power mode may
+    switch off (TPCs of a GPU); writing Hz into `clock_file` caps its clock. `ops` are the ONNX
     operators that it executes; empty: whatever the runtime can lower.
     """
 
     name: Text
     title: Text
-    count: Count = 1
+    count: Natural = 1
+    slices: Count | None = None
     clock_mhz: Count | None = None
+    clock_file: str = ""
     sram_kb: Count | None = None
-    compute: tuple[Compute, ...] = ()
-    ops: tuple[str, ...] = ()
+    compute: Many[Compute] = ()
+    ops: Many[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
 class PowerMode(Fact):
     """A setting of clocks and power that the device offers.
 
-    `id` is the maker's number for it (nvpmodel's), `clocks_mhz` maps engine names to their
-    maximum in this mode (0: off), `memory_gb_s` is the bandwidth where the mode lowers it.
+    `id` is the maker's number for it (nvpmodel's); `watts` the module's budget. `clocks_mhz` maps
+    engine names to their highest clock in this mode (0: off) and `slices` to the parts left on;
+    `memory_gb_s` is the bandwidth where the mode lowers it.
     """
 
     name: Text
     watts: Positive | None
     id: Natural | None = None
-    cpu_cores: Natural | None = None
+    cpu_cores: Count | None = None
     cpu_mhz: Count | None = None
-    clocks_mhz: Mapping[str, Natural] = field(default_factory=dict)
+    clocks_mhz: Mapping[str, Natural] = {}
+    slices: Mapping[str, Count] = {}
     memory_gb_s: Positive | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Release(Fact):
     """Versions that belong together: `JetPack 6.2` -> {"tensorrt": "10.3", ...}."""
 
@@ -131,7 +134,6 @@ class Release(Fact):
     components: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Image(Fact):
     """A container image for this device; `use` is `serve` (has Triton), `base` or `build`."""
 
@@ -139,32 +141,31 @@ class Image(Fact):
     reference: Text
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate(Fact):
-    """What `advise` assumes of this device, since no maker states it.
+class Assumptions(Fact):
+    """What an estimate assumes of this device, since no maker states it.
 
-    `efficiency` is the share of peak compute that real layers reach, `bandwidth_efficiency` the
-    share of peak bandwidth; `layer_us` is the fixed cost of one layer; `runtime_mb` is what the
-    runtime itself takes; `reserved_mb` what the system keeps; `idle_watts` what flows without work.
+    `efficiency` is the share of peak compute that real layers reach, `depthwise_efficiency` that
+    of depthwise convolutions, `bandwidth_efficiency` the share of peak bandwidth; `layer_us` is
+    the fixed cost of one layer at full clock. `runtime_mb` is what the runtime itself takes,
+    `reserved_mb` what the system keeps, `idle_watts` what flows without work.
     """
 
-    efficiency: Annotated[float, Field(gt=0, le=1)]
-    bandwidth_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.7
-    layer_us: Annotated[float, Field(ge=0)] = 0.0
-    runtime_mb: Annotated[float, Field(ge=0)] = 0.0
-    reserved_mb: Annotated[float, Field(ge=0)] = 0.0
+    efficiency: Share
+    depthwise_efficiency: Share
+    bandwidth_efficiency: Share = 0.7
+    layer_us: NotNegative = 0.0
+    runtime_mb: NotNegative = 0.0
+    reserved_mb: NotNegative = 0.0
     idle_watts: Positive | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class OpenVino(Fact):
-    """OpenVINO's name of the device, and the last release that knows it ("" : current)."""
+    """OpenVINO's name of the device, and the last release that knows it ("": current)."""
 
     device: Text
     last_release: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class TensorRt(Fact):
     """What a TensorRT plan is tied to, and the DLA cores it may use."""
 
@@ -172,7 +173,6 @@ class TensorRt(Fact):
     dla_cores: Natural = 0
 
 
-@dataclass(frozen=True, kw_only=True)
 class Qnn(Fact):
     """What the QNN HTP compiler is told of the SoC; `soc_model` 0 lets it choose."""
 
@@ -180,7 +180,6 @@ class Qnn(Fact):
     soc_model: Natural = 0
 
 
-@dataclass(frozen=True, kw_only=True)
 class Vela(Fact):
     """What Vela is told of the NPU: `--accelerator-config`, `--system-config`, `--memory-mode`."""
 
@@ -189,7 +188,6 @@ class Vela(Fact):
     memory_mode: Text
 
 
-@dataclass(frozen=True, kw_only=True)
 class Micro(Fact):
     """What a firmware has room for: flash holds code and weights, RAM the tensor arena."""
 
@@ -197,37 +195,37 @@ class Micro(Fact):
     ram_kb: Count
 
 
-@dataclass(frozen=True, kw_only=True)
 class Target(Shape):
     """One device, as far as it decides what is built for it.
 
     `runtime` is the toolchain that compiles and the runtime that executes. `precisions` are those
     a spec may ask for, `int8` is how int8 activations and weights are typed. `compile_at` says
     where the last compilation runs: with the builder, in an image made on such a machine, or on
-    the device at first start.
+    the device at first start. `power_tool` is the maker's command that sets a power mode.
     """
 
     name: str
     title: Text
     runtime: Runtime
-    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
-    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
+    architectures: Some[Architecture]
+    precisions: Some[Precision]
     sources: Mapping[str, Source]
     cpu: Cpu
     memory: Memory
     int8: Scheme = "s8s8"
     compile_at: Place = "builder"
-    engines: tuple[Engine, ...] = ()
-    power_modes: tuple[PowerMode, ...] = ()
-    releases: tuple[Release, ...] = ()
-    images: tuple[Image, ...] = ()
-    estimate: Estimate | None = None
+    engines: Many[Engine] = ()
+    power_tool: PowerTool | None = None
+    power_modes: Many[PowerMode] = ()
+    releases: Many[Release] = ()
+    images: Many[Image] = ()
+    assumptions: Assumptions | None = None
     openvino: OpenVino | None = None
     tensorrt: TensorRt | None = None
     qnn: Qnn | None = None
     vela: Vela | None = None
     micro: Micro | None = None
-    notes: tuple[str, ...] = ()
+    notes: Many[str] = ()
 
     @property
     def cores(self) -> int:
