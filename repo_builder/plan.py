@@ -230,7 +230,7 @@ def _check(chain: _Chain, target: Target) -> None:
         reference=reference,
         evaluation=chain.evaluation,
     )
-    chain.add("profile", runtime, model=compiled)
+    chain.add("profile", runtime, model=compiled, reference=reference)
 
 
 def why(node: Node, last: Mapping[str, Any] | None, step_of: Mapping[str, str]) -> str:

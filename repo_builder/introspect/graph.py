@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -59,7 +60,7 @@ class Graph:
 def read(path: Path) -> Graph:
     """Load the model at `path` and check that Triton can carry its inputs and outputs."""
     model = _parse(path)
-    _check_opset(model, path)
+    _check_versions(model, path)
     _check_external_data(model, path)
     _check_types(model, path)
     session = _session(model, path)
@@ -93,13 +94,32 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*(e for e in found if issubclass(e, Exception)), RuntimeError, ValueError)
 
 
+_SOURCE_PLACE = re.compile(r"[\w/.-]*\.(?:cc|h|cpp|hpp):\d+:? ?")
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?|.*Status Message: "
+)
+
+
 def first_line(failure: BaseException) -> str:
-    """What ONNX Runtime says, without its source positions, paths and stack, in one line."""
+    """What a runtime says in its first line, without source positions, C++ signatures and paths."""
     text = str(failure).strip() or type(failure).__name__
-    line = text.splitlines()[0]
-    for mark in ("Status Message: ", "ONNXRuntimeError] : "):
-        line = line.split(mark)[-1]
+    line = _NOISE.sub("", text.splitlines()[0])
+    while place := _SOURCE_PLACE.search(line):
+        line = line[: place.start()] + _after_signature(line[place.end() :])
     return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _after_signature(text: str) -> str:
+    """What follows the C++ signature that `text` starts with; all of it where there is none."""
+    start = text.find("(")
+    if start < 0 or not re.fullmatch(r"[\w:<>,*& ~]+", text[:start]):
+        return text
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[index + 1 :].removeprefix(" const").lstrip(" :")
+    return text
 
 
 def _refuse(path: Path, what: str, problems: list[Problem] | None = None) -> ModelError:
@@ -112,16 +132,18 @@ def _parse(path: Path) -> onnx.ModelProto:
 
     try:
         if path.stat().st_size == 0:
-            raise _refuse(path, "the file is empty")
+            raise _refuse(path, "the file is empty; export the model again")
         model = onnx.load(os.fspath(path), load_external_data=False)
     except OSError as failure:
         raise _refuse(path, failure.strerror or str(failure)) from None
     except (DecodeError, ValueError):
-        raise _refuse(path, "not an ONNX model, or cut short") from None
+        raise _refuse(path, "not an ONNX model, or cut short; export or copy it again") from None
     if not model.opset_import and not model.functions:
         raise _refuse(path, "not an ONNX model: it names no operator set")
     if not model.graph.output:
-        raise _refuse(path, "the graph is empty: it has no output")
+        raise _refuse(path, "the graph is empty: it has no output; export the model again")
+    if not model.graph.node:
+        raise _refuse(path, "the graph is empty: it has no nodes; export the model again")
     return model
 
 
@@ -130,7 +152,21 @@ def _opset(model: onnx.ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
-def _check_opset(model: onnx.ModelProto, path: Path) -> None:
+def _check_versions(model: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if model.ir_version > onnx.IR_VERSION:
+        raise _refuse(
+            path,
+            f"IR version {model.ir_version} is newer than {onnx.IR_VERSION}, the newest known"
+            " here; export with an older onnx, or update onnx and onnxruntime",
+        )
+    if _opset(model) > newest:
+        raise _refuse(
+            path, f"opset {_opset(model)} is newer than {newest}, the newest known here; export"
+            f" with opset {OLDEST_OPSET}..{newest}, or update onnx and onnxruntime",
+        )
     if 0 < _opset(model) < OLDEST_OPSET:
         raise _refuse(
             path,
@@ -202,7 +238,8 @@ def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
     for tensor in _tensors(model):
         if not external.uses_external_data(tensor):
             continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
         pure = PurePosixPath(location)
         if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location:
             what = f"external data '{location}' points outside the model's folder"
@@ -210,6 +247,12 @@ def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
         elif not (path.parent / location).is_file():
             what = f"external data file '{location}' is missing"
             problems[location] = Problem(what, "put it beside the model", field=tensor.name)
+        else:
+            end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+            size = (path.parent / location).stat().st_size
+            if end > size:
+                what = f"external data file '{location}' is cut short: {size} of {end} bytes"
+                problems[location] = Problem(what, "copy it again", field=tensor.name)
     if problems:
         raise _refuse(path, "weights cannot be read", list(problems.values()))
 

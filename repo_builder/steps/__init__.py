@@ -36,7 +36,14 @@ class Step(Protocol):
         ...
 
 
-STEPS: dict[str, str] = {}
+STEPS: dict[str, str] = {
+    "import": "import_onnx",
+    "simplify": "simplify",
+    "compile-onnxruntime": "compile_onnxruntime",
+    "reference": "reference",
+    "verify": "verify",
+    "profile": "profile",
+}
 """Step name -> module, in the order of a build."""
 
 

@@ -1,0 +1,171 @@
+"""ONNX files as steps hand them on: `model.onnx`, with `model.onnx.data` where weights are big."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repo_builder.errors import ModelError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+MODEL = "model.onnx"
+DATA = "model.onnx.data"
+INLINE_LIMIT = 1_800_000_000
+"""Bytes of weights that a file may hold itself; protobuf ends at 2 GiB."""
+
+
+def load(folder: Path) -> ModelProto:
+    """The model of an artifact's folder, its external data read in."""
+    import onnx
+
+    return onnx.load(folder / MODEL)
+
+
+def save(model: ModelProto, folder: Path) -> None:
+    """Write `model` into `folder`; equal models give equal bytes.
+
+    Weights lie inside the file up to `INLINE_LIMIT`, else all in one file beside it; the model
+    object is spent then.
+    """
+    import onnx
+
+    big = weights_size(model) > INLINE_LIMIT
+    onnx.save_model(
+        model,
+        folder / MODEL,
+        save_as_external_data=big,
+        all_tensors_to_one_file=True,
+        location=DATA,
+    )
+
+
+def weights_size(model: ModelProto) -> int:
+    """Bytes that the tensors of a loaded model take in memory, by their shapes and types."""
+    import onnx
+
+    total = 0.0
+    for tensor in tensors(model):
+        if tensor.data_type == onnx.TensorProto.STRING:
+            total += sum(map(len, tensor.string_data))
+            continue
+        bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        total += elements(tensor) * bits / 8
+    return int(total)
+
+
+def elements(tensor: TensorProto) -> int:
+    """The number of elements of a tensor."""
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    return count
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every stored tensor: initializers and attributes, in the graph, its subgraphs, functions."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _graph_tensors(attribute.g)
+        for graph in attribute.graphs:
+            yield from _graph_tensors(graph)
+
+
+def opset(model: ModelProto) -> int:
+    """The version of the standard operator set that a model is written in."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def optimized(folder: Path) -> ModelProto:
+    """The model after ONNX Runtime's BASIC optimizations.
+
+    BASIC folds constants and batch norms and removes what does nothing; it adds no operator that
+    only ONNX Runtime knows (EXTENDED and above do), so the result runs anywhere.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / MODEL
+        options.optimized_model_filepath = str(path)
+        # Written beside the file at any size, so that no limit of protobuf is met here.
+        entry = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{entry}file_name", DATA)
+        options.add_session_config_entry(f"{entry}min_size_in_bytes", "1024")
+        onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
+        model = onnx.load(path)
+    _forget_unused_domains(model)
+    return model
+
+
+def _forget_unused_domains(model: ModelProto) -> None:
+    """Drop the opset imports that ONNX Runtime adds for domains that no node uses."""
+    used = {"", "ai.onnx"} | {node.domain for node in all_nodes(model)}
+    kept = [o for o in model.opset_import if o.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def all_nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Every node: of the graph, its subgraphs, and functions."""
+    yield from _nodes(model.graph.node)
+    for function in model.functions:
+        yield from _nodes(function.node)
+
+
+def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+            for graph in graphs:
+                yield from _nodes(graph.node)
+
+
+def interface(model: ModelProto) -> dict[str, tuple[str, int, tuple[int | str, ...]]]:
+    """Inputs and outputs as a comparable value: name -> (which side, element type, shape)."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    sides = {"input": model.graph.input, "output": model.graph.output}
+    return {
+        f"{side} {value.name}": (
+            side,
+            value.type.tensor_type.elem_type,
+            tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim),
+        )
+        for side, values in sides.items()
+        for value in values
+        if value.name not in stored
+    }
+
+
+def require_same_interface(before: ModelProto, after: ModelProto, tool: str, fix: str) -> None:
+    """ModelError where a tool changed an input or output's name, type, or shape."""
+    old, new = interface(before), interface(after)
+    if old == new:
+        return
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    raise ModelError(f"{tool} changed the model's {', '.join(changed)}; {fix}")

@@ -1,0 +1,162 @@
+"""One small interface to run a built model in the runtimes that serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from repo_builder.artifact import Tensor
+from repo_builder.errors import MissingExtra, ModelError
+from repo_builder.steps._data import Array, Samples
+from repo_builder.steps._failures import explained
+from repo_builder.steps._onnx import MODEL
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is run. `threads` 0 leaves the number to the runtime.
+
+    `optimize` False runs an ONNX graph as it is written. `precision_hint` is OpenVINO's
+    inference precision (`f32`, `bf16`); empty is the device's own choice.
+    """
+
+    threads: int = 0
+    optimize: bool = True
+    precision_hint: str = ""
+
+
+class Runner(Protocol):
+    """A loaded model. Shapes and types are those that the runtime reports."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name; raises whatever the runtime does."""
+        ...
+
+
+def load(folder: Path, runtime: str, options: Options | None = None) -> Runner:
+    """Load the model of an artifact's folder into `runtime`; ModelError where it refuses."""
+    with explained(
+        f"{runtime} cannot load the model", "rebuild it, or update the runtime", ModelError
+    ):
+        return _RUNTIMES[runtime](folder, options or Options())
+
+
+def run_all(runner: Runner, samples: Samples) -> dict[str, Array]:
+    """Run all samples, one run after another; outputs joined along rows.
+
+    Outputs without a row dimension are stacked. Outputs whose length depends on the data are
+    joined one after another. ModelError where a run fails.
+    """
+    parts: dict[str, list[Array]] = {tensor.name: [] for tensor in runner.outputs}
+    for run in range(samples.runs):
+        with explained(f"the model fails on row {run}", "check the model and its data", ModelError):
+            for name, array in runner.run(samples.feed(run)).items():
+                parts[name].append(array)
+    block = max(max(samples.blocks.values(), default=0), 0)
+    return {name: _joined(arrays, block) for name, arrays in parts.items()}
+
+
+def _joined(arrays: list[Array], block: int) -> Array:
+    by_rows = block > 0 and all(a.ndim > 0 and len(a) == block for a in arrays)
+    if not by_rows and len({a.shape for a in arrays}) == 1:
+        return np.stack(arrays)
+    return np.concatenate(arrays)
+
+
+class _OnnxRuntime:
+    """ONNX Runtime on the CPU, with the session options of our Triton configs."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        import onnxruntime as ort
+
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        settings.intra_op_num_threads = options.threads
+        settings.inter_op_num_threads = 1
+        if not options.optimize:
+            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = ort.InferenceSession(
+            folder / MODEL, settings, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = tuple(map(_ort_tensor, self._session.get_inputs()))
+        defaulted = self._session.get_overridable_initializers()
+        self.inputs += tuple(replace(_ort_tensor(node), optional=True) for node in defaulted)
+        self.outputs = tuple(map(_ort_tensor, self._session.get_outputs()))
+        self._names = [tensor.name for tensor in self.outputs]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        results = self._session.run(self._names, dict(feeds))
+        return dict(zip(self._names, map(np.asarray, results), strict=True))
+
+
+class _OpenVino:
+    """OpenVINO on the CPU: one stream, tuned for the latency of one request."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        try:
+            import openvino as ov
+        except ImportError as failure:
+            raise MissingExtra("openvino", "running an OpenVINO model") from failure
+
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        if options.threads:
+            settings["INFERENCE_NUM_THREADS"] = options.threads
+        if options.precision_hint:
+            settings["INFERENCE_PRECISION_HINT"] = options.precision_hint
+        self._compiled = ov.compile_model(folder / "model.xml", "CPU", settings)
+        self.inputs = tuple(map(_ov_tensor, self._compiled.inputs))
+        self.outputs = tuple(map(_ov_tensor, self._compiled.outputs))
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name, copied out of the request."""
+        results = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
+        return {tensor.name: results[port] for port, tensor in enumerate(self.outputs)}
+
+
+_RUNTIMES: Mapping[str, Callable[[Path, Options], Runner]] = {
+    "onnxruntime": _OnnxRuntime,
+    "openvino": _OpenVino,
+}
+
+_ORT_TYPES = {
+    "bool": "BOOL",
+    "float16": "FP16",
+    "bfloat16": "BF16",
+    "float": "FP32",
+    "double": "FP64",
+    "string": "STRING",
+    **{f"{u}int{bits}": f"{u.upper()}INT{bits}" for u in ("u", "") for bits in (8, 16, 32, 64)},
+}
+_OV_TYPES = {
+    "boolean": "BOOL",
+    "f16": "FP16",
+    "bf16": "BF16",
+    "f32": "FP32",
+    "f64": "FP64",
+    "string": "STRING",
+    **{
+        f"{u}{bits}": f"{'U' * (u == 'u')}INT{bits}" for u in ("u", "i") for bits in (8, 16, 32, 64)
+    },
+}
+
+
+def _ort_tensor(node: Any) -> Tensor:
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    if kind not in _ORT_TYPES:
+        raise ModelError(f"'{node.name}' is {node.type}; Triton serves tensors only")
+    shape = tuple(size if isinstance(size, int) else size or "" for size in node.shape)
+    return Tensor(node.name, _ORT_TYPES[kind], shape)
+
+
+def _ov_tensor(port: Any) -> Tensor:
+    shape = tuple(size.get_length() if size.is_static else "" for size in port.get_partial_shape())
+    return Tensor(port.get_any_name(), _OV_TYPES[port.get_element_type().get_type_name()], shape)
