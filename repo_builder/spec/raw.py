@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import CalibrationMethod, MetricName, Objective, Precision
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -110,8 +111,8 @@ class RawPreprocess(Raw):
     fit: Literal["stretch", "letterbox", "crop"] = "stretch"
 
 
-class RawServing(Raw):
-    """How the model is served."""
+class RawServing(Overlay):
+    """How the model is served; fields of Triton's ModelConfig win over what is decided."""
 
     objective: Objective = "latency"
     """latency: one request uses all cores; throughput: one instance per core."""
