@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,10 +78,17 @@ def _model(variant: Variant, plan: Plan, imported: Entry, compiled: Entry, row: 
 
     spec = variant.spec
     signature = TypeAdapter(Signature).validate_python(imported.facts["signature"])
-    decided = config.decide(spec, variant.target, signature)
+    labels = {output: path.read_bytes() for output, path in spec.serving.labels.items()}
+    decided = config.decide(
+        spec,
+        variant.target,
+        signature,
+        {output: content.decode().splitlines() for output, content in labels.items()},
+        cores=variant.target.cores or os.cpu_count() or 1,
+    )
     texts = {"config.pbtxt": render.text(decided).encode()}
-    for path in spec.serving.labels.values():
-        texts[path.name] = path.read_bytes()
+    for output, path in spec.serving.labels.items():
+        texts[path.name] = labels[output]
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
         "size": compiled.artifact.size,

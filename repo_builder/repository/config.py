@@ -32,8 +32,8 @@ def decide(
 ) -> ModelConfig:
     """The config of `spec` on `target`, for a compiled model with this `signature`.
 
-    `labels` maps outputs to their labels, read from the files that the spec names; `cores` are
-    those to plan for: the target's, or the building machine's where the target leaves them open.
+    `labels` maps outputs to their labels, read from the files that the spec names, which stand
+    under their own names in the model's folder; `cores` are those to plan for: the target's, or the building machine's where the target leaves them open.
     Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
     outputs are merged by name, other lists replace, null removes. SpecError with all problems
     where the spec asks for what the model cannot do; ValueError for a target without Triton.
@@ -64,18 +64,10 @@ def decide(
     }
     for tensor in decided["output"]:
         if tensor["name"] in spec.serving.labels:
-            tensor["label_filename"] = label_files(spec)[tensor["name"]]
+            tensor["label_filename"] = spec.serving.labels[tensor["name"]].name
     if largest > 1 and spec.serving.objective == "throughput":
         decided["dynamic_batching"] = {}
     return ModelConfig.model_validate(_overlay(decided, spec.serving.config))
-
-
-def label_files(spec: Spec) -> dict[str, str]:
-    """Output -> name of its label file in the model's folder."""
-    names = sorted(spec.serving.labels)
-    if len(names) == 1:
-        return {names[0]: "labels.txt"}
-    return {name: f"labels.{number}.txt" for number, name in enumerate(names)}
 
 
 def _check(spec: Spec, signature: Signature) -> None:
@@ -89,7 +81,11 @@ def _check(spec: Spec, signature: Signature) -> None:
         problems.append(Problem(what, fix, file, field="serving.max_batch_size"))
     outputs = [t.name for t in signature.outputs]
     inputs = [t.name for t in signature.inputs]
-    for name in spec.serving.labels:
+    for name, path in spec.serving.labels.items():
+        twins = {p for p in spec.serving.labels.values() if p.name == path.name}
+        if len(twins) > 1:
+            what = f"two different label files are called {path.name}"
+            problems.append(Problem(what, "rename one", file, field=f"serving.labels.{name}"))
         if name not in outputs:
             what = f"the model has no output '{name}'"
             fix = did_you_mean(name, outputs)

@@ -129,7 +129,7 @@ def test_labels_and_preprocessing_reach_the_client() -> None:
         spec(labels={"scores": Path("l.txt")}), preprocess=Preprocess({"input": "image"})
     )
     decided = config.decide(asked, TARGETS["cpu"], IMAGE, {"scores": ["zero", "one"]}, 4)
-    assert decided.output[0].label_filename == "labels.txt"
+    assert decided.output[0].label_filename == "l.txt"
     assert parameters(decided)["repo_builder.labels"] == '{"scores":["zero","one"]}'
     assert parameters(decided)["repo_builder.preprocess"] == '{"input":"image"}'
 
