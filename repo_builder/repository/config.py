@@ -33,7 +33,8 @@ def decide(
     """The config of `spec` on `target`, for a compiled model with this `signature`.
 
     `labels` maps outputs to their labels, read from the files that the spec names, which stand
-    under their own names in the model's folder; `cores` are those to plan for: the target's, or the building machine's where the target leaves them open.
+    under their own names in the model's folder; `cores` are those to plan for: the target's, or
+    the building machine's where the target leaves them open.
     Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
     outputs are merged by name, other lists replace, null removes. SpecError with all problems
     where the spec asks for what the model cannot do; ValueError for a target without Triton.

@@ -118,7 +118,7 @@ class RawServing(Overlay):
     """latency: one request uses all cores; throughput: one instance per core."""
     max_batch_size: Annotated[int, Field(ge=0, le=4096)] | None = None
     """Largest batch; chosen by what was proven where it is not given; 0: no batching."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
     """Output name -> text file with one label a line."""
 
 
