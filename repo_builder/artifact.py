@@ -71,7 +71,8 @@ class Signature:
     `batched` says that dimension 0 of every input and output is one batch dimension, proven by
     running several batch sizes that gave the same rows; `why_not_batched` says what spoke against
     it otherwise. `dynamic_axes` maps the names of other varying dimensions to the size that was
-    used to run the model.
+    used to run the model. `runs_with_zeros` says that the model ran, at these sizes, with every
+    input all zeros (strings empty), as a warmup of Triton sends them.
     """
 
     inputs: tuple[Tensor, ...]
@@ -80,3 +81,4 @@ class Signature:
     why_not_batched: str = ""
     opset: int = 0
     dynamic_axes: Mapping[str, int] = field(default_factory=dict)
+    runs_with_zeros: bool = False

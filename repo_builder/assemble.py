@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from repo_builder.artifact import Entry, Signature
-from repo_builder.errors import RepoBuilderError
+from repo_builder.errors import DataError, RepoBuilderError
 from repo_builder.execute import Outcome
 from repo_builder.gates import Measured, failures
 from repo_builder.plan import Plan, Variant
@@ -72,15 +74,29 @@ def _figures(entries: Mapping[str, Entry | None], compiled: str) -> dict[str, An
     return figures
 
 
+def _labels(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as failure:
+        raise DataError(f"{path}: labels must be UTF-8 text ({failure.reason})") from None
+
+
 def _model(variant: Variant, plan: Plan, imported: Entry, compiled: Entry, row: Row) -> Model:
     from pydantic import TypeAdapter
 
     spec = variant.spec
     signature = TypeAdapter(Signature).validate_python(imported.facts["signature"])
-    decided = config.decide(spec, variant.target, signature)
+    labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
+    decided = config.decide(
+        spec,
+        variant.target,
+        signature,
+        {output: text.splitlines() for output, text in labels.items()},
+        cores=variant.target.cores or os.cpu_count() or 1,
+    )
     texts = {"config.pbtxt": render.text(decided).encode()}
-    for path in spec.serving.labels.values():
-        texts[path.name] = path.read_bytes()
+    for output, path in spec.serving.labels.items():
+        texts[path.name] = labels[output].encode()
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
         "size": compiled.artifact.size,

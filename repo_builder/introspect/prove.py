@@ -11,7 +11,7 @@ import numpy as np
 from repo_builder.artifact import Signature, Tensor
 from repo_builder.errors import ModelError
 from repo_builder.introspect.graph import Graph, first_line, runtime_errors
-from repo_builder.introspect.samples import Array, Values, concrete, draw, sizes, values
+from repo_builder.introspect.samples import Array, Values, concrete, draw, sizes, values, zeros
 
 BATCHES = ((0, 1), (2, 0, 1))
 """The rows of each batch that is tried, against the same rows run alone."""
@@ -54,7 +54,20 @@ def signature(graph: Graph) -> Signature:
         why_not_batched=why,
         opset=graph.opset,
         dynamic_axes=attempt.axes if attempt else {},
+        runs_with_zeros=_runs_with_zeros(graph, attempt.axes if attempt else {}, batched=not why),
     )
+
+
+def _runs_with_zeros(graph: Graph, axes: dict[str, int], *, batched: bool) -> bool:
+    """Whether the model runs with every input all zeros."""
+    shapes = {t.name: concrete(t, axes, 1 if batched else None) for t in graph.inputs}
+    if any(0 in shape for shape in shapes.values()):
+        return False
+    try:
+        _run(graph, {t.name: zeros(t, shapes[t.name]) for t in graph.inputs})
+    except runtime_errors():
+        return False
+    return True
 
 
 def _varying(inputs: tuple[Tensor, ...]) -> bool:

@@ -109,3 +109,10 @@ def draw(tensor: Tensor, shape: tuple[int, ...], kind: Values, seed: int) -> Arr
     if tensor.dtype == "BOOL":
         return np.asarray(whole % 2, dtype=np.bool_)
     return np.asarray(whole, dtype=_NUMPY[tensor.dtype])
+
+
+def zeros(tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    """An array of zeros, or of empty strings."""
+    if tensor.dtype == "STRING":
+        return np.full(shape, "", dtype=object)
+    return np.zeros(shape, np.uint16 if tensor.dtype == "BF16" else _NUMPY[tensor.dtype])

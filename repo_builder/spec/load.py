@@ -172,6 +172,12 @@ class _Resolver:
                     output: self._file(("serving", "labels", output), path)
                     for output, path in raw.serving.labels.items()
                 },
+                config=raw.serving.model_dump(
+                    mode="json",
+                    by_alias=True,
+                    exclude_unset=True,
+                    exclude={"objective", "max_batch_size", "labels"},
+                ),
             ),
             preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import CalibrationMethod, MetricName, Objective, Precision
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -110,14 +111,14 @@ class RawPreprocess(Raw):
     fit: Literal["stretch", "letterbox", "crop"] = "stretch"
 
 
-class RawServing(Raw):
-    """How the model is served."""
+class RawServing(Overlay):
+    """How the model is served; fields of Triton's ModelConfig win over what is decided."""
 
     objective: Objective = "latency"
     """latency: one request uses all cores; throughput: one instance per core."""
     max_batch_size: Annotated[int, Field(ge=0, le=4096)] | None = None
     """Largest batch; chosen by what was proven where it is not given; 0: no batching."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
     """Output name -> text file with one label a line."""
 
 

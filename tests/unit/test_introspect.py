@@ -177,7 +177,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_triton_cannot_carry_is_refused(tmp_path: Path, case: str) -> None:
     text, reason = REFUSED[case]
-    with pytest.raises(ModelError, match="Triton|model") as refusal:
+    with pytest.raises(ModelError, match=r"Triton|model") as refusal:
         look(tmp_path, text)
     assert reason in str(refusal.value)
 

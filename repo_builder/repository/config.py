@@ -1,0 +1,213 @@
+"""Decides a model's config.pbtxt from its spec, its target and its signature; pure.
+
+What a config decides is written down in docs/config.md: batching only where it was proven, threads
+times instances never above the target's cores, explicit inputs and outputs always, and a warmup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from repo_builder import digest
+from repo_builder.artifact import Signature, Tensor
+from repo_builder.digest import Json
+from repo_builder.errors import Problem, SpecError, did_you_mean
+from repo_builder.spec.serving import ModelConfig
+from repo_builder.spec.types import Spec
+from repo_builder.targets import Target
+
+DEFAULT_MAX_BATCH = 16
+"""The largest batch of a model whose batch dimension is proven, where the spec names none."""
+MOST_INSTANCES = 8
+"""More would buy little and cost memory: each instance may hold a copy of the weights."""
+
+
+def decide(
+    spec: Spec,
+    target: Target,
+    signature: Signature,
+    labels: Mapping[str, Sequence[str]],
+    cores: int,
+) -> ModelConfig:
+    """The config of `spec` on `target`, for a compiled model with this `signature`.
+
+    `labels` maps outputs to their labels, read from the files that the spec names, which stand
+    under their own names in the model's folder; `cores` are those to plan for: the target's, or
+    the building machine's where the target leaves them open.
+    Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
+    outputs are merged by name, other lists replace, null removes. SpecError with all problems
+    where the spec asks for what the model cannot do; ValueError for a target without Triton.
+    """
+    if target.backend is None:
+        raise ValueError(f"target {target.name} runs no Triton")
+    _check(spec, signature)
+    largest = _largest_batch(spec, target, signature)
+    count, threads = _instances(spec, cores)
+    gpu = target.backend == "tensorrt"
+    decided: dict[str, Any] = {
+        "name": spec.name,
+        "backend": target.backend,
+        "max_batch_size": largest,
+        "input": [_tensor(t, largest) for t in signature.inputs],
+        "output": [_tensor(t, largest) for t in signature.outputs],
+        "instance_group": [
+            {"kind": "KIND_GPU", "count": 1} if gpu else {"kind": "KIND_CPU", "count": count}
+        ],
+        "parameters": {
+            key: {"string_value": value}
+            for key, value in {
+                **_backend_parameters(target.backend, signature, count, threads),
+                **_own_parameters(spec, labels),
+            }.items()
+        },
+        "model_warmup": _warmup(signature, largest),
+    }
+    for tensor in decided["output"]:
+        if tensor["name"] in spec.serving.labels:
+            tensor["label_filename"] = spec.serving.labels[tensor["name"]].name
+    if largest > 1 and spec.serving.objective == "throughput":
+        decided["dynamic_batching"] = {}
+    return ModelConfig.model_validate(_overlay(decided, spec.serving.config))
+
+
+def _check(spec: Spec, signature: Signature) -> None:
+    """Names that the spec uses must exist in the model, and its batch must be proven."""
+    problems = []
+    file = str(spec.file)
+    asked = spec.serving.max_batch_size
+    if asked and not signature.batched:
+        what = f"{asked}, but the model has no batch dimension: {signature.why_not_batched}"
+        fix = "write 0, or leave it out"
+        problems.append(Problem(what, fix, file, field="serving.max_batch_size"))
+    outputs = [t.name for t in signature.outputs]
+    inputs = [t.name for t in signature.inputs]
+    for name, path in spec.serving.labels.items():
+        twins = {p for p in spec.serving.labels.values() if p.name == path.name}
+        if len(twins) > 1:
+            what = f"two different label files are called {path.name}"
+            problems.append(Problem(what, "rename one", file, field=f"serving.labels.{name}"))
+        if name not in outputs:
+            what = f"the model has no output '{name}'"
+            fix = did_you_mean(name, outputs)
+            problems.append(Problem(what, fix, file, field=f"serving.labels.{name}"))
+    for kind, names in (("input", inputs), ("output", outputs)):
+        overlays: Any = spec.serving.config.get(kind, [])
+        for position, tensor in enumerate(overlays):
+            name = tensor.get("name", "")
+            if name not in names:
+                what = f"the model has no {kind} '{name}'"
+                field = f"serving.{kind}[{position}].name"
+                problems.append(Problem(what, did_you_mean(name, names), file, field=field))
+    if problems:
+        raise SpecError(f"the spec of '{spec.name}' does not fit its model:", problems)
+
+
+def _largest_batch(spec: Spec, target: Target, signature: Signature) -> int:
+    """`max_batch_size`: 0 where the shape stands in `dims` as it is.
+
+    Triton's openvino backend fixes the model's batch at max_batch_size and refuses every smaller
+    batch (openvino.cc, ValidateInputs and ProcessRequests); with 0 and a dynamic first dimension a
+    request may have any number of rows.
+    """
+    if not signature.batched or target.backend == "openvino":
+        return 0
+    asked = spec.serving.max_batch_size
+    return DEFAULT_MAX_BATCH if asked is None else asked
+
+
+def _instances(spec: Spec, cores: int) -> tuple[int, int]:
+    """How many instances, with how many threads each; never more threads than cores."""
+    if spec.serving.objective == "latency":
+        return 1, cores
+    count = min(cores, MOST_INSTANCES)
+    return count, cores // count
+
+
+def _tensor(tensor: Tensor, largest: int) -> dict[str, Any]:
+    """Name, type and dims; a scalar (per row) is `dims: [1]`, since dims may not be empty."""
+    dims = [size if isinstance(size, int) else -1 for size in tensor.shape][bool(largest) :]
+    fields: dict[str, Any] = {"name": tensor.name, "data_type": f"TYPE_{tensor.dtype}"}
+    if dims:
+        return {**fields, "dims": dims}
+    # An empty reshape is illegal where max_batch_size is 0; backends know the tensor is a scalar.
+    return {**fields, "dims": [1]} | ({"reshape": {"shape": []}} if largest else {})
+
+
+def _backend_parameters(
+    backend: str, signature: Signature, count: int, threads: int
+) -> dict[str, str]:
+    """Threads, by the names that each backend reads.
+
+    Each instance of onnxruntime has a session with thread pools of its own. Instances of the C++
+    openvino backend share one compiled model, so it needs a stream for each; with our Python-based
+    backend each has its own and uses one stream of it: as many threads run.
+    """
+    if backend == "onnxruntime":
+        return {"intra_op_thread_count": str(threads), "inter_op_thread_count": "1"}
+    if backend != "openvino":
+        return {}
+    settings = {"NUM_STREAMS": str(count), "INFERENCE_NUM_THREADS": str(count * threads)}
+    if any(not isinstance(size, int) for tensor in signature.inputs for size in tensor.shape):
+        settings["RESHAPE_IO_LAYERS"] = "YES"
+    return settings
+
+
+def _own_parameters(spec: Spec, labels: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What the client reads: see repo_builder/client/model.py."""
+    own = {"repo_builder.version": str(spec.version)}
+    if labels:
+        own["repo_builder.labels"] = _text({name: list(lines) for name, lines in labels.items()})
+    if spec.preprocess is not None:
+        own["repo_builder.preprocess"] = _text(dict(spec.preprocess.parameters))
+    return own
+
+
+def _text(value: Json) -> str:
+    return digest.canonical(value).decode()
+
+
+def _warmup(signature: Signature, largest: int) -> list[dict[str, Any]]:
+    """One request of zeros for the smallest and one for the largest batch, with real shapes."""
+    if not signature.runs_with_zeros or not signature.inputs:
+        return []
+    inputs = {}
+    for tensor in signature.inputs:
+        dims = []
+        for axis, size in enumerate(tensor.shape):
+            if isinstance(size, int):
+                dims.append(size)
+            elif signature.batched and axis == 0:
+                dims.append(1)
+            else:
+                dims.append(signature.dynamic_axes[size or f"{tensor.name}[{axis}]"])
+        inputs[tensor.name] = {
+            "data_type": f"TYPE_{tensor.dtype}",
+            "dims": dims[bool(largest) :] or [1],
+            "zero_data": True,
+        }
+    return [
+        {"name": f"batch of {size}", "batch_size": size, "inputs": inputs}
+        for size in sorted({1, max(largest, 1)})
+    ]
+
+
+def _overlay(decided: Any, asked: Any) -> Any:
+    """`asked` over `decided`; null removes what was decided."""
+    if not isinstance(decided, dict) or not isinstance(asked, Mapping):
+        return asked
+    merged = dict(decided)
+    for key, value in asked.items():
+        if key in ("input", "output") and key in decided:
+            merged[key] = _by_name(decided[key], value)
+        elif key == "sequence_batching" and value is not None:
+            merged.pop("dynamic_batching", None)
+            merged[key] = value
+        else:
+            merged[key] = _overlay(decided.get(key), value)
+    return merged
+
+
+def _by_name(decided: list[Any], asked: Sequence[Any]) -> list[Any]:
+    named = {tensor["name"]: tensor for tensor in asked}
+    return [_overlay(tensor, named.get(tensor["name"], {})) for tensor in decided]
