@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,8 @@ def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model
         if key in outcome.errors:
             return Row(**base, **measured, status="failed", reason=str(outcome.errors[key])), None
     imported, compiled = entries["import"], entries[variant.compiled]
-    if imported is None or compiled is None or entries["verify"] is None:
+    verified = entries["verify"]
+    if imported is None or compiled is None or verified is None:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, latency = measured["score"], measured["latency"]
     broken = failures(
@@ -47,7 +49,7 @@ def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model
     status: Status = "built" if ran else "cached"
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
-        return row, _model(variant, plan, imported, compiled, row)
+        return row, _model(variant, plan, imported, compiled, verified, row)
     except RepoBuilderError as failure:  # what the config cannot say of this model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
 
@@ -81,18 +83,23 @@ def _labels(path: Path) -> str:
         raise DataError(f"{path}: labels must be UTF-8 text ({failure.reason})") from None
 
 
-def _model(variant: Variant, plan: Plan, imported: Entry, compiled: Entry, row: Row) -> Model:
+def _model(
+    variant: Variant, plan: Plan, imported: Entry, compiled: Entry, verified: Entry, row: Row
+) -> Model:
     from pydantic import TypeAdapter
 
     spec = variant.spec
     signature = TypeAdapter(Signature).validate_python(imported.facts["signature"])
+    if signature.batched and not verified.facts["batched"]:
+        why = str(verified.facts["why_not_batched"])
+        signature = dataclasses.replace(signature, batched=False, why_not_batched=why)
     labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
     decided = config.decide(
         spec,
         variant.target,
         signature,
         {output: text.splitlines() for output, text in labels.items()},
-        cores=variant.target.cores or os.cpu_count() or 1,
+        cores=variant.target.cores or len(os.sched_getaffinity(0)),
     )
     texts = {"config.pbtxt": render.text(decided).encode()}
     for output, path in spec.serving.labels.items():

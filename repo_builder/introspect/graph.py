@@ -164,7 +164,8 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
         )
     if _opset(model) > newest:
         raise _refuse(
-            path, f"opset {_opset(model)} is newer than {newest}, the newest known here; export"
+            path,
+            f"opset {_opset(model)} is newer than {newest}, the newest known here; export"
             f" with opset {OLDEST_OPSET}..{newest}, or update onnx and onnxruntime",
         )
     if 0 < _opset(model) < OLDEST_OPSET:
