@@ -87,7 +87,8 @@ class Install:
                 raise ServeError(
                     f"this Triton has no Python stub for Python {version}; it has {has}"
                 )
-            shutil.copy(stub, folder)
+            # An executable just written cannot be run while any fork holds it open: link.
+            (folder / STUB).symlink_to(stub)
         if needed:
             _check_stub(stub)
 

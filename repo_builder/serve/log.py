@@ -7,10 +7,14 @@ from pathlib import Path
 
 # "E1124 05:48:10.270503 5230 model_lifecycle.cc:642] message", the format of --log-format default.
 _LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ ([\w.]+):\d+\] *"?(.*?)"?$')
-_FINAL = re.compile(r"^error: (.*)$")
-_FAILED_MODEL = re.compile(r"^failed to load '(.+?)' version (\d+): (.*)$")
-# Said on every start without a GPU; wrong level, no failure.
-_NOISE = ("CudaDriverHelper has not been initialized",)
+# Two kinds of error come from below Triton's logger: its last words, and protobuf's.
+_PLAIN = re.compile(r"^(?:error: |\[libprotobuf ERROR \S+\] )(.*)$")
+_FAILED_MODEL = re.compile(r"^failed to load '(.+?)' version \d+: (.*)$")
+# Where a Python-based backend raised; for its developers.
+_TRACE = re.compile(r"\\n\\nAt:\\n.*|\bTritonModelException: ")
+# Said on every start without a GPU, and what the line on the failed model says again.
+_NOISE = ("CudaDriverHelper has not been initialized", "ERROR: Failed to create instance")
+_LAST_WORDS = "creating server: "
 
 
 class LogReader:
@@ -37,12 +41,12 @@ def failures(text: str) -> list[str]:
     found: list[str] = []
     lines = text.splitlines()
     for line in lines:
-        match = _LINE.match(line)
+        match, plain = _LINE.match(line), _PLAIN.match(line)
         if match and match[1] in "EF" and not match[3].startswith(_NOISE):
-            model = _FAILED_MODEL.match(match[3])
-            found.append(f"{model[1]}: {model[3]}" if model else match[3])
-        elif (final := _FINAL.match(line)) and not found:
-            found.append(final[1])
+            reason = _TRACE.sub("", match[3])
+            found.append(_FAILED_MODEL.sub(r"\1: \2", reason))
+        elif plain and not (found and plain[1].startswith(_LAST_WORDS)):
+            found.append(plain[1])
     return list(dict.fromkeys(found)) or [line for line in lines if line.strip()][-5:]
 
 

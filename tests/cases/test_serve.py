@@ -1,0 +1,229 @@
+"""Serving with a genuine Triton: what the backends answer, and how the server lives and ends."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import triton_models as models
+from conftest import StartTriton
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from repo_builder import serve
+from repo_builder.errors import ServeError
+
+ONE_THREAD = 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'
+# A run starts when it is full, so the long delay is not waited for.
+FOUR_AT_ONCE = "dynamic_batching { max_queue_delay_microseconds: 10000000 }"
+
+
+def infer(
+    client: InferenceServerClient, model: str, outputs: list[str] | None = None, **arrays: Any
+) -> dict[str, np.ndarray]:
+    inputs = []
+    for name, array in arrays.items():
+        inputs.append(InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    wanted = None if outputs is None else [InferRequestedOutput(name) for name in outputs]
+    result = client.infer(model, inputs, outputs=wanted, client_timeout=30)
+    return {tensor.name: result.as_numpy(tensor.name) for tensor in result.get_response().outputs}
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What the calls, made together, return or raise."""
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+        return [future.exception() or future.result() for future in futures]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository") / "models"
+    batching = {"max_batch_size": 4, "more": FOUR_AT_ONCE + ONE_THREAD}
+    models.add(folder, "counting", models.counting(), **batching)
+    models.add(folder, "counting-openvino", models.counting(), backend="openvino",
+               max_batch_size=4, more=FOUR_AT_ONCE)
+    models.add(folder, "ragged", models.counting(), **batching,
+               replace=("dims: [-1] }", "dims: [-1] allow_ragged_batch: true }"))
+    models.add(folder, "lookup", models.lookup(), **batching)
+    models.add(folder, "lookup-alone", models.lookup(), max_batch_size=4)
+    models.add(folder, "first", models.first(), **batching)
+    models.add(folder, "greeting", models.greeting(), max_batch_size=4)
+    models.add(folder, "echo", models.echo())
+    models.add(folder, "echo-openvino", models.echo(), backend="openvino")
+    models.add(folder, "optional", models.optional(),
+               replace=("dims: [1] }", "dims: [1] optional: true }"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(module_triton: StartTriton, repository: Path) -> Iterator[InferenceServerClient]:
+    server = module_triton(repository)
+    with InferenceServerClient(server.grpc_url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("model", ["counting", "counting-openvino"])
+def test_requests_that_arrive_together_share_one_run(
+    client: InferenceServerClient, model: str
+) -> None:
+    inputs = [np.full((1, 3), i, np.float32) for i in range(4)]
+    answers = at_once([lambda x=x: infer(client, model, x=x) for x in inputs])
+    for x, answer in zip(inputs, answers):
+        np.testing.assert_array_equal(answer["y"], 2 * x)
+        np.testing.assert_array_equal(answer["rows"], [[4]])
+
+
+def test_requests_of_several_rows_get_their_own_back(client: InferenceServerClient) -> None:
+    inputs = [np.arange(9, dtype=np.float32).reshape(3, 3), np.full((1, 3), 7, np.float32)]
+    answers = at_once([lambda x=x: infer(client, "counting", x=x) for x in inputs])
+    for x, answer in zip(inputs, answers):
+        np.testing.assert_array_equal(answer["y"], 2 * x)
+        assert answer["rows"].tolist() == [[4]] * len(x)
+
+
+def test_only_equal_shapes_are_joined(client: InferenceServerClient) -> None:
+    inputs = [np.full((1, width), width, np.float32) for width in (2, 3, 2, 3)]
+    answers = at_once([lambda x=x: infer(client, "ragged", x=x) for x in inputs])
+    for x, answer in zip(inputs, answers):
+        np.testing.assert_array_equal(answer["y"], 2 * x)
+        assert answer["rows"].tolist() == [[2]]
+
+
+def test_a_bad_request_does_not_fail_its_neighbours(client: InferenceServerClient) -> None:
+    rows = [0, 99, 2, 3]
+    answers = at_once(
+        [lambda i=i: infer(client, "lookup", x=np.array([[i]], np.int64)) for i in rows]
+    )
+    assert isinstance(answers[1], InferenceServerException)
+    assert "out of data bounds" in str(answers[1])
+    assert [answers[i]["found"].tolist() for i in (0, 2, 3)] == [[[10.0]], [[12.0]], [[13.0]]]
+
+
+def test_a_model_that_mixes_rows_is_not_joined(client: InferenceServerClient) -> None:
+    answers = at_once(
+        [
+            lambda i=i: infer(client, "first", x=np.array([[i]], np.float32))
+            for i in (1, 10, 100, 1000)
+        ]
+    )
+    assert [answer["first"].item() for answer in answers] == [1, 10, 100, 1000]
+
+
+def test_only_requested_outputs_are_computed(client: InferenceServerClient) -> None:
+    bad = np.array([[99]], np.int64)
+    assert infer(client, "lookup-alone", ["same"], x=bad)["same"].item() == 99
+    with pytest.raises(InferenceServerException, match="out of data bounds"):
+        infer(client, "lookup-alone", ["found"], x=bad)
+
+
+def test_strings(client: InferenceServerClient) -> None:
+    names = np.array([["wörld".encode()], [b""]], np.object_)
+    answer = infer(client, "greeting", name=names)["greeting"]
+    assert answer.tolist() == [["hello wörld".encode()], [b"hello "]]
+
+
+def test_strings_that_are_not_utf8_are_refused(client: InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="input 'name' holds bytes that are not UTF"):
+        infer(client, "greeting", name=np.array([[b"\xff"]], np.object_))
+
+
+@pytest.mark.parametrize("model", ["echo", "echo-openvino"])
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_every_type_and_empty_tensors(
+    client: InferenceServerClient, model: str, length: int
+) -> None:
+    inputs = {name: np.arange(length).astype(name) for name in models.ECHOED}
+    answer = infer(client, model, **{f"in_{name}": array for name, array in inputs.items()})
+    for name, array in inputs.items():
+        assert answer[f"out_{name}"].dtype == array.dtype
+        np.testing.assert_array_equal(answer[f"out_{name}"], array[::-1])
+
+
+def test_optional_inputs(client: InferenceServerClient) -> None:
+    x = np.array([1, 2], np.float32)
+    assert infer(client, "optional", x=x)["y"].tolist() == [101, 102]
+    assert infer(client, "optional", x=x, bias=np.float32([5]))["y"].tolist() == [6, 7]
+
+
+def stubs_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def test_instances_and_threads_are_those_of_the_config(
+    triton: StartTriton, tmp_path: Path
+) -> None:
+    more = "instance_group [{{ kind: KIND_CPU count: 2 }}]\n" + ONE_THREAD.replace('"1"', '"{}"')
+    threads = {}
+    for count in (1, 4):
+        folder = tmp_path / str(count)
+        models.add(folder, "counting", models.counting(), max_batch_size=4,
+                   more=more.replace("{{", "{").replace("}}", "}").replace("{}", str(count)))
+        server = triton(folder)
+        stubs = stubs_of(server.pid)
+        assert len(stubs) == 2
+        threads[count] = [len(list(Path(f"/proc/{stub}/task").iterdir())) for stub in stubs]
+        assert f"intra_op_num_threads {count}" in server.log.read_text()
+    # ONNX Runtime's pool has one thread less than asked for: the caller is the other one.
+    assert [four - one for one, four in zip(threads[1], threads[4])] == [3, 3]
+
+
+def test_defaults_are_those_of_the_cpp_backend(triton: StartTriton, tmp_path: Path) -> None:
+    models.add(tmp_path, "counting", models.counting(), max_batch_size=4,
+               replace=("instance_group [{ kind: KIND_CPU count: 1 }]", ""))
+    server = triton(tmp_path)
+    assert len(stubs_of(server.pid)) == 2
+    assert "intra_op_num_threads 0" in server.log.read_text()
+
+
+def test_warmup_is_answered_before_ready(triton: StartTriton, tmp_path: Path) -> None:
+    warmup = (
+        'model_warmup [{ name: "one" batch_size: 1 inputs { key: "x" value '
+        "{ data_type: TYPE_FP32 dims: [2] zero_data: true } } }]"
+    )
+    models.add(tmp_path, "counting", models.counting(), max_batch_size=4, more=warmup)
+    server = triton(tmp_path, extra=["--log-verbose=1"])
+    assert "model 'counting' instance counting_0_0 is running warmup sample 'one'" in (
+        server.log.read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("backend:", "bakend:"), 'has no field named "bakend"'),
+        (('"y"', '"z"'), "counting: .*the model has no output 'z'; it has rows, y"),
+        (("TYPE_FP32", "TYPE_FP16"), "input 'x' is TYPE_FP32 in the model and TYPE_FP16"),
+        (("dims: [-1]", "dims: [-1, 2]"), r"shape \[-1, -1\] in the model and \[-1, -1, 2\]"),
+        (("TYPE_FP32", "TYPE_BF16"), "'x' is TYPE_BF16, which numpy does not have"),
+        (('"onnxruntime"', '"onnxruntme"'), "unable to find backend library"),
+        (("count: 1", "count: 1 gpus: [0]"), "counting"),
+        (("KIND_CPU", "KIND_GPU"), "counting"),
+        (("instance_group", "model_transaction_policy { decoupled: true }\ninstance_group"),
+         "a decoupled model"),
+        (("instance_group", 'parameters { key: "intra_op_thread_count" '
+          'value { string_value: "two" } }\ninstance_group'), "intra_op_thread_count' is 'two'"),
+    ],
+)
+def test_a_failed_start_shows_tritons_own_words(
+    triton: StartTriton, tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    models.add(tmp_path, "counting", models.counting(), max_batch_size=4, replace=change)
+    with pytest.raises(ServeError, match=f"(?s)Triton did not start.*{reason}") as failure:
+        triton(tmp_path)
+    log = Path(str(failure.value).splitlines()[0].rpartition(" ")[2])
+    assert log.is_file()
