@@ -13,6 +13,7 @@ import click
 from repo_builder import __version__
 
 COMMANDS = {
+    "init": "Write a commented spec for an ONNX model.",
     "build": "Build, verify and assemble the models of spec files.",
     "plan": "Show what a build would run, and why.",
     "cache": "Look after the store of results.",

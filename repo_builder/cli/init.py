@@ -1,0 +1,102 @@
+"""`repo-builder init`: a first spec for a model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from repo_builder import console
+from repo_builder.cli import _options
+
+if TYPE_CHECKING:
+    from repo_builder.artifact import Signature, Tensor
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The file to write. [default: the model's name with .yaml, in this folder]",
+)
+@click.option("--force", is_flag=True, help="Replace the file where it exists.")
+def command(model: Path, out: Path | None, force: bool) -> None:
+    """Write a commented spec for an ONNX model.
+
+    Inputs, outputs and the batch dimension are found by looking into MODEL and by running it.
+    """
+    _options.need_build_extra("init")
+    from repo_builder.errors import ModelError, OutputError
+
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", model.stem).lstrip("-_.") or "model"
+    path = out or Path(f"{name}.yaml")
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path} exists; name another file with --out, or replace it with --force"
+        )
+    if not model.is_file():
+        raise ModelError(f"{model}: no such file")
+    text = _render(name, model, path, _signature(model))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as failure:
+        raise OutputError(f"{path}: {failure.strerror}") from None
+    console.say(f"wrote {path}; build it: repo-builder build {path}")
+
+
+def _signature(model: Path) -> Signature:
+    """Look into the model and run it, in a process of its own: a model may crash its runtime."""
+    from repo_builder import introspect
+    from repo_builder.errors import ModelError, RepoBuilderError
+    from repo_builder.execute import StepProcesses
+
+    with StepProcesses(1) as processes:
+        try:
+            signature: Signature = processes.submit(introspect.signature, model).result()
+        except RepoBuilderError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - a process that died, told as one line
+            raise ModelError(f"{model}: running it ended the process ({failure})") from None
+    return signature
+
+
+def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
+    import os
+
+    import jinja2
+
+    from repo_builder import resources
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.folder("templates")),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - YAML, not HTML
+    )
+    source = os.path.relpath(model, path.parent)
+    template = environment.get_template("spec.yaml.j2")
+    return template.render(
+        name=_scalar(name),
+        file=path,
+        source=_scalar(source),
+        signature=signature,
+        shape=_shape,
+        scalar=_scalar,
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "[" + ", ".join(str(d) or "?" for d in tensor.shape) + "]"
+
+
+def _scalar(text: str) -> str:
+    """As a YAML scalar on one line: quoted where a plain one would mean something else."""
+    import json
+
+    import yaml
+
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) and yaml.safe_load(text) == text
+    return text if plain else json.dumps(text)
