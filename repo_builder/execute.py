@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
+import re
 import signal
 import sys
 import threading
@@ -197,9 +199,9 @@ def run_node(node: Node, declaration: Declaration, inputs: Mapping[str, Entry], 
     with store.workspace() as work, _output_to(log):
         try:
             return _run(node, inputs, store, work)
-        except RepoBuilderError:
+        except RepoBuilderError as failure:
             traceback.print_exc()
-            raise
+            raise _with_users_paths(failure, node) from None
         except MemoryError:
             traceback.print_exc()
             raise StepError(
@@ -209,6 +211,27 @@ def run_node(node: Node, declaration: Declaration, inputs: Mapping[str, Entry], 
             traceback.print_exc()
             what = " ".join(f"{type(failure).__name__}: {failure}".split())[:300]
             raise StepError(f"{node.step} failed: {what}; log: {log}") from None
+
+
+def _with_users_paths(failure: RepoBuilderError, node: Node) -> RepoBuilderError:
+    """The same error with the user's paths in place of the names that files have in a step."""
+    if type(failure).__init__ is not RepoBuilderError.__init__:
+        return failure
+    paths = {
+        name: str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        for value in node.inputs.values()
+        if isinstance(value, Source)
+        for name, (path, _) in value.files.items()
+    }
+
+    def said(text: str) -> str:
+        return re.sub(r"[\w.-]+", lambda word: paths.get(word[0], word[0]), text)
+
+    problems = [
+        dataclasses.replace(p, what=said(p.what), fix=said(p.fix), file=said(p.file))
+        for p in failure.problems
+    ]
+    return type(failure)(said(failure.message), problems)
 
 
 def _run(node: Node, inputs: Mapping[str, Entry], store: Store, work: Path) -> Entry:
