@@ -6,6 +6,7 @@ target's overrides; each result is validated, then resolved with every path made
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -219,7 +220,7 @@ class _Resolver:
         )
 
     def _file(self, at: tuple[str, ...], name: str) -> Path:
-        path = (self.path.parent / name).absolute()
+        path = Path(os.path.abspath(self.path.parent / name))  # less any ".."
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "no such file"
             self._problem(at, f"{what}: {name}", f"paths are relative to {self.path.parent}/")
