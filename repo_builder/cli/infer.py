@@ -122,18 +122,16 @@ class _Model:
 
     def _parameter(self, key: str) -> str:
         """A `repo_builder.*` parameter of the config; '' where the builder wrote none."""
-        return (
-            str(self._config.parameters[key].string_value)
-            if (key in self._config.parameters)
-            else ""
-        )
+        found = self._config.parameters
+        return str(found[key].string_value) if key in found else ""
 
     def tensors(self, arguments: tuple[str, ...]) -> dict[str, Array]:
         """The arrays of the `[NAME=]FILE` arguments; raises InferError where they do not fit."""
         tensors: dict[str, Array] = {}
         for argument in arguments:
-            name, _, file = argument.rpartition("=")
-            if not name:
+            name, named, file = argument.partition("=")
+            if not named or Path(argument).exists():
+                file = argument
                 if len(self.inputs) > 1:
                     raise InferError(
                         f"{self._name} has several inputs; "
@@ -172,7 +170,10 @@ class _Model:
 
         from repo_builder.client.preprocess import PARAMETER, Preprocess
 
-        recipe = Preprocess.from_json(self._parameter(PARAMETER) or "null")
+        text = self._parameter(PARAMETER)
+        if not text:
+            raise ValueError("the model does not say how to read images; give a .npy file")
+        recipe = Preprocess.from_json(text)
         if recipe.input != name:
             raise ValueError(f"the model reads images into '{recipe.input}', not into '{name}'")
         dtype = triton_to_np_dtype(self.inputs[name].datatype)

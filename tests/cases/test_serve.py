@@ -5,17 +5,19 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import triton_models as models
 from conftest import StartTriton
@@ -54,18 +56,30 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository") / "models"
     batching = {"max_batch_size": 4, "more": FOUR_AT_ONCE + ONE_THREAD}
     models.add(folder, "counting", models.counting(), **batching)
-    models.add(folder, "counting-openvino", models.counting(), backend="openvino",
-               max_batch_size=4, more=FOUR_AT_ONCE)
-    models.add(folder, "ragged", models.counting(), **batching,
-               replace=("dims: [-1] }", "dims: [-1] allow_ragged_batch: true }"))
+    models.add(
+        folder,
+        "counting-openvino",
+        models.counting(),
+        backend="openvino",
+        max_batch_size=4,
+        more=FOUR_AT_ONCE,
+    )
+    models.add(
+        folder,
+        "ragged",
+        models.counting(),
+        **batching,
+        replace=("dims: [-1] }", "dims: [-1] allow_ragged_batch: true }"),
+    )
     models.add(folder, "lookup", models.lookup(), **batching)
     models.add(folder, "lookup-alone", models.lookup(), max_batch_size=4)
     models.add(folder, "first", models.first(), **batching)
     models.add(folder, "greeting", models.greeting(), max_batch_size=4)
     models.add(folder, "echo", models.echo())
     models.add(folder, "echo-openvino", models.echo(), backend="openvino")
-    models.add(folder, "optional", models.optional(),
-               replace=("dims: [1] }", "dims: [1] optional: true }"))
+    models.add(
+        folder, "optional", models.optional(), replace=("dims: [1] }", "dims: [1] optional: true }")
+    )
     return folder
 
 
@@ -82,7 +96,7 @@ def test_requests_that_arrive_together_share_one_run(
 ) -> None:
     inputs = [np.full((1, 3), i, np.float32) for i in range(4)]
     answers = at_once([lambda x=x: infer(client, model, x=x) for x in inputs])
-    for x, answer in zip(inputs, answers):
+    for x, answer in zip(inputs, answers, strict=True):
         np.testing.assert_array_equal(answer["y"], 2 * x)
         np.testing.assert_array_equal(answer["rows"], [[4]])
 
@@ -90,7 +104,7 @@ def test_requests_that_arrive_together_share_one_run(
 def test_requests_of_several_rows_get_their_own_back(client: InferenceServerClient) -> None:
     inputs = [np.arange(9, dtype=np.float32).reshape(3, 3), np.full((1, 3), 7, np.float32)]
     answers = at_once([lambda x=x: infer(client, "counting", x=x) for x in inputs])
-    for x, answer in zip(inputs, answers):
+    for x, answer in zip(inputs, answers, strict=True):
         np.testing.assert_array_equal(answer["y"], 2 * x)
         assert answer["rows"].tolist() == [[4]] * len(x)
 
@@ -98,7 +112,7 @@ def test_requests_of_several_rows_get_their_own_back(client: InferenceServerClie
 def test_only_equal_shapes_are_joined(client: InferenceServerClient) -> None:
     inputs = [np.full((1, width), width, np.float32) for width in (2, 3, 2, 3)]
     answers = at_once([lambda x=x: infer(client, "ragged", x=x) for x in inputs])
-    for x, answer in zip(inputs, answers):
+    for x, answer in zip(inputs, answers, strict=True):
         np.testing.assert_array_equal(answer["y"], 2 * x)
         assert answer["rows"].tolist() == [[2]]
 
@@ -123,11 +137,12 @@ def test_a_model_that_mixes_rows_is_not_joined(client: InferenceServerClient) ->
     assert [answer["first"].item() for answer in answers] == [1, 10, 100, 1000]
 
 
-def test_only_requested_outputs_are_computed(client: InferenceServerClient) -> None:
-    bad = np.array([[99]], np.int64)
-    assert infer(client, "lookup-alone", ["same"], x=bad)["same"].item() == 99
-    with pytest.raises(InferenceServerException, match="out of data bounds"):
-        infer(client, "lookup-alone", ["found"], x=bad)
+def test_each_request_gets_only_the_outputs_it_asked_for(client: InferenceServerClient) -> None:
+    x = np.float32([[1]])
+    wanted = [["y"], ["rows"], ["rows", "y"], ["y"]]
+    answers = at_once([lambda w=w: infer(client, "counting", w, x=x) for w in wanted])
+    assert [sorted(answer) for answer in answers] == [sorted(names) for names in wanted]
+    assert answers[1]["rows"].item() == 4
 
 
 def test_strings(client: InferenceServerClient) -> None:
@@ -164,27 +179,35 @@ def stubs_of(pid: int) -> list[int]:
     return [int(child) for child in children]
 
 
-def test_instances_and_threads_are_those_of_the_config(
-    triton: StartTriton, tmp_path: Path
-) -> None:
+def test_instances_and_threads_are_those_of_the_config(triton: StartTriton, tmp_path: Path) -> None:
     more = "instance_group [{{ kind: KIND_CPU count: 2 }}]\n" + ONE_THREAD.replace('"1"', '"{}"')
     threads = {}
     for count in (1, 4):
         folder = tmp_path / str(count)
-        models.add(folder, "counting", models.counting(), max_batch_size=4,
-                   more=more.replace("{{", "{").replace("}}", "}").replace("{}", str(count)))
+        models.add(
+            folder,
+            "counting",
+            models.counting(),
+            max_batch_size=4,
+            more=more.replace("{{", "{").replace("}}", "}").replace("{}", str(count)),
+        )
         server = triton(folder)
         stubs = stubs_of(server.pid)
         assert len(stubs) == 2
         threads[count] = [len(list(Path(f"/proc/{stub}/task").iterdir())) for stub in stubs]
         assert f"intra_op_num_threads {count}" in server.log.read_text()
     # ONNX Runtime's pool has one thread less than asked for: the caller is the other one.
-    assert [four - one for one, four in zip(threads[1], threads[4])] == [3, 3]
+    assert [four - one for one, four in zip(threads[1], threads[4], strict=True)] == [3, 3]
 
 
 def test_defaults_are_those_of_the_cpp_backend(triton: StartTriton, tmp_path: Path) -> None:
-    models.add(tmp_path, "counting", models.counting(), max_batch_size=4,
-               replace=("instance_group [{ kind: KIND_CPU count: 1 }]", ""))
+    models.add(
+        tmp_path,
+        "counting",
+        models.counting(),
+        max_batch_size=4,
+        replace=("instance_group [{ kind: KIND_CPU count: 1 }]", ""),
+    )
     server = triton(tmp_path)
     assert len(stubs_of(server.pid)) == 2
     assert "intra_op_num_threads 0" in server.log.read_text()
@@ -213,10 +236,18 @@ def test_warmup_is_answered_before_ready(triton: StartTriton, tmp_path: Path) ->
         (('"onnxruntime"', '"onnxruntme"'), "unable to find backend library"),
         (("count: 1", "count: 1 gpus: [0]"), "counting"),
         (("KIND_CPU", "KIND_GPU"), "counting"),
-        (("instance_group", "model_transaction_policy { decoupled: true }\ninstance_group"),
-         "a decoupled model"),
-        (("instance_group", 'parameters { key: "intra_op_thread_count" '
-          'value { string_value: "two" } }\ninstance_group'), "intra_op_thread_count' is 'two'"),
+        (
+            ("instance_group", "model_transaction_policy { decoupled: true }\ninstance_group"),
+            "a decoupled model",
+        ),
+        (
+            (
+                "instance_group",
+                'parameters { key: "intra_op_thread_count" '
+                'value { string_value: "two" } }\ninstance_group',
+            ),
+            "intra_op_thread_count' is 'two'",
+        ),
     ],
 )
 def test_a_failed_start_shows_tritons_own_words(
@@ -227,3 +258,197 @@ def test_a_failed_start_shows_tritons_own_words(
         triton(tmp_path)
     log = Path(str(failure.value).splitlines()[0].rpartition(" ")[2])
     assert log.is_file()
+    shutil.rmtree(log.parent)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A repository with two quick models, as repo-builder build lays it out."""
+    models.add(tmp_path / "models", "counting", models.counting(), max_batch_size=4)
+    models.add(tmp_path / "models", "greeting", models.greeting(), max_batch_size=4)
+    return tmp_path
+
+
+def test_two_servers_at_once(triton: StartTriton, small: Path) -> None:
+    servers = [triton(small), triton(small)]
+    assert servers[0].grpc_url != servers[1].grpc_url
+    for server in servers:
+        with InferenceServerClient(server.grpc_url) as client:
+            assert infer(client, "counting", x=np.float32([[4]]))["y"].item() == 8
+
+
+def test_explicit_control_loads_only_what_it_is_told(triton: StartTriton, small: Path) -> None:
+    server = triton(small, models=["greeting"])
+    with InferenceServerClient(server.grpc_url) as client:
+        assert client.is_model_ready("greeting")
+        assert not client.is_model_ready("counting")
+        client.load_model("counting")
+        assert infer(client, "counting", x=np.float32([[4]]))["y"].item() == 8
+
+
+def test_a_config_by_name(triton: StartTriton, small: Path) -> None:
+    folder = small / "models" / "counting"
+    text = (folder / "config.pbtxt").read_text()
+    (folder / "configs").mkdir()
+    (folder / "configs" / "wide.pbtxt").write_text(
+        text.replace("max_batch_size: 4", "max_batch_size: 64")
+    )
+    server = triton(small, config_name="wide")
+    with InferenceServerClient(server.grpc_url) as client:
+        assert client.get_model_config("counting").config.max_batch_size == 64
+        assert client.get_model_config("greeting").config.max_batch_size == 4
+
+
+def test_what_cannot_be_served_is_said_at_once(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(ServeError, match="nowhere: no such folder; build it first"):
+        serve.Triton(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ServeError, match="empty: no models in it"):
+        serve.Triton(tmp_path / "empty")
+    with pytest.raises(ServeError, match=r"(?s)no such model.*gretting; did you mean 'greeting'"):
+        serve.Triton(small, models=["gretting"])
+    with pytest.raises(ServeError, match="no Triton there; give the folder that holds bin/"):
+        serve.Triton(small, triton=tmp_path)
+
+
+def test_a_taken_port_is_named(small: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ServeError, match=f"127.0.0.1:{port} for grpc: Address already in use.*--grpc-port"
+        ):
+            serve.Triton(small, grpc_port=port)
+
+
+FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+
+
+@pytest.fixture
+def command(
+    unavailable: Callable[[str], Any],
+) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]]:
+    """`command(repository, *more)` runs `repo-builder serve`: its process and its endpoints."""
+    if install_missing():
+        unavailable("no Triton")
+    started: list[subprocess.Popen[str]] = []
+
+    def start(repository: Path, *more: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+        words = ["serve", str(repository), "--json", *FREE_PORTS, *more]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "repo_builder", *words], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("}"):
+                break
+        return process, json.loads("".join(lines))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def install_missing() -> bool:
+    from repo_builder.errors import MissingExtra
+    from repo_builder.serve import install
+
+    try:
+        install.find()
+    except MissingExtra:
+        return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return met
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether these processes have ended; one that nobody reaped has."""
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            continue
+        if state != "Z":
+            return False
+    return True
+
+
+def pending(endpoints: Mapping[str, str]) -> int:
+    with urllib.request.urlopen(endpoints["metrics"]) as answer:  # noqa: S310
+        text = answer.read().decode()
+    found = re.findall(r"^nv_inference_pending_request_count\{.*\} (\d+)", text, re.MULTILINE)
+    return sum(map(int, found))
+
+
+def test_ctrl_c_lets_requests_in_flight_end_and_leaves_nothing(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    models.add(
+        tmp_path,
+        "counting",
+        models.counting(),
+        max_batch_size=4,
+        more="dynamic_batching { max_queue_delay_microseconds: 3000000 }",
+    )
+    process, endpoints = command(tmp_path)
+    children = [endpoints["pid"], *stubs_of(endpoints["pid"])]
+    with (
+        InferenceServerClient(endpoints["grpc"]) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(infer, client, "counting", x=np.float32([[21]]))
+        assert wait_until(lambda: pending(endpoints) == 1, 10)
+        process.send_signal(signal.SIGINT)
+        assert waiting.result()["y"].item() == 42
+    assert process.wait(timeout=30) == 0
+    assert gone(children)
+    assert not Path(endpoints["log"]).parent.exists()
+
+
+def test_a_second_ctrl_c_ends_at_once(command: Callable[..., Any], tmp_path: Path) -> None:
+    models.add(
+        tmp_path,
+        "counting",
+        models.counting(),
+        max_batch_size=4,
+        more="dynamic_batching { max_queue_delay_microseconds: 30000000 }",
+    )
+    process, endpoints = command(tmp_path)
+    children = [endpoints["pid"], *stubs_of(endpoints["pid"])]
+    with InferenceServerClient(endpoints["grpc"]) as client:
+        x = InferInput("x", [1, 1], "FP32")
+        x.set_data_from_numpy(np.float32([[1]]))
+        client.async_infer("counting", [x], callback=lambda *_: None)
+        assert wait_until(lambda: pending(endpoints) == 1, 10)
+        process.send_signal(signal.SIGTERM)
+        log = Path(endpoints["log"])
+        assert wait_until(lambda: "Waiting for in-flight requests" in log.read_text(), 10)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+    assert gone(children)
+
+
+def test_nothing_outlives_a_parent_that_is_killed(command: Callable[..., Any], small: Path) -> None:
+    process, endpoints = command(small)
+    children = [endpoints["pid"], *stubs_of(endpoints["pid"])]
+    assert len(children) == 3
+    process.kill()
+    assert wait_until(lambda: gone(children), 10)
+    shutil.rmtree(Path(endpoints["log"]).parent)
+
+
+def test_a_triton_that_dies_is_reported(command: Callable[..., Any], small: Path) -> None:
+    process, endpoints = command(small)
+    os.kill(endpoints["pid"], signal.SIGKILL)
+    assert process.wait(timeout=15) == ServeError.exit_code
+    shutil.rmtree(Path(endpoints["log"]).parent)

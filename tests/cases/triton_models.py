@@ -109,7 +109,10 @@ def counting() -> onnx.ModelProto:
 def lookup() -> onnx.ModelProto:
     """`same` = x, and `found`: row x of a table of four, which fails for any other x."""
     return model(
-        [h.make_node("Identity", ["x"], ["same"]), h.make_node("Gather", ["table", "x"], ["found"])],
+        [
+            h.make_node("Identity", ["x"], ["same"]),
+            h.make_node("Gather", ["table", "x"], ["found"]),
+        ],
         [("x", T.INT64, ["n", 1])],
         [("same", T.INT64, ["n", 1]), ("found", T.FLOAT, ["n", 1])],
         [h.make_tensor("table", T.FLOAT, [4], [10.0, 11.0, 12.0, 13.0])],
@@ -152,10 +155,7 @@ def echo() -> onnx.ModelProto:
     """Returns each input of ECHOED, `in_<type>`, reversed along its first dimension."""
     reversal = [h.make_tensor(n, T.INT64, [1], [v]) for n, v in _REVERSAL.items()]
     return model(
-        [
-            h.make_node("Slice", [f"in_{name}", *_REVERSAL], [f"out_{name}"])
-            for name in ECHOED
-        ],
+        [h.make_node("Slice", [f"in_{name}", *_REVERSAL], [f"out_{name}"]) for name in ECHOED],
         [(f"in_{name}", kind, ["n"]) for name, kind in ECHOED.items()],
         [(f"out_{name}", kind, ["n"]) for name, kind in ECHOED.items()],
         reversal,
@@ -186,7 +186,9 @@ def classifier() -> onnx.ModelProto:
             h.make_node("Reshape", ["corner", "column"], ["corner_column"]),
             h.make_node("Mul", ["mean_column", "zero"], ["nothing"]),
             h.make_node("Add", ["nothing", "half"], ["half_column"]),
-            h.make_node("Concat", ["mean_column", "corner_column", "half_column"], ["scores"], axis=1),
+            h.make_node(
+                "Concat", ["mean_column", "corner_column", "half_column"], ["scores"], axis=1
+            ),
         ],
         [("image", T.FLOAT, ["n", 1, 4, 4])],
         [("scores", T.FLOAT, ["n", 3])],

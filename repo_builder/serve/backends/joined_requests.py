@@ -147,15 +147,15 @@ def _groups(requests: Sequence[Request], max_batch_size: int) -> list[list[int]]
     if max_batch_size == 0:
         return [[i] for i in range(len(requests))]
     groups: list[list[int]] = []
-    open_groups: dict[tuple[object, ...], tuple[list[int], int]] = {}
+    last: dict[tuple[object, ...], tuple[list[int], int]] = {}
     for i, request in enumerate(requests):
         key = request.joinable()
-        group, rows = open_groups.get(key, ([], max_batch_size))
-        if rows + request.rows > max_batch_size:
+        group, rows = last.get(key, ([], 0))
+        if not group or rows + request.rows > max_batch_size:
             group, rows = [], 0
             groups.append(group)
         group.append(i)
-        open_groups[key] = (group, rows + request.rows)
+        last[key] = (group, rows + request.rows)
     return groups
 
 
