@@ -39,6 +39,7 @@ class Step(Protocol):
 STEPS: dict[str, str] = {
     "import": "import_onnx",
     "simplify": "simplify",
+    "quantize": "quantize",
     "compile-onnxruntime": "compile_onnxruntime",
     "reference": "reference",
     "verify": "verify",

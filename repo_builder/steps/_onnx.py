@@ -43,6 +43,19 @@ def save(model: ModelProto, folder: Path) -> None:
     )
 
 
+def fix_weights(model: ModelProto) -> None:
+    """Make every stored tensor a constant, which it is for Triton: no longer an input as well.
+
+    Before IR version 4 each had to be listed as an input; from 4 on that means that a caller may
+    override it, and runtimes then fold and fuse nothing.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
+
+
 def weights_size(model: ModelProto) -> int:
     """Bytes that the tensors of a loaded model take in memory, by their shapes and types."""
     import onnx
@@ -148,7 +161,6 @@ def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 def interface(model: ModelProto) -> dict[str, tuple[str, int, tuple[int | str, ...]]]:
     """Inputs and outputs as a comparable value: name -> (which side, element type, shape)."""
-    stored = {tensor.name for tensor in model.graph.initializer}
     sides = {"input": model.graph.input, "output": model.graph.output}
     return {
         f"{side} {value.name}": (
@@ -158,7 +170,6 @@ def interface(model: ModelProto) -> dict[str, tuple[str, int, tuple[int | str, .
         )
         for side, values in sides.items()
         for value in values
-        if value.name not in stored
     }
 
 

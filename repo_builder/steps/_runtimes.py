@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,8 +86,6 @@ class _OnnxRuntime:
             folder / MODEL, settings, providers=["CPUExecutionProvider"]
         )
         self.inputs = tuple(map(_ort_tensor, self._session.get_inputs()))
-        defaulted = self._session.get_overridable_initializers()
-        self.inputs += tuple(replace(_ort_tensor(node), optional=True) for node in defaulted)
         self.outputs = tuple(map(_ort_tensor, self._session.get_outputs()))
         self._names = [tensor.name for tensor in self.outputs]
 

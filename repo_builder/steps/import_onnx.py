@@ -40,6 +40,8 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Write `model.onnx`, and `model.onnx.data` where weights exceed `_onnx.INLINE_LIMIT`.
 
+    Only the form changes: see `_onnx.fix_weights`.
+
     ModelError: truncated, not ONNX, empty, an opset, IR or operator that the runtime lacks,
     external data missing, cut short or outside the folder, or against the ONNX standard.
     """
@@ -52,10 +54,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     with explained(f"{path.name} is not valid ONNX", "export it again", ModelError):
         onnx.checker.check_model(path)
     model = _onnx.load(inputs.model)
+    ir_version = model.ir_version
+    _onnx.fix_weights(model)
     facts = Facts(
         signature=signature,
         opset=_onnx.opset(model),
-        ir_version=model.ir_version,
+        ir_version=ir_version,
         parameters=sum(map(_onnx.elements, _onnx.tensors(model))),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
     )

@@ -1,0 +1,191 @@
+"""Ranges of activations for int8, from runs on calibration data, in one pass and bounded memory.
+
+`minmax` keeps all that was seen. `percentile` cuts the tails. `entropy` searches the threshold
+whose clipped, re-binned distribution loses the least information: S. Migacz, "8-bit Inference
+with TensorRT", GTC 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from repo_builder.errors import StepError
+from repo_builder.spec.types import CalibrationMethod
+
+Array: TypeAlias = npt.NDArray[Any]
+
+SIDE = 1 << 14
+"""Bins on either side of zero; more than are searched, for outliers stretch the histogram."""
+
+SEARCHED = 1 << 11
+"""Bins, joined from those, in which the threshold is searched; 2048 as in the talk."""
+
+STRIDE = 4
+"""Every fourth of these bins is tried as the threshold; between them the loss hardly moves."""
+
+OUTLIER = (1e-5, 8)
+"""All but this share of values, times this factor, bounds the search; see entropy_threshold."""
+
+_SMOOTH = 1e-9
+"""Share of the distribution that every empty bin is given, so that no logarithm is infinite."""
+
+
+class Histogram:
+    """Counts of all finite values of a tensor, around zero, with a limit that doubles as needed.
+
+    Doubling joins bins in pairs, which is exact, so values need to be seen only once.
+    """
+
+    def __init__(self) -> None:
+        self.low = np.inf
+        self.high = -np.inf
+        self.limit = 0.0
+        self.counts = np.zeros(2 * SIDE, dtype=np.int64)
+
+    def add(self, values: Array) -> None:
+        """Count `values`; they must be finite."""
+        if not values.size:
+            return
+        low, high = float(values.min()), float(values.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        largest = max(-low, high)
+        if largest > 0 and self.limit == 0:
+            self.limit = float(2.0 ** np.ceil(np.log2(largest)))
+        while largest > self.limit:
+            pairs = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts[:] = 0
+            self.counts[SIDE // 2 : SIDE // 2 + SIDE] = pairs
+            self.limit *= 2
+        if self.limit == 0:  # nothing but zeros so far
+            self.counts[SIDE] += values.size
+            return
+        bins = np.floor(values.reshape(-1) * (SIDE / self.limit)).astype(np.int32)
+        bins = np.clip(bins + SIDE, 0, 2 * SIDE - 1)
+        self.counts += np.bincount(bins, minlength=2 * SIDE)
+
+    @property
+    def magnitudes(self) -> Array:
+        """Counts of absolute values in `SIDE` bins from 0 to the limit."""
+        return np.asarray(self.counts[SIDE:] + self.counts[SIDE - 1 :: -1])
+
+    def quantile(self, share: float) -> float:
+        """The value below which `share` of all values lie, straight lines inside bins."""
+        total = np.cumsum(self.counts)
+        wanted = share * total[-1]
+        index = int(np.searchsorted(total, wanted))
+        before = total[index - 1] if index else 0
+        inside = (wanted - before) / max(self.counts[min(index, len(total) - 1)], 1)
+        value = (index - SIDE + inside) * self.limit / SIDE
+        return float(np.clip(value, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of a tensor that int8 shall tell apart; others are clipped."""
+
+    low: float
+    high: float
+
+
+def watch(names: Iterable[str], runs: Iterable[Mapping[str, Array]]) -> dict[str, Histogram]:
+    """Histograms of the floating-point tensors `names`, over `runs` (tensors of a run by name).
+
+    StepError: a tensor becomes NaN or infinite.
+    """
+    histograms = {name: Histogram() for name in names}
+    for number, tensors in enumerate(runs):
+        for name, histogram in histograms.items():
+            values = tensors[name]
+            if values.dtype.kind != "f":
+                continue
+            if not np.isfinite(values).all():
+                raise StepError(
+                    f"'{name}' becomes NaN or infinite on calibration row {number}; exclude the "
+                    "nodes around it (optimize: {quantization: {exclude: [...]}}), or write "
+                    "`optimize: {precision: fp32}`"
+                )
+            histogram.add(values)
+    return {name: h for name, h in histograms.items() if h.low <= h.high}
+
+
+def choose(
+    histogram: Histogram, method: CalibrationMethod, percentile: float, symmetric: bool
+) -> Range:
+    """The range of one tensor. `percentile` keeps that share in %, half of the rest cut a side.
+
+    With `symmetric` the range will be used from -x to x, so what is cut is cut by magnitude.
+    """
+    low, high = histogram.low, histogram.high
+    if method == "percentile":
+        cut = (1 - percentile / 100) / 2
+        low, high = histogram.quantile(cut), histogram.quantile(1 - cut)
+        if symmetric:
+            high = max(-low, high)
+            low = -high
+    elif method == "entropy" and histogram.limit > 0:
+        one_sided = histogram.low >= 0 or histogram.high <= 0
+        levels = 256 if one_sided and not symmetric else 128
+        threshold = entropy_threshold(histogram.magnitudes, levels) * histogram.limit / SIDE
+        low, high = -threshold, threshold
+    low, high = max(low, histogram.low), min(high, histogram.high)
+    return Range(_settled(min(low, 0.0)), _settled(max(high, 0.0)))  # zero must be exact
+
+
+def _settled(value: float) -> float:
+    """`value` to 5 digits: processors differ in the last bits, and the built bytes must not."""
+    return float(f"{value:.4e}")
+
+
+def entropy_threshold(magnitudes: Array, levels: int) -> int:
+    """The number of bins, from zero on, whose quantization to `levels` loses the least (KL).
+
+    What lies further out than `OUTLIER` says is clipped in any case: with it in view, the bins
+    would be too coarse to see what is lost inside them.
+    """
+    counts = magnitudes.astype(np.float64)
+    # Zero is exact at any scale: its spike (behind a ReLU: half of all values) would only hide
+    # what is lost elsewhere.
+    counts[0] = min(counts[0], counts[1])
+    if not counts.any():
+        return int(np.flatnonzero(magnitudes)[-1]) + 1 if magnitudes.any() else 0
+    share, times = OUTLIER
+    total = np.cumsum(counts)
+    usual = int(np.searchsorted(total, (1 - share) * total[-1])) + 1
+    used = min(int(np.flatnonzero(counts)[-1]) + 1, times * usual)
+    width = -(-used // SEARCHED)
+    padded = np.zeros(width * SEARCHED)
+    padded[:used] = counts[:used]
+    bins = padded.reshape(-1, width).sum(axis=1)[: -(-used // width)]
+    outside = float(total[-1] - total[used - 1])
+    beyond = bins.sum() - np.cumsum(bins) + outside
+    losses = {end: _loss(bins[:end], beyond[end - 1], levels) for end in _ends(levels, len(bins))}
+    return min(min(losses, key=lambda end: losses[end]) * width, used)
+
+
+def _ends(levels: int, used: int) -> list[int]:
+    return [*range(levels, used, STRIDE), used]  # fewer bins than levels: all of them
+
+
+def _loss(kept: Array, beyond: float, levels: int) -> float:
+    """KL divergence of the kept bins, what lies beyond clipped into the last, from their quantized
+    form: the bins of a level share its counts equally, and empty bins stay empty.
+    """
+    level = np.arange(len(kept)) * levels // len(kept)
+    full = kept > 0
+    sums = np.bincount(level, weights=kept, minlength=levels)
+    sharing = np.bincount(level, weights=full, minlength=levels)
+    quantized = np.where(full, (sums / np.maximum(sharing, 1))[level], 0.0)
+    clipped = kept.copy()
+    clipped[-1] += beyond
+    p, q = _distribution(clipped), _distribution(quantized)
+    return float(np.sum(p * np.log(p / q)))
+
+
+def _distribution(counts: Array) -> Array:
+    shares = counts / max(counts.sum(), 1.0) + _SMOOTH
+    return np.asarray(shares / shares.sum())
