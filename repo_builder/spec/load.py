@@ -220,7 +220,7 @@ class _Resolver:
         )
 
     def _file(self, at: tuple[str, ...], name: str) -> Path:
-        path = Path(os.path.abspath(self.path.parent / name))  # less any ".."
+        path = Path(os.path.abspath(self.path.parent / name))  # noqa: PTH100 - links stay
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "no such file"
             self._problem(at, f"{what}: {name}", f"paths are relative to {self.path.parent}/")
