@@ -1,27 +1,27 @@
-"""YAML files read with the line of every value, and checked against a pydantic type.
+"""YAML files read with the line of every value.
 
-Only plain data is read: no tags, no merge keys, no recursion, bounded size. All problems of a
-document are found in one pass, each with file, line, field and what to write instead.
+Only plain data is read: no tags, no merge keys, no recursion, bounded size and depth. What is not
+plain is a problem with file, line, field and what to write instead; the rest is read all the same.
 """
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from repo_builder.errors import Problem, did_you_mean
+from repo_builder.errors import Problem
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
     from yaml.nodes import Node
 
 MAX_BYTES = 1_000_000
 _MAX_NODES = 100_000
+_MAX_DEPTH = 50
+_MAX_DIGITS = 100
 _TAG = "tag:yaml.org,2002:"
+_SCALARS = ("str", "int", "float", "bool", "null", "timestamp", "value")
 
 Path_: TypeAlias = "tuple[str | int, ...]"
 
@@ -83,24 +83,50 @@ def parse(text: str, name: str) -> tuple[Document | None, list[Problem]]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
+        deep = _too_deep(yaml.parse(text, Loader=loader))
+        if deep:
+            return None, [Problem("nested too deeply", "write it flatter", name, deep)]
         node = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as failure:
-        line = failure.problem_mark.line + 1 if failure.problem_mark else 0
+        line = failure.problem_mark.line + 1 if failure.problem_mark else 1
+        line = min(line, text.count("\n") + 1)
         return None, [Problem(f"not YAML: {failure.problem}", failure.note or "", name, line)]
-    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+    except yaml.YAMLError as failure:
         return None, [Problem(f"not YAML: {' '.join(str(failure).split())}", "", name)]
     reader = _Reader(name)
+    reader.places[()] = Place(name, 1)
     value = {} if node is None else reader.convert(node, ())
     return Document(value, reader.places), reader.problems
 
 
+def _too_deep(events: Iterable[Any]) -> int:
+    """The line where collections nest deeper than any spec does; 0 where they do not.
+
+    Events come one by one; composing them into nodes recurses in C, and would end the process.
+    """
+    import yaml
+
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                return event.start_mark.line + 1 if event.start_mark else 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return 0
+
+
 class _Reader:
     def __init__(self, name: str) -> None:
+        from yaml.constructor import SafeConstructor
+
         self.name = name
         self.places: dict[Path_, Place] = {}
         self.problems: list[Problem] = []
         self._open: set[int] = set()
         self._count = 0
+        self._construct = SafeConstructor()
 
     def convert(self, node: Node, path: Path_) -> Any:
         import yaml
@@ -114,6 +140,9 @@ class _Reader:
         if id(node) in self._open:
             self._problem(node, path, "an anchor that contains itself", "write the values out")
             return None
+        if len(path) > _MAX_DEPTH:  # aliases of aliases
+            self._problem(node, path, "nested too deeply", "write the values out")
+            return None
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
@@ -122,7 +151,7 @@ class _Reader:
                 return [self.convert(item, (*path, i)) for i, item in enumerate(node.value)]
             if isinstance(node, yaml.ScalarNode):
                 return self._scalar(node, path)
-            self._problem(node, path, f"the YAML tag {node.tag} is not allowed", "write plain data")
+            self._tagged(node, path)
             return None
         finally:
             self._open.discard(id(node))
@@ -139,6 +168,9 @@ class _Reader:
             if key_node.tag == f"{_TAG}merge":
                 self._problem(key_node, path, "'<<' is not allowed", "write the values out")
                 continue
+            if key_node.tag.removeprefix(_TAG) not in _SCALARS:
+                self._tagged(key_node, path)
+                continue
             at = (*path, key)
             if key in result:
                 what = f"'{key}' is written twice (first on line {self.places[at].line})"
@@ -149,26 +181,25 @@ class _Reader:
         return result
 
     def _scalar(self, node: Any, path: Path_) -> Any:
-        from yaml.constructor import ConstructorError, SafeConstructor
-
         kind = node.tag.removeprefix(_TAG)
-        construct = SafeConstructor()
-        try:
-            if kind == "null":
-                return None
-            if kind == "bool":
-                return construct.construct_yaml_bool(node)
-            if kind == "int":
-                return construct.construct_yaml_int(node)
-            if kind == "float":
-                return construct.construct_yaml_float(node)
-        except (ConstructorError, ValueError, OverflowError, KeyError) as failure:
-            self._problem(node, path, f"not a number: {failure}", "")
+        if kind not in _SCALARS:
+            self._tagged(node, path)
             return None
-        if kind in ("str", "timestamp", "value"):
+        if kind == "null":
+            return None
+        if kind not in ("bool", "int", "float"):
             return node.value
+        try:
+            if len(node.value) > _MAX_DIGITS:
+                raise ValueError(f"more than {_MAX_DIGITS} digits")
+            return getattr(self._construct, f"construct_yaml_{kind}")(node)
+        except (ValueError, OverflowError, LookupError) as failure:
+            what = "true or false" if kind == "bool" else "a number"
+            self._problem(node, path, f"not {what}: {failure}", "write it in quotes")
+            return None
+
+    def _tagged(self, node: Node, path: Path_) -> None:
         self._problem(node, path, f"the YAML tag {node.tag} is not allowed", "write plain data")
-        return None
 
     def _problem(self, node: Node, path: Path_, what: str, fix: str) -> None:
         line = node.start_mark.line + 1
@@ -177,25 +208,24 @@ class _Reader:
 
 def overlay(below: Document, above: Document) -> Document:
     """`above` laid over `below`: mappings merge key by key, anything else of `above` replaces."""
-    places = dict(below.places)
+    replaced: set[Path_] = set()
 
     def merge(low: Any, high: Any, path: Path_) -> Any:
         if not (isinstance(low, dict) and isinstance(high, dict)):
-            for old in [p for p in places if p[: len(path)] == path]:
-                del places[old]
-            places.update({p: at for p, at in above.places.items() if p[: len(path)] == path})
+            replaced.add(path)
             return high
-        places[path] = above.place(path)
-        return {
-            key: merge(low[key], high[key], (*path, key))
-            if key in low and key in high
-            else low[key]
-            if key in low
-            else merge(None, high[key], (*path, key))
-            for key in (*low, *(k for k in high if k not in low))
-        }
+        both = dict(low)
+        for key, value in high.items():
+            both[key] = merge(low[key], value, (*path, key)) if key in low else value
+        return both
 
-    return Document(merge(below.value, above.value, ()), places)
+    value = merge(below.value, above.value, ())
+    places = {
+        path: place
+        for path, place in below.places.items()
+        if not any(path[:size] in replaced for size in range(len(path) + 1))
+    }
+    return Document(value, {**places, **above.places})
 
 
 def part(document: Document, path: Path_) -> Document:
@@ -206,81 +236,3 @@ def part(document: Document, path: Path_) -> Document:
     size = len(path)
     places = {p[size:]: at for p, at in document.places.items() if p[:size] == path}
     return Document(value, places)
-
-
-def check(model: type[BaseModel], document: Document) -> tuple[BaseModel | None, list[Problem]]:
-    """Validate a document against a pydantic model; None and all problems where it does not fit."""
-    from pydantic import ValidationError
-
-    if not isinstance(document.value, dict):
-        return None, [document.problem((), "must be a mapping of keys to values")]
-    try:
-        return model.model_validate(document.value), []
-    except ValidationError as failure:
-        return None, _problems(model, document, failure)
-
-
-def _problems(
-    model: type[BaseModel], document: Document, failure: ValidationError
-) -> list[Problem]:
-    problems = []
-    for item in failure.errors(include_url=False):
-        path = _own_path(document.value, item["loc"])
-        kind = item["type"]
-        if kind == "extra_forbidden":
-            known = _known_keys(model, path[:-1])
-            what, fix = "unknown key", did_you_mean(str(path[-1]), known)
-        elif kind == "missing":
-            path = (*path, item["loc"][-1])
-            what, fix = "is missing", f"write `{path[-1]}: ...`"
-        elif kind == "value_error":
-            what, _, fix = str(item["ctx"]["error"]).partition("; ")
-        else:
-            what = item["msg"][0].lower() + item["msg"][1:]
-            what, fix = f"{what}, not {_short(item['input'])}", ""
-            if kind == "literal_error" and isinstance(item["input"], str):
-                words = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-                what, fix = f"unknown value '{item['input']}'", did_you_mean(item["input"], words)
-        problems.append(document.problem(path, what, fix))
-    return sorted(set(problems))
-
-
-def _own_path(value: Any, location: tuple[str | int, ...]) -> Path_:
-    """Pydantic's location less what is no key of ours, such as the name of a union's branch."""
-    path: list[str | int] = []
-    for step in location:
-        inside = step in value if isinstance(value, dict) else False
-        if isinstance(value, list) and isinstance(step, int):
-            inside = step < len(value)
-        if inside:
-            path.append(step)
-            value = value[step]
-    return tuple(path)
-
-
-def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
-    """The keys that the model allows at `path`."""
-    current: Any = model
-    for step in path:
-        fields = getattr(current, "model_fields", None)
-        annotation = fields[step].annotation if fields and step in fields else current
-        current = _inner_model(annotation)
-    fields = getattr(current, "model_fields", {})
-    return [field.alias or name for name, field in fields.items()]
-
-
-def _inner_model(annotation: Any) -> Any:
-    """The pydantic model inside Optional, list, or dict annotations."""
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, tuple, dict, Mapping):
-        for argument in reversed(typing.get_args(annotation)):
-            inner = _inner_model(argument)
-            if inner is not None:
-                return inner
-    return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -25,7 +25,8 @@ class Problem:
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "")
         parts = [part for part in (place, self.field, self.what) if part]
-        return ": ".join(parts) + (f"; {self.fix}" if self.fix else "")
+        text = ": ".join(parts) + (f"; {self.fix}" if self.fix else "")
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class RepoBuilderError(Exception):

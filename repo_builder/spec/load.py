@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from repo_builder import document
+from repo_builder import document, validate
 from repo_builder.document import Document
 from repo_builder.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec import types
@@ -93,7 +93,7 @@ def _read_with_defaults(path: Path) -> tuple[Document | None, list[Problem]]:
 def _specs(
     path: Path, whole: Document, targets: Mapping[str, Target]
 ) -> tuple[list[types.Spec], list[Problem]]:
-    raw, problems = document.check(RawSpec, whole)
+    raw, problems = validate.check(RawSpec, whole)
     if raw is None:
         return [], problems
     spec = cast(RawSpec, raw)
@@ -115,7 +115,7 @@ def _specs(
         merged = whole
         if name in spec.overrides:
             merged = document.overlay(whole, document.part(whole, ("overrides", name)))
-        for_target, found = document.check(RawSpec, merged)
+        for_target, found = validate.check(RawSpec, merged)
         problems += found
         if for_target is not None:
             resolver = _Resolver(path, merged, targets[name])

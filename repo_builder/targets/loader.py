@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from repo_builder import document
+from repo_builder import document, validate
 from repo_builder.document import Document
 from repo_builder.errors import Problem, SpecError, UsageError, did_you_mean
 from repo_builder.targets.rules import broken_rules
@@ -87,7 +87,7 @@ def _resolve(name: str, files: Mapping[str, Document]) -> tuple[Target | None, l
         chain.append(base)
         whole = document.overlay(files[base], whole)
     named = Document({**whole.value, "name": name}, whole.places)
-    checked, problems = document.check(Target, named)
+    checked, problems = validate.check(Target, named)
     if checked is None:
         return None, problems
     target = cast(Target, checked)
