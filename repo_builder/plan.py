@@ -7,13 +7,14 @@ are one node, so what several targets share runs once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
 from repo_builder import digest
 from repo_builder.digest import Json
+from repo_builder.errors import Problem, SpecError
 from repo_builder.spec.types import Spec
 from repo_builder.targets import Target
 
@@ -98,12 +99,13 @@ class Pins:
 
 
 def plan(
-    specs: Iterable[Spec],
+    specs: Sequence[Spec],
     targets: Mapping[str, Target],
     declarations: Mapping[str, Declaration],
     pins: Pins,
 ) -> Plan:
-    """The plan that builds `specs`."""
+    """The plan that builds `specs`; SpecError where a target's toolchain has no recipe."""
+    _refuse_unbuildable(specs, targets)
     nodes: dict[str, Node] = {}
     variants = []
     for spec in specs:
@@ -113,6 +115,21 @@ def plan(
         _check(chain, target)
         variants.append(Variant(spec, target, chain.steps, chain.compiled))
     return Plan(nodes, tuple(variants))
+
+
+def _refuse_unbuildable(specs: Sequence[Spec], targets: Mapping[str, Target]) -> None:
+    problems = [
+        Problem(
+            f"{spec.target} is compiled by {targets[spec.target].runtime}, which is not built yet",
+            "remove it from `targets`",
+            str(spec.file),
+            field="targets",
+        )
+        for spec in specs
+        if targets[spec.target].runtime not in _COMPILE
+    ]
+    if problems:
+        raise SpecError("targets that cannot be built:", problems)
 
 
 @dataclass
