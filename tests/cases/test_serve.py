@@ -64,13 +64,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_batch_size=4,
         more=FOUR_AT_ONCE,
     )
-    models.add(
-        folder,
-        "ragged",
-        models.counting(),
-        **batching,
-        replace=("dims: [-1] }", "dims: [-1] allow_ragged_batch: true }"),
-    )
     models.add(folder, "lookup", models.lookup(), **batching)
     models.add(folder, "lookup-alone", models.lookup(), max_batch_size=4)
     models.add(folder, "first", models.first(), **batching)
@@ -80,6 +73,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.add(
         folder, "optional", models.optional(), replace=("dims: [1] }", "dims: [1] optional: true }")
     )
+    models.add(folder, "scalars", models.scalars())
     return folder
 
 
@@ -107,14 +101,6 @@ def test_requests_of_several_rows_get_their_own_back(client: InferenceServerClie
     for x, answer in zip(inputs, answers, strict=True):
         np.testing.assert_array_equal(answer["y"], 2 * x)
         assert answer["rows"].tolist() == [[4]] * len(x)
-
-
-def test_only_equal_shapes_are_joined(client: InferenceServerClient) -> None:
-    inputs = [np.full((1, width), width, np.float32) for width in (2, 3, 2, 3)]
-    answers = at_once([lambda x=x: infer(client, "ragged", x=x) for x in inputs])
-    for x, answer in zip(inputs, answers, strict=True):
-        np.testing.assert_array_equal(answer["y"], 2 * x)
-        assert answer["rows"].tolist() == [[2]]
 
 
 def test_a_bad_request_does_not_fail_its_neighbours(client: InferenceServerClient) -> None:
@@ -174,6 +160,11 @@ def test_optional_inputs(client: InferenceServerClient) -> None:
     assert infer(client, "optional", x=x, bias=np.float32([5]))["y"].tolist() == [6, 7]
 
 
+def test_scalars_are_dims_of_one(client: InferenceServerClient) -> None:
+    answer = infer(client, "scalars", x=np.float32([1, 2]), factor=np.float32([3]))
+    assert answer["total"].tolist() == [9]
+
+
 def stubs_of(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children]
@@ -231,7 +222,10 @@ def test_warmup_is_answered_before_ready(triton: StartTriton, tmp_path: Path) ->
         (("backend:", "bakend:"), 'has no field named "bakend"'),
         (('"y"', '"z"'), "counting: .*the model has no output 'z'; it has rows, y"),
         (("TYPE_FP32", "TYPE_FP16"), "input 'x' is TYPE_FP32 in the model and TYPE_FP16"),
-        (("dims: [-1]", "dims: [-1, 2]"), r"shape \[-1, -1\] in the model and \[-1, -1, 2\]"),
+        (
+            ("dims: [-1]", "dims: [-1, 2]"),
+            r"shape \[-1, -1\] in the model and \[-1, -1, 2\] in the config",
+        ),
         (("TYPE_FP32", "TYPE_BF16"), "'x' is TYPE_BF16, which numpy does not have"),
         (('"onnxruntime"', '"onnxruntme"'), "unable to find backend library"),
         (("count: 1", "count: 1 gpus: [0]"), "counting"),

@@ -52,6 +52,7 @@ def config(
         for value in getattr(made.graph, kind):
             tensor = value.type.tensor_type
             dims = [d.dim_value or -1 for d in tensor.shape.dim][1 if max_batch_size else 0 :]
+            dims = dims or [1]
             lines.append(
                 f'{kind} [{{ name: "{value.name}" data_type: {TRITON_TYPES[tensor.elem_type]} '
                 f"dims: {dims} }}]"
@@ -167,13 +168,24 @@ _REVERSAL = {"starts": -1, "ends": -(2**62), "axes": 0, "steps": -1}
 
 def optional() -> onnx.ModelProto:
     """y = x + bias, where `bias` is 100 if the request leaves it out."""
-    made = model(
+    return model(
         [h.make_node("Add", ["x", "bias"], ["y"])],
         [("x", T.FLOAT, ["n"]), ("bias", T.FLOAT, [1])],
         [("y", T.FLOAT, ["n"])],
         [h.make_tensor("bias", T.FLOAT, [1], [100.0])],
     )
-    return made
+
+
+def scalars() -> onnx.ModelProto:
+    """`total`: the sum of x, times `factor`; both scalars."""
+    return model(
+        [
+            h.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            h.make_node("Mul", ["sum", "factor"], ["total"]),
+        ],
+        [("x", T.FLOAT, ["n"]), ("factor", T.FLOAT, [])],
+        [("total", T.FLOAT, [])],
+    )
 
 
 def classifier() -> onnx.ModelProto:

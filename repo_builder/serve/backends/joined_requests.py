@@ -6,7 +6,7 @@ Imports only what the stub has: numpy and triton_python_backend_utils.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ def check_config(config: Config) -> None:
     if config.get("sequence_batching", {}).get("state"):
         raise refusal("implicit state (sequence_batching.state) needs Triton's C++ backend")
     for tensor in [*config["input"], *config["output"]]:
+        if tensor.get("allow_ragged_batch"):
+            raise refusal(f"'{tensor['name']}': ragged batches need Triton's C++ backend")
         if tensor["data_type"] == "TYPE_BF16":
             raise refusal(
                 f"'{tensor['name']}' is TYPE_BF16, which numpy does not have; "
@@ -73,13 +75,13 @@ def check_config(config: Config) -> None:
 
 
 def check_tensors(
-    config: Config, kind: str, model: Mapping[str, Signature], *, fixed_batch: bool = False
+    config: Config, kind: str, model: Mapping[str, Signature], *, batch: int, exact: bool
 ) -> None:
     """Raise where the tensors of config.pbtxt (`kind`: "input" or "output") are not the model's.
 
-    `fixed_batch` accepts a model whose batch dimension is fixed at max_batch_size.
+    The full shape in the config is `batch` and the dims where the model batches, else the dims.
+    A dynamic dimension of the model (-1) takes any size, or with `exact` only -1.
     """
-    most = config["max_batch_size"]
     for tensor in config[kind]:
         name = tensor["name"]
         if name not in model:
@@ -90,21 +92,25 @@ def check_tensors(
                 f"{kind} '{name}' is {data_type} in the model "
                 f"and {tensor['data_type']} in the config"
             )
-        dims = tensor.get("reshape", {}).get("shape", tensor["dims"])
-        given = [int(dim) for dim in dims]
-        if most:
-            given.insert(0, most if fixed_batch and shape[:1] == [most] else -1)
-            if list(shape[:1]) not in ([-1], [given[0]]):
-                raise refusal(
-                    f"{kind} '{name}' has the shape {list(shape)}: its first dimension must be "
-                    f"dynamic for max_batch_size {most}; set max_batch_size: 0"
-                )
-        same = all(-1 in (a, b) or a == b for a, b in zip(given, shape, strict=False))
-        if len(given) != len(shape) or not same:
+        dims = [int(dim) for dim in tensor.get("reshape", {}).get("shape", tensor["dims"])]
+        given = [batch, *dims] if config["max_batch_size"] else dims
+        fits = all(
+            have == want or (have == -1 and not exact)
+            for have, want in zip(shape, given, strict=False)
+        )
+        if len(shape) != len(given) or not fits:
             raise refusal(
                 f"{kind} '{name}' has the shape {list(shape)} in the model "
-                f"and {given} in the config"
+                f"and {given} in the config (max_batch_size {config['max_batch_size']})"
             )
+
+
+def check_complete(config: Config, needed: Collection[str]) -> None:
+    """Raise where the config leaves out an input that the model needs."""
+    controls = config.get("sequence_batching", {}).get("control_input", [])
+    named = {tensor["name"] for tensor in [*config["input"], *controls]}
+    if missing := sorted(set(needed) - named):
+        raise refusal(f"the model also needs the input {', '.join(missing)}")
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,10 @@ class TritonPythonModel:
         self._session = ort.InferenceSession(
             str(path), _session_options(self._config), providers=_providers(args)
         )
-        inputs = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
-        joined.check_tensors(self._config, "input", _signatures(inputs))
-        joined.check_tensors(self._config, "output", _signatures(self._session.get_outputs()))
+        self._check_tensors()
         self._run_options = ort.RunOptions()
         if shrinkage := joined.parameter(self._config, _SHRINKAGE):
             self._run_options.add_run_config_entry(_SHRINKAGE, shrinkage)
-        self._strings = {i.name for i in self._session.get_inputs() if i.type == "tensor(string)"}
         options = self._session.get_session_options()
         pb_utils.Logger.log_info(
             f"{args['model_instance_name']}: ONNX Runtime {ort.__version__}, "
@@ -68,6 +65,19 @@ class TritonPythonModel:
             f"{options.execution_mode.name}, {options.graph_optimization_level.name}"
         )
 
+    def _check_tensors(self) -> None:
+        """Compare the config with the session, as strictly as the C++ backend does."""
+        config, session = self._config, self._session
+        needed, outputs = session.get_inputs(), session.get_outputs()
+        inputs = [*needed, *session.get_overridable_initializers()]
+        self._strings = {tensor.name for tensor in inputs if tensor.type == "tensor(string)"}
+        self._scalars = {tensor.name for tensor in [*inputs, *outputs] if not tensor.shape}
+        if config["max_batch_size"] and any(tensor["optional"] for tensor in config["input"]):
+            raise joined.refusal("optional inputs need max_batch_size: 0")
+        joined.check_tensors(config, "input", _signatures(inputs), batch=-1, exact=False)
+        joined.check_tensors(config, "output", _signatures(outputs), batch=-1, exact=True)
+        joined.check_complete(config, [tensor.name for tensor in needed])
+
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
         responses: list[Any] = joined.execute(requests, self._run, self._config)
@@ -76,8 +86,10 @@ class TritonPythonModel:
     def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
         for name in self._strings & feeds.keys():
             feeds = {**feeds, name: _decoded(name, feeds[name])}
-        outputs: list[joined.Array] = self._session.run(wanted, feeds, self._run_options)
-        return outputs
+        for name in self._scalars & feeds.keys():
+            feeds = {**feeds, name: feeds[name].reshape(())}
+        outputs = self._session.run(wanted, feeds, self._run_options)
+        return [np.atleast_1d(output) for output in outputs]
 
 
 def _session_options(config: joined.Config) -> ort.SessionOptions:
@@ -113,10 +125,11 @@ def _providers(args: Mapping[str, str]) -> list[Any]:
 
 
 def _signatures(tensors: Sequence[Any]) -> dict[str, joined.Signature]:
+    """Names to types and shapes; a scalar is `dims: [1]` in a config, which cannot say less."""
     return {
         tensor.name: (
             _TRITON_TYPES.get(tensor.type, tensor.type),
-            [dim if isinstance(dim, int) and dim >= 0 else -1 for dim in tensor.shape],
+            [dim if isinstance(dim, int) and dim >= 0 else -1 for dim in tensor.shape] or [1],
         )
         for tensor in tensors
     }

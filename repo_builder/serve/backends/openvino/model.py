@@ -52,8 +52,10 @@ class TritonPythonModel:
         if _yes(config, "RESHAPE_IO_LAYERS"):
             _reshape(model, config)
         model = _with_types(model, config)
-        joined.check_tensors(config, "input", _signatures(model.inputs), fixed_batch=True)
-        joined.check_tensors(config, "output", _signatures(model.outputs), fixed_batch=True)
+        batch = config["max_batch_size"]
+        joined.check_tensors(config, "input", _signatures(model.inputs), batch=batch, exact=False)
+        joined.check_tensors(config, "output", _signatures(model.outputs), batch=batch, exact=False)
+        joined.check_complete(config, [port.get_any_name() for port in model.inputs])
         device = joined.parameter(config, "TARGET_DEVICE", "CPU").upper()
         compiled = core.compile_model(model, device, _properties(config))
         self._request = compiled.create_infer_request()
