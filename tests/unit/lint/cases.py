@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from repo_builder.targets import load
+from repo_builder.targets.types import Cpu, Memory
 from tests.unit.lint.world import (
     BATCHED,
     GOOD,
@@ -20,8 +21,8 @@ from tests.unit.lint.world import (
 )
 
 TARGETS = load()
-CPU = dataclasses.replace(TARGETS["cpu"], cpu=dataclasses.replace(TARGETS["cpu"].cpu, cores=2))
-TINY = dataclasses.replace(CPU, memory=dataclasses.replace(CPU.memory, size_mb=0.0001))
+CPU = TARGETS["cpu"].model_copy(update={"cpu": Cpu(title="two cores", cores=2)})
+TINY = CPU.model_copy(update={"memory": Memory(title="none to speak of", size_mb=0.0001)})
 PLAN = 'backend: "tensorrt"\nmax_batch_size: 8\n' + TENSORS
 PLANS = {"1/model.plan": b"plan"}
 IR = 'backend: "openvino"\nmax_batch_size: 0\n' + TENSORS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def test_unreadable_folder(tmp_path: Path) -> None:
 
 
 def test_no_plan_for_the_target(tmp_path: Path) -> None:
-    orin = dataclasses.replace(CPU, tensorrt=TensorRt(compute_capability="8.7"))
+    orin = CPU.model_copy(update={"tensorrt": TensorRt(compute_capability="8.7")})
     for capability, fires in (("8.6", True), ("8.7", False)):
         text = PLAN + f'cc_model_filenames {{ key: "{capability}" value: "model.plan" }}\n'
         found = for_target(plan(text), orin).lint(tmp_path / capability)
