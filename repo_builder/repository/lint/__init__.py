@@ -1,0 +1,146 @@
+"""`lint`: what Triton would say of a repository, without Triton.
+
+`model.py` reads a model's folder as Triton's loader does, each module of rules looks at it, and
+nothing here writes; `fix.py` does. A rule is a function and a row of its module's `RULES`.
+Triton is taken to run as we run it, with `--disable-auto-complete-config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from repo_builder.errors import UsageError
+from repo_builder.repository.lint import (
+    core,
+    ensemble,
+    instances,
+    layout,
+    onnxruntime,
+    openvino,
+    resources,
+    scheduling,
+    shapes,
+    tensorrt,
+    warmup,
+)
+from repo_builder.repository.lint.model import Model, read
+from repo_builder.repository.lint.types import CONFIG, Finding, Hit, Rule
+from repo_builder.targets import Target
+
+__all__ = ["RULES", "Finding", "Rule", "lint", "models"]
+
+_THEMES = (
+    layout,
+    core,
+    shapes,
+    scheduling,
+    instances,
+    warmup,
+    ensemble,
+    onnxruntime,
+    openvino,
+    tensorrt,
+    resources,
+)
+_CONFIG_RULES: tuple[Rule, ...] = tuple(rule for theme in _THEMES for rule in theme.RULES)
+_DISABLE = re.compile(r"#\s*lint:\s*disable=([\w,-]+)[ \t]*([^\n]*)")
+
+
+def _bad_disable(model: Model) -> Iterator[Hit]:
+    """A `# lint: disable=RULE reason` names rules that exist, and gives a reason."""
+    known = {rule.id for rule in RULES}
+    for match in _DISABLE.finditer(model.text):
+        line = model.text.count("\n", 0, match.start()) + 1
+        for name in match.group(1).split(","):
+            if name not in known:
+                yield Hit(f"there is no rule '{name}'", line=line)
+        if not match.group(2).strip(" -"):
+            yield Hit("disables a rule without a reason", fix="write why after it", line=line)
+
+
+RULES: tuple[Rule, ...] = (
+    *layout.ALWAYS,
+    Rule("bad-disable", "warning", "sense", "docs/rules.md", _bad_disable),
+    *_CONFIG_RULES,
+)
+"""All rules; ids never change their meaning."""
+
+
+def lint(paths: Iterable[Path], *, target: Target | None = None) -> list[Finding]:
+    """All findings for the models of `paths`, in order of file and line.
+
+    A path is a model's folder, a repository of them, or a folder that holds one in `models/`.
+    `target` adds the rules that need to know the device. UsageError for a path that is no folder;
+    whatever is wrong inside one is a finding.
+    """
+    findings: list[Finding] = []
+    for repository in map(models, paths):
+        loaded: dict[str, Model] = {}
+        for name, folder in repository.items():
+            loaded[name] = read(folder, loaded, target)
+        chosen = list(loaded.values())
+        if len(chosen) == 1 and (model := chosen[0]).config is not None:
+            # An ensemble that is named alone still needs the models beside it.
+            for step in model.config.ensemble_scheduling.step:
+                beside = model.folder.resolve().parent / step.model_name
+                if step.model_name and step.model_name not in loaded and beside.is_dir():
+                    loaded[step.model_name] = read(beside, loaded, target)
+        for model in chosen:
+            findings += _findings(model)
+    return findings
+
+
+def models(path: Path) -> dict[str, Path]:
+    """Name -> folder of each model of a path; see `lint`."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder; give a model repository or a model in one")
+    if (path / CONFIG).exists():
+        return {path.resolve().name: path}
+    inner = path / "models"
+    root = inner if inner.is_dir() and not (inner / CONFIG).exists() else path
+    try:
+        folders = sorted(p for p in root.iterdir() if _is_model(p))
+    except OSError as failure:
+        raise UsageError(f"{root}: cannot be read: {failure.strerror}") from None
+    return {folder.name: folder for folder in folders}
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return not path.name.startswith(".") and (path.is_dir() or path.is_symlink())
+    except OSError:
+        return True
+
+
+def _findings(model: Model) -> Iterator[Finding]:
+    rules: Sequence[Rule] = RULES if model.config is not None else layout.ALWAYS
+    disabled = {
+        name
+        for match in _DISABLE.finditer(model.text)
+        if match.group(2).strip(" -")
+        for name in match.group(1).split(",")
+    }
+    found = [(rule, hit) for rule in rules if rule.id not in disabled for hit in rule.check(model)]
+    made = [_finding(model, rule, hit) for rule, hit in found]
+    yield from sorted(made, key=lambda f: (f.file, f.line, f.rule, f.field))
+
+
+def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:
+    line = hit.line
+    if not line and hit.file == CONFIG and model.config is not None:
+        line = model.positions.line(hit.field)
+    return Finding(
+        rule=rule.id,
+        severity=rule.severity,
+        judge=rule.judge,
+        source=rule.source,
+        model=model.name,
+        file=str(model.folder / hit.file) if hit.file else str(model.folder),
+        line=line,
+        field=hit.field,
+        what=hit.what,
+        fix=hit.fix,
+        edit=hit.edit,
+    )

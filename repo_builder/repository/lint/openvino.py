@@ -1,0 +1,113 @@
+"""Rules of the openvino backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from repo_builder.errors import did_you_mean
+from repo_builder.repository.lint.model import Model
+from repo_builder.repository.lint.types import Hit, Rule
+
+_BACKEND = "openvino_backend/src/openvino.cc"
+_KNOWN = (
+    "TARGET_DEVICE",
+    "NUM_STREAMS",
+    "PERFORMANCE_HINT",
+    "INFERENCE_NUM_THREADS",
+    "COMPILATION_NUM_THREADS",
+    "HINT_BF16",
+    "ENABLE_BATCH_PADDING",
+    "RESHAPE_IO_LAYERS",
+    "SKIP_OV_DYNAMIC_BATCHSIZE",
+    "CPU_EXTENSION_PATH",
+    "TRITON_BATCH_STRATEGY_PATH",
+    "EXECUTION_ENV_PATH",
+)
+_VALUES = {
+    "NUM_STREAMS": r"(?i)auto|numa|\d+",
+    "PERFORMANCE_HINT": r"(?i)latency|throughput|cumulative_throughput",
+    "INFERENCE_NUM_THREADS": r"\d+",
+    "COMPILATION_NUM_THREADS": r"\d+",
+    "HINT_BF16": r"(?i)yes",
+}
+_TYPES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+
+
+def _here(model: Model) -> bool:
+    return model.backend == "openvino"
+
+
+def kind_cpu(model: Model) -> Iterator[Hit]:
+    """Instances are KIND_CPU, even for a GPU or NPU, which TARGET_DEVICE chooses."""
+    for i, group in enumerate(model.config.instance_group):
+        if _here(model) and group.kind in (1, 3):
+            fix = 'write KIND_CPU, and parameters { key: "TARGET_DEVICE" ... }'
+            yield Hit("must be KIND_CPU", f"instance_group[{i}].kind", fix)
+
+
+def weights_missing(model: Model) -> Iterator[Hit]:
+    """Beside an IR's .xml lies the .bin with its weights."""
+    if not _here(model) or not model.file.endswith(".xml"):
+        return
+    for version in model.loaded:
+        path = model.versions[version] / model.file
+        if path.is_file() and not path.with_suffix(".bin").exists():
+            yield Hit("its weights, the .bin file, are missing", file=f"{version}/{model.file}")
+
+
+def data_type(model: Model) -> Iterator[Hit]:
+    """Tensors are of types that the backend converts: not STRING, BF16 or FP64."""
+    if not _here(model):
+        return
+    for kind in ("input", "output"):
+        for i, tensor in enumerate(getattr(model.config, kind)):
+            if tensor.data_type and tensor.data_type not in _TYPES:
+                yield Hit("is a type that openvino does not take", f"{kind}[{i}].data_type")
+
+
+def parameter_value(model: Model) -> Iterator[Hit]:
+    """Parameters have values that the backend accepts."""
+    if not _here(model):
+        return
+    for key, pattern in _VALUES.items():
+        value = model.parameter(key)
+        if value and not re.fullmatch(pattern, value):
+            choices = pattern.replace("(?i)", "").replace("\\d+", "a whole number")
+            yield Hit(f"'{value}' is none of {choices.replace('|', ', ')}", f'parameters["{key}"]')
+
+
+def parameter_unknown(model: Model) -> Iterator[Hit]:
+    """Parameters that the backend does not read are ignored without a word."""
+    if not _here(model):
+        return
+    for key in sorted(model.config.parameters):
+        if key not in _KNOWN and not key.startswith("repo_builder."):
+            fix = did_you_mean(key, _KNOWN)
+            yield Hit("is not read by openvino", f'parameters["{key}"]', fix)
+
+
+def batch_set(model: Model) -> Iterator[Hit]:
+    """The backend fixes the batch at max_batch_size and refuses requests with fewer rows."""
+    if _here(model) and model.batched and model.config.max_batch_size > 1:
+        fix = "write max_batch_size: 0 and dims with -1 in front"
+        what = "requests with fewer rows are refused"
+        yield Hit(what, "max_batch_size", fix)
+
+
+def batch_padding(model: Model) -> Iterator[Hit]:
+    """Batch padding keeps stale state between requests: errors come and go."""
+    if _here(model) and (model.parameter("ENABLE_BATCH_PADDING") or "").lower() == "yes":
+        fix = "write max_batch_size: 0 and dims with -1 in front"
+        yield Hit("fails some requests", 'parameters["ENABLE_BATCH_PADDING"]', fix)
+
+
+RULES = (
+    Rule("openvino-kind", "error", "backend", _BACKEND, kind_cpu),
+    Rule("openvino-weights", "error", "backend", _BACKEND, weights_missing),
+    Rule("openvino-type", "error", "c++", _BACKEND, data_type),
+    Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
+    Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),
+    Rule("openvino-batch", "warning", "c++", "server#7363", batch_set),
+    Rule("openvino-padding", "warning", "sense", _BACKEND, batch_padding),
+)

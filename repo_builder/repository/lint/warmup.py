@@ -1,0 +1,116 @@
+"""Rules of warmup requests: TritonModelInstance::GenerateWarmupData."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from repo_builder.repository.lint.model import Model
+from repo_builder.repository.lint.types import Edit, Hit, Rule
+
+_INSTANCE = "core/src/backend_model_instance.cc"
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 2, 8: 4, 9: 8, 10: 2, 11: 4, 12: 8, 13: 4, 14: 2}
+"""DataType -> bytes of an element; a string is counted as its length, 4 bytes."""
+
+
+def _inputs(model: Model) -> Iterator[tuple[str, Any, str, Any]]:
+    """Path, sample, name and input of every sample that Triton does not skip."""
+    for i, sample in enumerate(model.config.model_warmup):
+        if sample.batch_size:
+            for name in sorted(sample.inputs):
+                path = f'model_warmup[{i}].inputs["{name}"]'
+                yield path, sample, name, sample.inputs[name]
+
+
+def skipped(model: Model) -> Iterator[Hit]:
+    """A sample without batch_size is skipped without a word."""
+    for i, sample in enumerate(model.config.model_warmup):
+        if sample.batch_size == 0:
+            path = f"model_warmup[{i}].batch_size"
+            yield Hit("is 0, so Triton skips this sample", path, "write 1", Edit(path, "1"))
+
+
+def variable(model: Model) -> Iterator[Hit]:
+    """A sample's dims have no -1."""
+    for path, _, _, given in _inputs(model):
+        if any(d < 0 for d in given.dims):
+            yield Hit("-1 is no size of a real request", f"{path}.dims", "write a real size")
+
+
+def data_unset(model: Model) -> Iterator[Hit]:
+    """Every input of a sample says which data: zero, random or a file."""
+    for path, _, _, given in _inputs(model):
+        if given.WhichOneof("input_data_type") is None:
+            edit = Edit(f"{path}.value.zero_data", "true")
+            yield Hit("needs zero_data, random_data or input_data_file", path, edit=edit)
+
+
+def data_file(model: Model) -> Iterator[Hit]:
+    """A data file lies under warmup/ and holds enough bytes."""
+    for path, _, _, given in _inputs(model):
+        if given.WhichOneof("input_data_type") != "input_data_file":
+            continue
+        file = model.folder / "warmup" / given.input_data_file
+        need = math.prod(given.dims) * _BYTES.get(given.data_type, 1)
+        if not file.is_file():
+            yield Hit(f"no file warmup/{given.input_data_file}", path)
+        elif given.data_type != 13 and file.stat().st_size < need:
+            yield Hit(f"needs {need} bytes, the file has {file.stat().st_size}", path)
+
+
+def untyped(model: Model) -> Iterator[Hit]:
+    """Every input of a sample has a data type."""
+    for path, _, _, given in _inputs(model):
+        if given.data_type == 0:
+            yield Hit("has no data_type", path)
+
+
+def shape_differs(model: Model) -> Iterator[Hit]:
+    """A sample's inputs have types and shapes that the model takes, and all of them are there."""
+    tensors = {t.name: t for t in model.config.input}
+    for path, _, name, given in _inputs(model):
+        if name not in tensors or any(d < 0 for d in given.dims):
+            continue
+        want = tensors[name]
+        if given.data_type != want.data_type:
+            yield Hit("has another data_type than the input", f"{path}.value.data_type")
+        fits = len(want.dims) == len(given.dims) and all(
+            a in (-1, b) for a, b in zip(want.dims, given.dims, strict=True)
+        )
+        if not fits:
+            what = f"{list(given.dims)} does not fit the input's {list(want.dims)}"
+            yield Hit(what, f"{path}.value.dims")
+    for i, sample in enumerate(model.config.model_warmup):
+        missing = [n for n, t in tensors.items() if n not in sample.inputs and not t.optional]
+        if sample.batch_size and missing:
+            yield Hit(f"lacks input '{missing[0]}'", f"model_warmup[{i}].inputs")
+
+
+def unknown_input(model: Model) -> Iterator[Hit]:
+    """A sample's inputs should be inputs of the model, or its sequence controls."""
+    names = {t.name for t in model.config.input}
+    names |= {c.name for c in model.config.sequence_batching.control_input}
+    for path, _, name, _ in _inputs(model):
+        if name not in names:
+            yield Hit(f"the model has no input '{name}'", path)
+
+
+def too_large(model: Model) -> Iterator[Hit]:
+    """A sample's batch is at most max_batch_size, and 1 where there is no batching."""
+    most = max(model.config.max_batch_size, 1)
+    for i, sample in enumerate(model.config.model_warmup):
+        if sample.batch_size > most:
+            yield Hit(f"{sample.batch_size} is above {most}", f"model_warmup[{i}].batch_size")
+
+
+RULES = (
+    Rule("warmup-skipped", "warning", "sense", _INSTANCE, skipped),
+    Rule("warmup-variable", "error", "core", _INSTANCE, variable),
+    Rule("warmup-data", "error", "core", _INSTANCE, data_unset),
+    Rule("warmup-file", "error", "core", _INSTANCE, data_file),
+    Rule("warmup-untyped", "error", "core", _INSTANCE, untyped),
+    Rule("warmup-shape", "error", "backend", _INSTANCE, shape_differs),
+    Rule("warmup-unknown-input", "warning", "sense", _INSTANCE, unknown_input),
+    Rule("warmup-batch", "warning", "sense", _INSTANCE, too_large),
+)
