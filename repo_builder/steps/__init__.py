@@ -41,6 +41,7 @@ STEPS: dict[str, str] = {
     "simplify": "simplify",
     "quantize": "quantize",
     "compile-onnxruntime": "compile_onnxruntime",
+    "compile-openvino": "compile_openvino",
     "reference": "reference",
     "verify": "verify",
     "profile": "profile",

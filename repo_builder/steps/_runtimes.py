@@ -20,13 +20,12 @@ from repo_builder.steps._onnx import MODEL
 class Options:
     """How a model is run. `threads` 0 leaves the number to the runtime.
 
-    `optimize` False runs an ONNX graph as it is written. `precision_hint` is OpenVINO's
-    inference precision (`f32`, `bf16`); empty is the device's own choice.
+    `optimize` False runs an ONNX graph as it is written. OpenVINO computes in the precision that
+    it prefers on the device, as Triton's backend does: bf16 on a CPU that has it.
     """
 
     threads: int = 0
     optimize: bool = True
-    precision_hint: str = ""
 
 
 class Runner(Protocol):
@@ -107,11 +106,9 @@ class _OpenVino:
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
         if options.threads:
             settings["INFERENCE_NUM_THREADS"] = options.threads
-        if options.precision_hint:
-            settings["INFERENCE_PRECISION_HINT"] = options.precision_hint
         self._compiled = ov.compile_model(folder / "model.xml", "CPU", settings)
-        self.inputs = tuple(map(_ov_tensor, self._compiled.inputs))
-        self.outputs = tuple(map(_ov_tensor, self._compiled.outputs))
+        self.inputs = tuple(map(openvino_tensor, self._compiled.inputs))
+        self.outputs = tuple(map(openvino_tensor, self._compiled.outputs))
         self._request = self._compiled.create_infer_request()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -155,6 +152,6 @@ def _ort_tensor(node: Any) -> Tensor:
     return Tensor(node.name, _ORT_TYPES[kind], shape)
 
 
-def _ov_tensor(port: Any) -> Tensor:
+def openvino_tensor(port: Any) -> Tensor:
     shape = tuple(size.get_length() if size.is_static else "" for size in port.get_partial_shape())
     return Tensor(port.get_any_name(), _OV_TYPES[port.get_element_type().get_type_name()], shape)

@@ -26,7 +26,7 @@ LONGEST = 5.0
 
 @dataclass(frozen=True)
 class Params:
-    """`threads` and `precision_hint` as in `verify`; `seconds` is the time for each batch size.
+    """`threads` as in `verify`; `seconds` is the time for each batch size.
 
     Batch sizes above 1 are left out where the model has no batch dimension, or where two runs
     would take longer than `LONGEST`.
@@ -34,7 +34,6 @@ class Params:
 
     runtime: str
     threads: int = 0
-    precision_hint: str = ""
     batch_sizes: tuple[int, ...] = (1, 8)
     seconds: float = 0.5
 
@@ -69,7 +68,7 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Time every batch size after a warm-up; writes nothing. ModelError where a run fails."""
     memory = _PeakMemory()
-    options = _runtimes.Options(params.threads, precision_hint=params.precision_hint)
+    options = _runtimes.Options(params.threads)
     runner = _runtimes.load(inputs.model, params.runtime, options)
     samples = _data.samples(inputs.reference / "inputs.npz", runner.inputs)
     timings: list[Timing] = []

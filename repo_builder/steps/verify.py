@@ -22,12 +22,11 @@ DECLARATION = Declaration("verify", 1, tools=("onnxruntime",))
 class Params:
     """`threads` is the number of cores that one instance has on the target; 0: all.
 
-    The rest is as in `reference`. `precision_hint` is OpenVINO's, see `_runtimes.Options`.
+    The rest is as in `reference`.
     """
 
     runtime: str
     threads: int = 0
-    precision_hint: str = ""
     metric: MetricName | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +73,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     ModelError: the runtime refuses the model, or it lacks an output of the source. DataError:
     the data does not fit. StepError: it answers NaN where the source does not.
     """
-    options = _runtimes.Options(params.threads, precision_hint=params.precision_hint)
+    options = _runtimes.Options(params.threads)
     runner = _runtimes.load(inputs.model, params.runtime, options)
     source = _data.read(inputs.reference / "outputs.npz")
     evaluation = None

@@ -1,0 +1,198 @@
+"""`compile-openvino`: OpenVINO IR, in fp32, with fp16 weights, or in int8 through NNCF."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repo_builder.errors import DataError, ModelError, SpecError
+from repo_builder.plan import Declaration
+from repo_builder.spec.types import CalibrationMethod, Precision
+from repo_builder.steps import _data, _onnx, _runtimes
+from repo_builder.steps._failures import explained
+
+DECLARATION = Declaration(
+    "compile-openvino", 1, tools=("onnx", "openvino", "nncf"), extra="openvino"
+)
+
+FILE = "calibration.npz"
+HEAVY = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
+"""Operators that int8 makes faster."""
+
+_COUNTED = re.compile(r"[A-Za-z]+_\d+")
+"""Names that OpenVINO gives from a counter of the process."""
+
+
+@dataclass(frozen=True)
+class Params:
+    """For int8 as in `quantize`. NNCF has no entropy calibration."""
+
+    precision: Precision = "fp32"
+    samples: int = 0
+    method: CalibrationMethod = "minmax"
+    percentile: float = 99.99
+    per_channel: bool = True
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`model`: a model in fp32. `calibration`: a folder with `calibration.npz`, for int8."""
+
+    model: Path
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Operators of the model; `fake_quantized` counts the points where values are rounded."""
+
+    operators: int
+    fake_quantized: int
+
+
+def run(inputs: Inputs, params: Params, out: Path) -> Facts:
+    """Write `model.xml` and `model.bin`; inputs and outputs keep their names and shapes.
+
+    ModelError: OpenVINO refuses the model. DataError: the calibration data does not fit.
+    SpecError: a calibration method that NNCF lacks. StepError: NNCF fails.
+    """
+    import openvino as ov
+
+    source = inputs.model / _onnx.MODEL
+    with explained("OpenVINO cannot convert the model", "use target `cpu`", ModelError):
+        model = ov.convert_model(source)
+    names = _name_ports(model, source)
+    if params.precision == "int8":
+        model = _quantize(model, inputs.calibration, params)
+    _settle_names(model, names)
+    with explained("OpenVINO cannot write the model", "see whether the disk is full"):
+        ov.save_model(model, out / "model.xml", compress_to_fp16=params.precision == "fp16")
+    kinds = [op.get_type_name() for op in model.get_ops()]
+    return Facts(len(kinds), kinds.count("FakeQuantize"))
+
+
+def _name_ports(model: Any, source: Path) -> set[str]:
+    """Give inputs and outputs just the names that ONNX has; all names of the ONNX graph.
+
+    Conversion may leave a port with several names, of which a server would see any one.
+    """
+    import onnx
+
+    graph = onnx.load(source, load_external_data=False).graph
+    for ports, values in ((model.inputs, graph.input), (model.outputs, graph.output)):
+        wanted = {value.name for value in values}
+        for port in ports:
+            found = sorted(wanted & port.get_names())
+            if len(found) != 1:
+                raise ModelError(
+                    f"OpenVINO joins or renames {found or sorted(port.get_names())}; "
+                    "give every input and output of the model a value of its own"
+                )
+            port.get_tensor().set_names({found[0]})
+    return {node.name for node in graph.node} | {n for node in graph.node for n in node.output}
+
+
+def _settle_names(model: Any, kept: set[str]) -> None:
+    """Number the operators that carry a counter's name, so that equal models give equal bytes."""
+    for number, op in enumerate(model.get_ordered_ops()):
+        name = op.get_friendly_name()
+        if _COUNTED.fullmatch(name) and name not in kept:
+            op.set_friendly_name(f"{op.get_type_name()}.{number}")
+
+
+def _quantize(model: Any, calibration: Path | None, params: Params) -> Any:
+    if calibration is None:
+        raise DataError(
+            "int8 needs calibration data; name it in the spec (data: {calibration: ...})"
+        )
+    import nncf
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        QuantizationParameters,
+    )
+
+    inputs = [_runtimes.openvino_tensor(port) for port in model.inputs]
+    samples = _data.samples(calibration / FILE, inputs, params.samples or None)
+    ranges = _activation_ranges(params)
+    ignored = _to_leave(model, params.exclude)
+    with explained("NNCF failed", "write `optimize: {precision: fp16}`"):
+        return nncf.quantize(
+            model,
+            nncf.Dataset(range(samples.runs), samples.feed),
+            subset_size=samples.runs,
+            preset=nncf.QuantizationPreset.MIXED,
+            # The fast one shifted outputs 7 times as far from fp32 on our examples.
+            fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(
+                activations_range_estimator_params=ranges,
+                weights_quantization_params=QuantizationParameters(per_channel=params.per_channel),
+            ),
+        )
+
+
+def _activation_ranges(params: Params) -> Any:
+    """How NNCF finds ranges. It sees one row at a time: `percentile` cuts each row's tails and
+    takes the widest of what is left. (NNCF's own default, a mean over rows, clips half of them.)
+    """
+    from nncf.quantization import range_estimator as estimator
+
+    if params.method == "minmax":
+        return estimator.RangeEstimatorParametersSet.MINMAX
+    if params.method == "percentile":
+        cut = (1 - params.percentile / 100) / 2
+        low, high = (
+            estimator.StatisticsCollectorParameters(
+                statistics_type=estimator.StatisticsType.QUANTILE,
+                aggregator_type=widest,
+                quantile_outlier_prob=cut,
+            )
+            for widest in (estimator.AggregatorType.MIN, estimator.AggregatorType.MAX)
+        )
+        return estimator.RangeEstimatorParameters(min=low, max=high)
+    raise SpecError(
+        "optimize.quantization.method: OpenVINO has no entropy calibration; "
+        "write minmax or percentile for this target"
+    )
+
+
+def _to_leave(model: Any, exclude: Iterable[str]) -> set[str]:
+    """Operators that stay in floating point: those excluded, and all behind the last heavy one.
+
+    As in `quantize`: a detector that decodes boxes there would put pixels and scores on one scale.
+    """
+    ops: Sequence[Any] = model.get_ordered_ops()
+    names = [op.get_friendly_name() for op in ops]
+    left = set()
+    for pattern in exclude:
+        # A convolution with a bias is two operators here: `x/WithoutBiases`, and an Add `x`.
+        found = {
+            name
+            for name in names
+            if fnmatch.fnmatchcase(name.removesuffix("/WithoutBiases"), pattern)
+        }
+        if not found:
+            raise ModelError(
+                f"quantization.exclude: '{pattern}' matches no operator; heavy ones are "
+                + ", ".join(n for n, op in zip(names, ops, strict=True) if _heavy(op))[:200]
+            )
+        left |= found
+    leads_on: set[str] = set()
+    for name, op in zip(reversed(names), reversed(ops), strict=True):
+        readers = {
+            i.get_node().get_friendly_name() for o in op.outputs() for i in o.get_target_inputs()
+        }
+        if _heavy(op) or readers & leads_on:
+            leads_on.add(name)
+        elif op.get_type_name() not in ("Parameter", "Result", "Constant"):
+            left.add(name)
+    return left
+
+
+def _heavy(op: Any) -> bool:
+    return op.get_type_name() in HEAVY
