@@ -22,17 +22,20 @@ class Net:
         self.input = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
 
     def op(self, kind: str, *inputs: str, width: int | None = None, **attributes: object) -> str:
+        """One node; `width` is the number of channels that it gives."""
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         self.width[name] = self.width.get(inputs[0], 0) if width is None else width
         return name
 
     def weights(self, *shape: int) -> str:
+        """Weights of a shape, without data."""
         name = f"s{len(self.shapes)}"
         self.shapes.append(helper.make_tensor(name, TensorProto.INT64, [len(shape)], shape))
         return self.op("ConstantOfShape", name)
 
     def conv(self, x: str, out: int, k: int = 1, s: int = 1, act: str = "Relu", **more: int) -> str:
+        """A convolution with bias, `same` padding and an activation."""
         group, dilation = more.get("group", 1), more.get("dilation", 1)
         pad = dilation * (k - 1) // 2
         w = self.weights(out, self.width[x] // group, k, k)
@@ -45,17 +48,21 @@ class Net:
         return self.op(act, y) if act else y
 
     def concat(self, *parts: str) -> str:
+        """Tensors one after the other along their channels."""
         return self.op("Concat", *parts, width=sum(self.width[p] for p in parts), axis=1)
 
     def resize(self, x: str, factor: float) -> str:
+        """Nearest-neighbour scaling of height and width."""
         name = f"f{len(self.shapes)}"
         self.shapes.append(helper.make_tensor(name, TensorProto.FLOAT, [4], [1, 1, factor, factor]))
         return self.op("Resize", x, "", name, mode="nearest")
 
     def dense(self, x: str, inner: int, out: int) -> str:
+        """A matrix product with a bias."""
         return self.op("Add", self.op("MatMul", x, self.weights(inner, out)), self.weights(out))
 
     def model(self, *outputs: str) -> onnx.ModelProto:
+        """The graph as a model."""
         values = [helper.make_empty_tensor_value_info(name) for name in outputs]
         for value in values:
             value.type.tensor_type.elem_type = TensorProto.FLOAT

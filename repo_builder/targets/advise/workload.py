@@ -163,13 +163,19 @@ class _Counter:
         if not live or node.op_type == "Shape":
             self._constant.update(node.output)
             return
-        homes = {name: self._home[name] for name in live}
+        homes = {name: self._home[name] for name in live if name in self._home}
+        if len(homes) < len(live):
+            missing = next(name for name in live if name not in self._home)
+            raise ModelError(
+                f"node '{node.name or node.op_type}' uses '{missing}' before it exists"
+            )
         if node.op_type in _FREE:
             self._home.update(dict.fromkeys(node.output, homes[live[0]]))
             return
         weights = self._weights(inputs)
         writes = sum(self._elements(name) for name in node.output if name)
-        if any(name and name not in self._shapes for name in (*live, *node.output)):
+        known = all(name in self._shapes for name in (*inputs, *filter(None, node.output)))
+        if not known:
             self._uncounted.add(node.op_type)
         host = max(homes.values())
         if node.op_type in _FUSED and host >= 0 and self._layers[host].writes == writes:
@@ -179,7 +185,7 @@ class _Counter:
                 self._ops.add(node.op_type)
         else:
             self._ops.add(node.op_type)
-            macs, depthwise = self._macs(node, inputs)
+            macs, depthwise = self._macs(node, inputs) if known else (0, False)
             host = len(self._layers)
             reads = sum(self._elements(name) for name in dict.fromkeys(live))
             self._layers.append(Layer(node.op_type, macs, weights, reads, writes, depthwise))
@@ -203,7 +209,7 @@ class _Counter:
     def _macs(self, node: onnx.NodeProto, inputs: Sequence[str]) -> tuple[int, bool]:
         """Multiply-accumulates of a node, and whether it is a depthwise convolution."""
         out = self._elements(node.output[0])
-        shapes = [self._shapes.get(name, ()) for name in inputs]
+        shapes = [self._shapes[name] for name in inputs]
         op = node.op_type
         if op in ("Conv", "ConvInteger", "QLinearConv"):
             kernel = shapes[3 if op == "QLinearConv" else 1]
@@ -215,7 +221,7 @@ class _Counter:
             inner = shapes[0][0 if _attribute(node, "transA", 0) else -1]
             return out * inner, False
         if op in ("MatMul", "MatMulInteger", "QLinearMatMul"):
-            return out * (shapes[0][-1] if shapes[0] else 0), False
+            return out * shapes[0][-1], False
         if op in ("LSTM", "GRU", "RNN"):
             steps = prod(shapes[0][:2])
             return steps * (prod(shapes[1][1:]) + prod(shapes[2][1:])) * shapes[1][0], False
