@@ -17,6 +17,7 @@ COMMANDS = {
     "build": "Build, verify and assemble the models of spec files.",
     "plan": "Show what a build would run, and why.",
     "lint": "Find what Triton would refuse, in any model repository.",
+    "targets": "Know the devices, choose one, set its power.",
     "cache": "Look after the store of results.",
     "serve": "Serve a repository with Triton until Ctrl-C.",
     "infer": "Ask a model that is served and print its outputs.",

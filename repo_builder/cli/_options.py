@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from repo_builder.targets import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,10 +21,24 @@ def specs_argument(function: F) -> F:
     return click.argument("specs", nargs=-1, required=True, type=_FOLDER)(function)
 
 
+def targets_dir_option(function: F) -> F:
+    """`--targets-dir`: target files beside the catalog's."""
+    help_text = "A folder with target files of your own."
+    return click.option("--targets-dir", type=_FOLDER, help=help_text)(function)
+
+
+def load_targets(targets_dir: Path | None) -> dict[str, Target]:
+    """The catalog and the user's own targets."""
+    need_build_extra("targets")
+    from repo_builder import targets
+
+    return targets.load(targets_dir)
+
+
 def selection_options(function: F) -> F:
     """`--only`, `--target`, `--targets-dir`: which model@targets are meant."""
     for option in (
-        click.option("--targets-dir", type=_FOLDER, help="A folder with target files of your own."),
+        targets_dir_option,
         click.option(
             "--target",
             "on",

@@ -78,7 +78,7 @@ def _resolve(name: str, files: Mapping[str, Document]) -> tuple[Target | None, l
         return None, [own.problem(("name",), "is the file's name", "leave it out")]
     whole, chain = Document(dict(own.value), own.places), [name]
     while (base := whole.value.pop("extends", None)) is not None:
-        if base not in files:
+        if not isinstance(base, str) or base not in files:
             hint = did_you_mean(str(base), files)
             return None, [own.problem(("extends",), f"unknown target '{base}'", hint)]
         if base in chain:

@@ -102,6 +102,11 @@ def _power_modes(target: Target) -> Iterator[Broken]:
                 yield (*at, "clocks_mhz", name), "no such engine", did_you_mean(name, engines)
             elif clock > _CLOCK_LIMIT_MHZ:
                 yield (*at, "clocks_mhz", name), f"{clock} MHz cannot be", "is it in MHz?"
+        for name, left in mode.slices.items():
+            if name not in engines:
+                yield (*at, "slices", name), "no such engine", did_you_mean(name, engines)
+            elif left > (engines[name].slices or 1):
+                yield (*at, "slices", name), f"it has {engines[name].slices or 1}", ""
         bandwidth = target.memory.bandwidth_gb_s
         if mode.memory_gb_s and bandwidth and mode.memory_gb_s > bandwidth:
             yield (*at, "memory_gb_s"), f"is above the memory's {bandwidth:g}", ""

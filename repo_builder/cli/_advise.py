@@ -1,0 +1,195 @@
+"""`repo-builder targets advise`: which device does what an application needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repo_builder import console
+from repo_builder.cli import _options
+
+if TYPE_CHECKING:
+    from repo_builder.targets import Target
+    from repo_builder.targets.advise import Candidate
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="SPEC|MODEL.onnx")
+@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Rows a second it must do.")
+@click.option(
+    "--latency-ms", type=click.FloatRange(0, min_open=True), help="Longest time of one inference."
+)
+@click.option(
+    "--power-w", type=click.FloatRange(0, min_open=True), help="Highest average draw in watts."
+)
+@click.option("--precision", help="Only this precision. [default: each device's fastest]")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=1,3,H,W",
+    help="Whole shape of an input that leaves more than the batch open. Repeatable.",
+)
+@click.option("--target", "on", multiple=True, metavar="NAME", help="Only these. Repeatable.")
+@click.option(
+    "--battery-wh",
+    type=click.FloatRange(0, min_open=True),
+    help="Capacity in Wh (mAh x V / 1000), for hours of life.",
+)
+@click.option(
+    "--system-w",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Draw of everything but the device, for battery and cost.",
+)
+@click.option("--price-kwh", type=click.FloatRange(0), help="Price of a kWh, for cost a year.")
+@_options.targets_dir_option
+@_options.json_option
+def advise(
+    model: Path,
+    *,
+    fps: float | None,
+    latency_ms: float | None,
+    power_w: float | None,
+    precision: str | None,
+    batch: int,
+    shapes: tuple[str, ...],
+    on: tuple[str, ...],
+    battery_wh: float | None,
+    system_w: float,
+    price_kwh: float | None,
+    targets_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Rank devices and power modes for a model by a roofline estimate."""
+    found = _options.load_targets(targets_dir)
+    from repo_builder.targets import advise as advisor
+    from repo_builder.targets import pick
+
+    chosen = [pick(found, name) for name in on] or list(found.values())
+    only = _precision(precision, chosen)
+    workload = advisor.read(_onnx(model, found), batch, _shapes(shapes))
+    need = advisor.Need(fps, latency_ms, power_w)
+    candidates = advisor.rank(workload, chosen, need, _machine(), only)
+    records = [_record(c, battery_wh, system_w, price_kwh) for c in candidates]
+    if as_json:
+        console.out_json(records)
+        return
+    console.say(
+        f"{workload.name}, batch {batch}: {workload.macs / 1e9:.3g} GMAC, "
+        f"{workload.weights / 1e6:.3g} M weights, {workload.live / 1e6:.3g} M live activations, "
+        f"{len(workload.layers)} layers"
+    )
+    for op in workload.uncounted:
+        console.warn(f"the work of {op} could not be counted; estimates are too low")
+    columns = [key for key in _COLUMNS if any(record.get(key) is not None for record in records)]
+    rows = [[_cell(record.get(key)) for key in columns] for record in records]
+    figures = [i for i, key in enumerate(columns) if key not in _WORDS]
+    console.out(console.table([_COLUMNS[key] for key in columns], rows, figures))
+    for line in _ASSUMPTIONS:
+        console.say(line)
+
+
+_COLUMNS = {
+    "candidate": "device/mode",
+    "precision": "precision",
+    "verdict": "fits",
+    "latency_ms": "ms",
+    "fps": "fps",
+    "bound": "bound by",
+    "memory_mb": "MB",
+    "watts": "W",
+    "millijoules": "mJ/row",
+    "battery_hours": "battery h",
+    "yearly_cost": "cost/year",
+    "why": "why",
+}
+_WORDS = ("candidate", "precision", "verdict", "bound", "why")
+_ASSUMPTIONS = (
+    "Estimated at dense rates on the default engine, the model alone on the device, without",
+    "preprocessing, transport and queueing; right within 2x on most published figures (see",
+    "docs/roofline.md). 'yes' holds even at twice the time, 'maybe' only as estimated.",
+    "W is the power mode's budget while busy and the idle draw otherwise.",
+)
+
+
+def _record(
+    candidate: Candidate, battery_wh: float | None, system_w: float, price_kwh: float | None
+) -> dict[str, Any]:
+    from repo_builder.targets.advise import battery_hours, yearly_cost
+
+    timing, watts = candidate.timing, candidate.watts
+    hours = cost = None
+    if watts is not None:
+        hours = battery_hours(battery_wh, watts, system_w) if battery_wh else None
+        cost = None if price_kwh is None else yearly_cost(watts + system_w, price_kwh)
+    return {
+        "candidate": candidate.id,
+        "precision": candidate.precision,
+        "verdict": candidate.verdict,
+        "latency_ms": timing.latency_ms if timing else None,
+        "fps": candidate.fps,
+        "bound": timing.bound if timing else None,
+        "memory_mb": candidate.memory.needed_mb,
+        "watts": watts,
+        "millijoules": candidate.millijoules,
+        "battery_hours": hours,
+        "yearly_cost": cost,
+        "why": "; ".join(candidate.why),
+    }
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _precision(name: str | None, chosen: list[Target]) -> Any:
+    """`name`, if one of the targets has it."""
+    from repo_builder.errors import UsageError, did_you_mean
+
+    known = {precision for target in chosen for precision in target.precisions}
+    if name is not None and name not in known:
+        who = chosen[0].name if len(chosen) == 1 else "no target"
+        verb = "lacks" if len(chosen) == 1 else "has"
+        raise UsageError(f"{who} {verb} precision '{name}'; {did_you_mean(name, known)}")
+    return name
+
+
+def _onnx(model: Path, found: dict[str, Target]) -> Path:
+    """The ONNX file that is meant: the argument itself, or what its spec names."""
+    if model.suffix not in (".yaml", ".yml"):
+        return model
+    from repo_builder.spec.load import load
+
+    return load([model], found)[0].onnx
+
+
+def _shapes(given: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    from repo_builder.errors import UsageError
+
+    shapes = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        parts = sizes.split(",")
+        if not name or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+            raise UsageError(f"--shape {text}: write NAME=1,3,224,224")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def _machine() -> Any:
+    """This machine, for targets that mean it."""
+    import os
+
+    from repo_builder.targets.advise import Machine
+
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(len(os.sched_getaffinity(0)), pages / 2**20)

@@ -1,0 +1,62 @@
+"""Scripts that set a power mode."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from repo_builder import targets
+from repo_builder.errors import UsageError
+from repo_builder.targets.tune import tuning
+
+CATALOG = targets.load()
+
+
+@pytest.mark.parametrize("name", ["jetson-orin-nx", "jetson-agx-orin", "nvidia-gpu"])
+def test_scripts_are_shell(name: str) -> None:
+    for mode in CATALOG[name].power_modes:
+        script = tuning(CATALOG[name], mode.name, {"gpu": 306}).script
+        subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+def test_nvpmodel_gets_the_makers_number() -> None:
+    result = tuning(CATALOG["jetson-agx-orin"], "30W", {})
+    assert "nvpmodel -m 2 " in result.script
+    assert "systemctl" not in result.script
+    assert "budget: 30 W" in result.expect
+    assert "gpu: up to 612 MHz, 4 of 8 slices; 24% of the fastest mode" in result.expect
+    assert "gpu int8: 20 TOPS dense at most" in result.expect
+
+
+def test_a_cap_outlives_a_reboot() -> None:
+    result = tuning(CATALOG["jetson-orin-nx"], "MAXN", {"gpu": 510})
+    assert (
+        "echo 510000000 > /sys/devices/platform/17000000.gpu/devfreq_dev/max_freq" in result.script
+    )
+    assert "systemctl enable --now repo-builder-clocks.service" in result.script
+    assert any("up to 510 MHz" in line for line in result.expect)
+
+
+def test_lower_memory_clock_is_said() -> None:
+    assert "memory: 68.3 of 102.4 GB/s" in tuning(CATALOG["jetson-orin-nx"], "10W", {}).expect
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "caps", "said"),
+    [
+        ("jetson-orin-nx", None, {}, "name one with --mode: 10W, 15W, 25W, MAXN, 40W"),
+        ("jetson-orin-nx", "30W", {}, "no power mode '30W'; did you mean"),
+        ("jetson-orin-nx", "15W", {"gpuu": 300}, "no engine 'gpuu'; did you mean 'gpu'?"),
+        ("jetson-orin-nx", "15W", {"gpu": 900}, "gpu runs at 1 to 612 MHz in 15W"),
+        ("jetson-orin-nx", "15W", {"dla": 100}, "the clock of 'dla' follows the power mode"),
+        ("cpu", None, {}, "cpu: has no power modes"),
+        ("movidius-myriad-x", None, {}, "its maker has no command"),
+    ],
+)
+def test_what_cannot_be_set_is_said(
+    name: str, mode: str | None, caps: dict[str, int], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        tuning(CATALOG[name], mode, caps)
+    assert said in str(caught.value)
