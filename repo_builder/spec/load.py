@@ -6,19 +6,20 @@ target's overrides; each result is validated, then resolved with every path made
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from repo_builder import document, validate
 from repo_builder.document import Document
 from repo_builder.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec import types
-from repo_builder.spec.metrics import REQUIRES
-from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
+from repo_builder.spec.raw import RawSpec
+from repo_builder.spec.resolve import resolve
 from repo_builder.targets import Target
 
 DEFAULTS = "defaults.yaml"
+_FILES = (("source", "onnx"), ("data", "calibration", "path"), ("data", "evaluation", "path"))
 
 
 def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spec]:
@@ -29,21 +30,19 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spe
     """
     problems: list[Problem] = []
     specs: list[types.Spec] = []
-    seen: dict[str, Document] = {}
+    defaults: dict[Path, Document | None] = {}
+    named: dict[str, Document] = {}
     for path in _files(roots, problems):
-        whole, found = _read_with_defaults(path)
-        problems += found
-        if whole is None or found:
+        if path.parent not in defaults:
+            defaults[path.parent] = _defaults(path.parent / DEFAULTS, problems)
+        whole, unread = _read(path, defaults[path.parent])
+        problems += unread
+        if whole is None:
             continue
+        problems += _twice(whole, named)
         resolved, found = _specs(path, whole, targets)
-        problems += found
-        name = whole.value.get("name")
-        if isinstance(name, str):
-            if name in seen:
-                at = seen[name].place(("name",))
-                what = f"'{name}' is also the name of the model at {at.file}:{at.line}"
-                problems.append(whole.problem(("name",), what, "rename one of them"))
-            seen.setdefault(name, whole)
+        lines = {(problem.file, problem.line) for problem in unread}
+        problems += [problem for problem in found if (problem.file, problem.line) not in lines]
         specs += resolved
     if problems:
         unique = sorted(set(problems), key=lambda p: (p.file, p.line, p.field, p.what))
@@ -53,180 +52,143 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spe
 
 
 def _files(roots: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    files: list[Path] = []
+    """The spec files that `roots` stand for, each once."""
+    files: dict[Path, Path] = {}
     for root in roots:
-        if root.is_dir():
-            found = [p for p in root.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file()]
-            found = sorted(p for p in found if p.name != DEFAULTS)
+        try:
+            found = _in_folder(root) if root.is_dir() else [root]
             if not found:
                 fix = "write one with `repo-builder init MODEL.onnx`"
                 problems.append(Problem("no spec files (*.yaml) in this folder", fix, str(root)))
-            files += found
-        elif root.exists():
-            files.append(root)
-        else:
+            for path in found:
+                files.setdefault(path.resolve(strict=True), path)
+        except FileNotFoundError:
             problems.append(Problem("no such file or folder", "check the path", str(root)))
-    return list(dict.fromkeys(files))
+        except (OSError, RuntimeError) as failure:  # RuntimeError: links in a circle
+            what = failure.strerror if isinstance(failure, OSError) else "links in a circle"
+            problems.append(Problem(what or "cannot be read", "check the path", str(root)))
+    return list(files.values())
 
 
-def _read_with_defaults(path: Path) -> tuple[Document | None, list[Problem]]:
-    own, problems = document.read(path)
-    defaults_path = path.parent / DEFAULTS
-    if own is None or not isinstance(own.value, dict):
-        return own, problems or [Problem("must be a mapping of keys to values", "", str(path))]
-    if not defaults_path.is_file():
-        return own, problems
-    defaults, found = document.read(defaults_path)
+def _in_folder(root: Path) -> list[Path]:
+    found = [path for path in root.iterdir() if path.suffix in (".yaml", ".yml")]
+    return sorted(path for path in found if path.name != DEFAULTS and not path.is_dir())
+
+
+def _defaults(path: Path, problems: list[Problem]) -> Document | None:
+    """What a folder's specs share; None where there is no such file, or it cannot be used."""
+    if not path.exists():
+        return None
+    defaults, found = document.read(path)
     problems += found
     if defaults is None:
-        return None, problems
+        return None
     if not isinstance(defaults.value, dict):
-        return None, [*problems, defaults.problem((), "must be a mapping of keys to values")]
+        problems.append(defaults.problem((), "must be a mapping of keys to values"))
+        return None
     for key in ("name", "version", "source"):
         if key in defaults.value:
             what = "cannot be shared by all models of a folder"
             problems.append(defaults.problem((key,), what, "move it into each spec"))
-    return document.overlay(defaults, own), problems
+    return defaults
+
+
+def _read(path: Path, defaults: Document | None) -> tuple[Document | None, list[Problem]]:
+    """A spec file over its folder's defaults; None where it cannot be used at all."""
+    own, problems = document.read(path)
+    if own is None:
+        return None, problems
+    if not isinstance(own.value, dict):
+        return None, problems or [own.problem((), "must be a mapping of keys to values")]
+    return document.overlay(defaults, own) if defaults else own, problems
+
+
+def _twice(whole: Document, named: dict[str, Document]) -> list[Problem]:
+    name = whole.value.get("name")
+    if not isinstance(name, str):
+        return []
+    first = named.setdefault(name, whole)
+    if first is whole:
+        return []
+    at = first.place(("name",))
+    what = f"'{name}' is also the name of the model at {at.file}:{at.line}"
+    return [whole.problem(("name",), what, "rename one of them")]
 
 
 def _specs(
     path: Path, whole: Document, targets: Mapping[str, Target]
 ) -> tuple[list[types.Spec], list[Problem]]:
+    """The specs of one file. What does not hang together is told even where the shape is wrong."""
     raw, problems = validate.check(RawSpec, whole)
+    problems += _wrong_targets(path, whole, targets)
+    problems += _missing_files(path, whole)
     if raw is None:
         return [], problems
     spec = cast(RawSpec, raw)
-    for i, name in enumerate(spec.targets):
-        if name not in targets:
-            problems.append(_unknown_target(whole, ("targets", i), name, targets))
-        elif spec.targets.index(name) != i:
-            problems.append(whole.problem(("targets", i), f"'{name}' is listed twice", "keep one"))
-    for name in spec.overrides:
-        if name not in targets:
-            problems.append(_unknown_target(whole, ("overrides", name), name, targets))
-        elif name not in spec.targets:
-            what = f"'{name}' is not among this spec's targets"
-            problems.append(whole.problem(("overrides", name), what, "add it to `targets`"))
-    if problems:
-        return [], problems
     specs = []
-    for name in spec.targets:
-        merged = whole
+    for name in dict.fromkeys(spec.targets):
+        if name not in targets:
+            continue
+        merged, for_target = whole, spec
         if name in spec.overrides:
             merged = document.overlay(whole, document.part(whole, ("overrides", name)))
-        for_target, found = validate.check(RawSpec, merged)
+            checked, found = validate.check(RawSpec, merged)
+            problems += found
+            if checked is None:
+                continue
+            for_target = cast(RawSpec, checked)
+        resolved, found = resolve(for_target, merged, path, targets[name])
+        specs.append(resolved)
         problems += found
-        if for_target is not None:
-            resolver = _Resolver(path, merged, targets[name])
-            specs.append(resolver.resolve(cast(RawSpec, for_target)))
-            problems += resolver.problems
     return specs, problems
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """What a document has at `path`; None where it has nothing there."""
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _listed(whole: Document) -> list[str]:
+    listed = whole.value.get("targets")
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _wrong_targets(path: Path, whole: Document, targets: Mapping[str, Target]) -> Iterator[Problem]:
+    listed = _listed(whole)
+    for i, name in enumerate(listed):
+        if name not in targets:
+            yield _unknown_target(whole, ("targets", i), name, targets)
+        elif name in listed[:i]:
+            yield whole.problem(("targets", i), f"'{name}' is listed twice", "keep one")
+    for name in _at(whole.value, ("overrides",)) or ():
+        at = ("overrides", name)
+        if name not in targets:
+            yield _unknown_target(whole, at, name, targets)
+        elif name not in listed and whole.place(at).file == str(path):
+            # Overrides of defaults.yaml are for those of the folder that list the target.
+            what = f"'{name}' is not among this spec's targets"
+            yield whole.problem(at, what, "add it to `targets`")
+
+
+def _missing_files(path: Path, whole: Document) -> Iterator[Problem]:
+    for base in ((), *(("overrides", name) for name in _listed(whole))):
+        labels = _at(whole.value, (*base, "serving", "labels"))
+        names = [("serving", "labels", name) for name in labels] if isinstance(labels, dict) else []
+        for at in (*_FILES, *names):
+            name = _at(whole.value, (*base, *at))
+            if not isinstance(name, str) or (path.parent / name).is_file():
+                continue
+            what = "is a folder" if (path.parent / name).is_dir() else "no such file"
+            fix = f"paths are relative to {path.parent}/"
+            yield whole.problem((*base, *at), f"{what}: {name}", fix)
 
 
 def _unknown_target(
     whole: Document, at: tuple[str | int, ...], name: str, targets: Mapping[str, Target]
 ) -> Problem:
     return whole.problem(at, f"unknown target '{name}'", did_you_mean(name, targets))
-
-
-class _Resolver:
-    """Turns one raw spec into the resolved one, collecting what does not resolve."""
-
-    def __init__(self, path: Path, whole: Document, target: Target) -> None:
-        self.path = path
-        self.whole = whole
-        self.target = target
-        self.problems: list[Problem] = []
-
-    def resolve(self, raw: RawSpec) -> types.Spec:
-        major, minor, patch = (int(part) for part in raw.version.split("."))
-        has_calibration = raw.data.calibration is not None
-        self._check_precision(raw.optimize, has_calibration=has_calibration)
-        if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
-            fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
-            self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
-        optimize = raw.optimize
-        return types.Spec(
-            name=raw.name,
-            version=types.Version(major, minor, patch),
-            target=self.target.name,
-            onnx=self._file(("source", "onnx"), raw.source.onnx),
-            file=self.path,
-            calibration=self._calibration(raw.data.calibration),
-            evaluation=self._evaluation(raw.data.evaluation),
-            optimize=types.Optimize(
-                simplify=optimize.simplify,
-                precision=optimize.precision,
-                quantization=types.Quantization(
-                    method=optimize.quantization.method,
-                    percentile=optimize.quantization.percentile,
-                    per_channel=optimize.quantization.per_channel,
-                    exclude=tuple(optimize.quantization.exclude),
-                ),
-            ),
-            gates=types.Gates(**raw.gates.model_dump()),
-            serving=types.Serving(
-                objective=raw.serving.objective,
-                max_batch_size=raw.serving.max_batch_size,
-                labels={
-                    output: self._file(("serving", "labels", output), path)
-                    for output, path in raw.serving.labels.items()
-                },
-                config=raw.serving.model_dump(
-                    mode="json",
-                    by_alias=True,
-                    exclude_unset=True,
-                    exclude={"objective", "max_batch_size", "labels"},
-                ),
-            ),
-            preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
-        )
-
-    def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:
-        precision, at = optimize.precision, ("optimize", "precision")
-        if precision not in self.target.precisions:
-            can = ", ".join(self.target.precisions)
-            self._problem(at, f"{self.target.name} has no {precision}", f"it has: {can}")
-        elif precision == "int8" and not has_calibration:
-            fix = "add `data: {calibration: {path: ...}}`"
-            self._problem(at, "int8 needs calibration data", fix)
-
-    def _calibration(self, raw: RawCalibration | None) -> types.Calibration | None:
-        if raw is None:
-            return None
-        path = self._file(("data", "calibration", "path"), raw.path)
-        return types.Calibration(path, raw.samples)
-
-    def _evaluation(self, raw: RawEvaluation | None) -> types.Evaluation | None:
-        if raw is None:
-            return None
-        need = REQUIRES[raw.metric]
-        at: tuple[str, ...] = ("data", "evaluation")
-        for kind, given, needed in (
-            ("labels", raw.labels, need.labels),
-            ("outputs", raw.outputs, need.outputs),
-        ):
-            for name in given:
-                if name not in needed:
-                    what = f"the metric {raw.metric} has no {kind[:-1]} '{name}'"
-                    self._problem((*at, kind, name), what, did_you_mean(name, needed))
-        return types.Evaluation(
-            path=self._file((*at, "path"), raw.path),
-            metric=raw.metric,
-            labels={name: raw.labels.get(name, name) for name in need.labels},
-            outputs={name: raw.outputs.get(name, name) for name in need.outputs},
-            samples=raw.samples,
-        )
-
-    def _file(self, at: tuple[str, ...], name: str) -> Path:
-        path = (self.path.parent / name).absolute()
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "no such file"
-            self._problem(at, f"{what}: {name}", f"paths are relative to {self.path.parent}/")
-        return path
-
-    def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
-        self.problems.append(self.whole.problem(at, what, fix))
 
 
 def select(
