@@ -150,6 +150,11 @@ def _at(value: Any, path: Sequence[str]) -> Any:
     return value
 
 
+def _mapping(value: Any, path: Sequence[str]) -> dict[str, Any]:
+    found = _at(value, path)
+    return found if isinstance(found, dict) else {}
+
+
 def _listed(whole: Document) -> list[str]:
     listed = whole.value.get("targets")
     return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
@@ -162,7 +167,7 @@ def _wrong_targets(path: Path, whole: Document, targets: Mapping[str, Target]) -
             yield _unknown_target(whole, ("targets", i), name, targets)
         elif name in listed[:i]:
             yield whole.problem(("targets", i), f"'{name}' is listed twice", "keep one")
-    for name in _at(whole.value, ("overrides",)) or ():
+    for name in _mapping(whole.value, ("overrides",)):
         at = ("overrides", name)
         if name not in targets:
             yield _unknown_target(whole, at, name, targets)
@@ -174,9 +179,8 @@ def _wrong_targets(path: Path, whole: Document, targets: Mapping[str, Target]) -
 
 def _missing_files(path: Path, whole: Document) -> Iterator[Problem]:
     for base in ((), *(("overrides", name) for name in _listed(whole))):
-        labels = _at(whole.value, (*base, "serving", "labels"))
-        names = [("serving", "labels", name) for name in labels] if isinstance(labels, dict) else []
-        for at in (*_FILES, *names):
+        labels = _mapping(whole.value, (*base, "serving", "labels"))
+        for at in (*_FILES, *(("serving", "labels", output) for output in labels)):
             name = _at(whole.value, (*base, *at))
             if not isinstance(name, str) or (path.parent / name).is_file():
                 continue

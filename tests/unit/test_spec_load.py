@@ -157,7 +157,7 @@ def test_defaults_are_below_every_spec_of_the_folder(folder: Path) -> None:
         (MINIMAL.replace("[cpu]", "cpu"), "a.yaml:4: targets: must be a list, not 'cpu'"),
         (
             MINIMAL + "overrides: {cpu-openvino: {}}",
-            "a.yaml:5: overrides.cpu-openvino: 'cpu-openvino' is not among this spec's targets; add",
+            "a.yaml:5: overrides.cpu-openvino: 'cpu-openvino' is not among this spec's targets",
         ),
         (MINIMAL + "overrides: {cpv: {}}", "a.yaml:5: overrides.cpv: unknown target 'cpv'"),
         (MINIMAL + "overrides: {cpu: }", "overrides.cpu: must be a mapping of keys to values"),
@@ -184,7 +184,7 @@ def test_defaults_are_below_every_spec_of_the_folder(folder: Path) -> None:
         ),
         (
             MINIMAL + "data: {evaluation: {path: e.npz, metric: mse, outputs: {valu: x}}}",
-            "data.evaluation.outputs.valu: the metric mse has no output 'valu'; did you mean 'value'",
+            "data.evaluation.outputs.valu: the metric mse has no output 'valu'; did you mean",
         ),
         (MINIMAL.replace("m.onnx", "n.onnx"), "a.yaml:3: source.onnx: no such file: n.onnx; paths"),
         (MINIMAL.replace("m.onnx", "."), "a.yaml:3: source.onnx: is a folder: ."),
