@@ -6,20 +6,25 @@ target's overrides; each result is validated, then resolved with every path made
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import os
 from collections.abc import Iterable, Mapping, Sequence
+=======
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+>>>>>>> core
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from repo_builder import document, validate
 from repo_builder.document import Document
 from repo_builder.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec import types
-from repo_builder.spec.metrics import REQUIRES
-from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
+from repo_builder.spec.raw import RawSpec
+from repo_builder.spec.resolve import resolve
 from repo_builder.targets import Target
 
 DEFAULTS = "defaults.yaml"
+_FILES = (("source", "onnx"), ("data", "calibration", "path"), ("data", "evaluation", "path"))
 
 
 def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spec]:
@@ -30,21 +35,19 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spe
     """
     problems: list[Problem] = []
     specs: list[types.Spec] = []
-    seen: dict[str, Document] = {}
+    defaults: dict[Path, Document | None] = {}
+    named: dict[str, Document] = {}
     for path in _files(roots, problems):
-        whole, found = _read_with_defaults(path)
-        problems += found
-        if whole is None or found:
+        if path.parent not in defaults:
+            defaults[path.parent] = _defaults(path.parent / DEFAULTS, problems)
+        whole, unread = _read(path, defaults[path.parent])
+        problems += unread
+        if whole is None:
             continue
+        problems += _twice(whole, named)
         resolved, found = _specs(path, whole, targets)
-        problems += found
-        name = whole.value.get("name")
-        if isinstance(name, str):
-            if name in seen:
-                at = seen[name].place(("name",))
-                what = f"'{name}' is also the name of the model at {at.file}:{at.line}"
-                problems.append(whole.problem(("name",), what, "rename one of them"))
-            seen.setdefault(name, whole)
+        lines = {(problem.file, problem.line) for problem in unread}
+        problems += [problem for problem in found if (problem.file, problem.line) not in lines]
         specs += resolved
     if problems:
         unique = sorted(set(problems), key=lambda p: (p.file, p.line, p.field, p.what))
@@ -54,74 +57,141 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spe
 
 
 def _files(roots: Iterable[Path], problems: list[Problem]) -> list[Path]:
-    files: list[Path] = []
+    """The spec files that `roots` stand for, each once."""
+    files: dict[Path, Path] = {}
     for root in roots:
-        if root.is_dir():
-            found = [p for p in root.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file()]
-            found = sorted(p for p in found if p.name != DEFAULTS)
+        try:
+            found = _in_folder(root) if root.is_dir() else [root]
             if not found:
                 fix = "write one with `repo-builder init MODEL.onnx`"
                 problems.append(Problem("no spec files (*.yaml) in this folder", fix, str(root)))
-            files += found
-        elif root.exists():
-            files.append(root)
-        else:
+            for path in found:
+                files.setdefault(path.resolve(strict=True), path)
+        except FileNotFoundError:
             problems.append(Problem("no such file or folder", "check the path", str(root)))
-    return list(dict.fromkeys(files))
+        except (OSError, RuntimeError) as failure:  # RuntimeError: links in a circle
+            what = failure.strerror if isinstance(failure, OSError) else "links in a circle"
+            problems.append(Problem(what or "cannot be read", "check the path", str(root)))
+    return list(files.values())
 
 
-def _read_with_defaults(path: Path) -> tuple[Document | None, list[Problem]]:
-    own, problems = document.read(path)
-    defaults_path = path.parent / DEFAULTS
-    if own is None or not isinstance(own.value, dict):
-        return own, problems or [Problem("must be a mapping of keys to values", "", str(path))]
-    if not defaults_path.is_file():
-        return own, problems
-    defaults, found = document.read(defaults_path)
+def _in_folder(root: Path) -> list[Path]:
+    found = [path for path in root.iterdir() if path.suffix in (".yaml", ".yml")]
+    return sorted(path for path in found if path.name != DEFAULTS and not path.is_dir())
+
+
+def _defaults(path: Path, problems: list[Problem]) -> Document | None:
+    """What a folder's specs share; None where there is no such file, or it cannot be used."""
+    if not path.exists():
+        return None
+    defaults, found = document.read(path)
     problems += found
     if defaults is None:
-        return None, problems
+        return None
     if not isinstance(defaults.value, dict):
-        return None, [*problems, defaults.problem((), "must be a mapping of keys to values")]
+        problems.append(defaults.problem((), "must be a mapping of keys to values"))
+        return None
     for key in ("name", "version", "source"):
         if key in defaults.value:
             what = "cannot be shared by all models of a folder"
             problems.append(defaults.problem((key,), what, "move it into each spec"))
-    return document.overlay(defaults, own), problems
+    return defaults
+
+
+def _read(path: Path, defaults: Document | None) -> tuple[Document | None, list[Problem]]:
+    """A spec file over its folder's defaults; None where it cannot be used at all."""
+    own, problems = document.read(path)
+    if own is None:
+        return None, problems
+    if not isinstance(own.value, dict):
+        return None, problems or [own.problem((), "must be a mapping of keys to values")]
+    return document.overlay(defaults, own) if defaults else own, problems
+
+
+def _twice(whole: Document, named: dict[str, Document]) -> list[Problem]:
+    name = whole.value.get("name")
+    if not isinstance(name, str):
+        return []
+    first = named.setdefault(name, whole)
+    if first is whole:
+        return []
+    at = first.place(("name",))
+    what = f"'{name}' is also the name of the model at {at.file}:{at.line}"
+    return [whole.problem(("name",), what, "rename one of them")]
 
 
 def _specs(
     path: Path, whole: Document, targets: Mapping[str, Target]
 ) -> tuple[list[types.Spec], list[Problem]]:
+    """The specs of one file. What does not hang together is told even where the shape is wrong."""
     raw, problems = validate.check(RawSpec, whole)
+    problems += _wrong_targets(path, whole, targets)
+    problems += _missing_files(path, whole)
     if raw is None:
         return [], problems
     spec = cast(RawSpec, raw)
-    for i, name in enumerate(spec.targets):
-        if name not in targets:
-            problems.append(_unknown_target(whole, ("targets", i), name, targets))
-        elif spec.targets.index(name) != i:
-            problems.append(whole.problem(("targets", i), f"'{name}' is listed twice", "keep one"))
-    for name in spec.overrides:
-        if name not in targets:
-            problems.append(_unknown_target(whole, ("overrides", name), name, targets))
-        elif name not in spec.targets:
-            what = f"'{name}' is not among this spec's targets"
-            problems.append(whole.problem(("overrides", name), what, "add it to `targets`"))
-    if problems:
-        return [], problems
     specs = []
-    for name in spec.targets:
-        merged = whole
+    for name in dict.fromkeys(spec.targets):
+        if name not in targets:
+            continue
+        merged, for_target = whole, spec
         if name in spec.overrides:
             merged = document.overlay(whole, document.part(whole, ("overrides", name)))
-        for_target, found = validate.check(RawSpec, merged)
+            checked, found = validate.check(RawSpec, merged)
+            problems += found
+            if checked is None:
+                continue
+            for_target = cast(RawSpec, checked)
+        resolved, found = resolve(for_target, merged, path, targets[name])
+        specs.append(resolved)
         problems += found
-        if for_target is not None:
-            resolver = _Resolver(path, merged, targets[name])
-            specs.append(resolver.resolve(cast(RawSpec, for_target)))
-            problems += resolver.problems
     return specs, problems
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """What a document has at `path`; None where it has nothing there."""
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _mapping(value: Any, path: Sequence[str]) -> dict[str, Any]:
+    found = _at(value, path)
+    return found if isinstance(found, dict) else {}
+
+
+def _listed(whole: Document) -> list[str]:
+    listed = whole.value.get("targets")
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _wrong_targets(path: Path, whole: Document, targets: Mapping[str, Target]) -> Iterator[Problem]:
+    listed = _listed(whole)
+    for i, name in enumerate(listed):
+        if name not in targets:
+            yield _unknown_target(whole, ("targets", i), name, targets)
+        elif name in listed[:i]:
+            yield whole.problem(("targets", i), f"'{name}' is listed twice", "keep one")
+    for name in _mapping(whole.value, ("overrides",)):
+        at = ("overrides", name)
+        if name not in targets:
+            yield _unknown_target(whole, at, name, targets)
+        elif name not in listed and whole.place(at).file == str(path):
+            # Overrides of defaults.yaml are for those of the folder that list the target.
+            what = f"'{name}' is not among this spec's targets"
+            yield whole.problem(at, what, "add it to `targets`")
+
+
+def _missing_files(path: Path, whole: Document) -> Iterator[Problem]:
+    for base in ((), *(("overrides", name) for name in _listed(whole))):
+        labels = _mapping(whole.value, (*base, "serving", "labels"))
+        for at in (*_FILES, *(("serving", "labels", output) for output in labels)):
+            name = _at(whole.value, (*base, *at))
+            if not isinstance(name, str) or (path.parent / name).is_file():
+                continue
+            what = "is a folder" if (path.parent / name).is_dir() else "no such file"
+            fix = f"paths are relative to {path.parent}/"
+            yield whole.problem((*base, *at), f"{what}: {name}", fix)
 
 
 def _unknown_target(
@@ -130,6 +200,7 @@ def _unknown_target(
     return whole.problem(at, f"unknown target '{name}'", did_you_mean(name, targets))
 
 
+<<<<<<< HEAD
 class _Resolver:
     """Turns one raw spec into the resolved one, collecting what does not resolve."""
 
@@ -230,6 +301,8 @@ class _Resolver:
         self.problems.append(self.whole.problem(at, what, fix))
 
 
+=======
+>>>>>>> core
 def select(
     specs: Sequence[types.Spec], patterns: Sequence[str], targets: Sequence[str] = ()
 ) -> list[types.Spec]:

@@ -14,13 +14,16 @@ from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import CalibrationMethod, MetricName, Objective, Precision
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_VERSION = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})")
+_PART = "(0|[1-9][0-9]{0,2})"
+_VERSION = re.compile(rf"{_PART}\.{_PART}\.{_PART}")
 
 
 class Raw(BaseModel):
-    """Base of all raw types: unknown keys are errors, and "3" is no number."""
+    """Base of all raw types: unknown keys are errors, "3" is no number, and neither is NaN."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class RawSource(Raw):
@@ -167,4 +170,6 @@ class RawSpec(Raw):
             raise ValueError(
                 f"'{value}' is no semantic version of parts 0..999; write one such as 1.0.0"
             )
+        if value == "0.0.0":
+            raise ValueError("0.0.0 would be Triton's version 0, which it ignores; write 0.0.1")
         return value

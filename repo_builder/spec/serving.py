@@ -37,7 +37,11 @@ class Message(BaseModel):
     """Base of all types here: unknown keys are errors, "3" is no number."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 

@@ -1,0 +1,123 @@
+"""Turns a raw spec into the resolved one for a target, and checks that it hangs together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from repo_builder.document import Document
+from repo_builder.errors import Problem, did_you_mean
+from repo_builder.spec import types
+from repo_builder.spec.metrics import REQUIRES
+from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
+from repo_builder.targets import Target
+
+
+def resolve(
+    raw: RawSpec, whole: Document, path: Path, target: Target
+) -> tuple[types.Spec, list[Problem]]:
+    """The resolved form of `raw`, read from `whole` in the file `path`, and what is wrong with it.
+
+    Paths become absolute; whether they exist was asked before.
+    """
+    resolver = _Resolver(path, whole, target)
+    return resolver.resolve(raw), resolver.problems
+
+
+class _Resolver:
+    def __init__(self, path: Path, whole: Document, target: Target) -> None:
+        self.path = path
+        self.whole = whole
+        self.target = target
+        self.problems: list[Problem] = []
+
+    def resolve(self, raw: RawSpec) -> types.Spec:
+        major, minor, patch = (int(part) for part in raw.version.split("."))
+        has_calibration = raw.data.calibration is not None
+        self._check_precision(raw.optimize, has_calibration=has_calibration)
+        if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
+            fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
+            self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
+        optimize = raw.optimize
+        return types.Spec(
+            name=raw.name,
+            version=types.Version(major, minor, patch),
+            target=self.target.name,
+            onnx=self._file(raw.source.onnx),
+            file=self.path,
+            calibration=self._calibration(raw.data.calibration),
+            evaluation=self._evaluation(raw.data.evaluation),
+            optimize=types.Optimize(
+                simplify=optimize.simplify,
+                precision=optimize.precision,
+                quantization=types.Quantization(
+                    method=optimize.quantization.method,
+                    percentile=optimize.quantization.percentile,
+                    per_channel=optimize.quantization.per_channel,
+                    exclude=tuple(optimize.quantization.exclude),
+                ),
+            ),
+            gates=types.Gates(**raw.gates.model_dump()),
+            serving=types.Serving(
+                objective=raw.serving.objective,
+                max_batch_size=raw.serving.max_batch_size,
+                labels=self._labels(raw.serving.labels),
+                config=raw.serving.model_dump(
+                    mode="json",
+                    by_alias=True,
+                    exclude_unset=True,
+                    exclude={"objective", "max_batch_size", "labels"},
+                ),
+            ),
+            preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
+        )
+
+    def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:
+        precision, at = optimize.precision, ("optimize", "precision")
+        if precision not in self.target.precisions:
+            can = ", ".join(self.target.precisions)
+            self._problem(at, f"{self.target.name} has no {precision}", f"it has: {can}")
+        elif precision == "int8" and not has_calibration:
+            fix = "add `data: {calibration: {path: ...}}`"
+            self._problem(at, "int8 needs calibration data", fix)
+
+    def _calibration(self, raw: RawCalibration | None) -> types.Calibration | None:
+        if raw is None:
+            return None
+        return types.Calibration(self._file(raw.path), raw.samples)
+
+    def _evaluation(self, raw: RawEvaluation | None) -> types.Evaluation | None:
+        if raw is None:
+            return None
+        need = REQUIRES[raw.metric]
+        at: tuple[str, ...] = ("data", "evaluation")
+        for kind, given, needed in (
+            ("labels", raw.labels, need.labels),
+            ("outputs", raw.outputs, need.outputs),
+        ):
+            for name in given:
+                if name not in needed:
+                    what = f"the metric {raw.metric} has no {kind[:-1]} '{name}'"
+                    self._problem((*at, kind, name), what, did_you_mean(name, needed))
+        return types.Evaluation(
+            path=self._file(raw.path),
+            metric=raw.metric,
+            labels={name: raw.labels.get(name, name) for name in need.labels},
+            outputs={name: raw.outputs.get(name, name) for name in need.outputs},
+            samples=raw.samples,
+        )
+
+    def _labels(self, raw: Mapping[str, str]) -> dict[str, Path]:
+        labels = {output: self._file(path) for output, path in raw.items()}
+        taken = {"config.pbtxt": Path()}
+        for output, path in labels.items():
+            if taken.setdefault(path.name, path) != path:
+                what = f"another file called {path.name} lies beside it in the repository"
+                self._problem(("serving", "labels", output), what, "rename the file")
+        return labels
+
+    def _file(self, name: str) -> Path:
+        return (self.path.parent / name).absolute()
+
+    def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
+        self.problems.append(self.whole.problem(at, what, fix))
