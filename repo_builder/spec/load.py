@@ -6,12 +6,7 @@ target's overrides; each result is validated, then resolved with every path made
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import os
-from collections.abc import Iterable, Mapping, Sequence
-=======
 from collections.abc import Iterable, Iterator, Mapping, Sequence
->>>>>>> core
 from pathlib import Path
 from typing import Any, cast
 
@@ -200,109 +195,6 @@ def _unknown_target(
     return whole.problem(at, f"unknown target '{name}'", did_you_mean(name, targets))
 
 
-<<<<<<< HEAD
-class _Resolver:
-    """Turns one raw spec into the resolved one, collecting what does not resolve."""
-
-    def __init__(self, path: Path, whole: Document, target: Target) -> None:
-        self.path = path
-        self.whole = whole
-        self.target = target
-        self.problems: list[Problem] = []
-
-    def resolve(self, raw: RawSpec) -> types.Spec:
-        major, minor, patch = (int(part) for part in raw.version.split("."))
-        has_calibration = raw.data.calibration is not None
-        self._check_precision(raw.optimize, has_calibration=has_calibration)
-        if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
-            fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
-            self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
-        optimize = raw.optimize
-        return types.Spec(
-            name=raw.name,
-            version=types.Version(major, minor, patch),
-            target=self.target.name,
-            onnx=self._file(("source", "onnx"), raw.source.onnx),
-            file=self.path,
-            calibration=self._calibration(raw.data.calibration),
-            evaluation=self._evaluation(raw.data.evaluation),
-            optimize=types.Optimize(
-                simplify=optimize.simplify,
-                precision=optimize.precision,
-                quantization=types.Quantization(
-                    method=optimize.quantization.method,
-                    percentile=optimize.quantization.percentile,
-                    per_channel=optimize.quantization.per_channel,
-                    exclude=tuple(optimize.quantization.exclude),
-                ),
-            ),
-            gates=types.Gates(**raw.gates.model_dump()),
-            serving=types.Serving(
-                objective=raw.serving.objective,
-                max_batch_size=raw.serving.max_batch_size,
-                labels={
-                    output: self._file(("serving", "labels", output), path)
-                    for output, path in raw.serving.labels.items()
-                },
-                config=raw.serving.model_dump(
-                    mode="json",
-                    by_alias=True,
-                    exclude_unset=True,
-                    exclude={"objective", "max_batch_size", "labels"},
-                ),
-            ),
-            preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
-        )
-
-    def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:
-        precision, at = optimize.precision, ("optimize", "precision")
-        if precision not in self.target.precisions:
-            can = ", ".join(self.target.precisions)
-            self._problem(at, f"{self.target.name} has no {precision}", f"it has: {can}")
-        elif precision == "int8" and not has_calibration:
-            fix = "add `data: {calibration: {path: ...}}`"
-            self._problem(at, "int8 needs calibration data", fix)
-
-    def _calibration(self, raw: RawCalibration | None) -> types.Calibration | None:
-        if raw is None:
-            return None
-        path = self._file(("data", "calibration", "path"), raw.path)
-        return types.Calibration(path, raw.samples)
-
-    def _evaluation(self, raw: RawEvaluation | None) -> types.Evaluation | None:
-        if raw is None:
-            return None
-        need = REQUIRES[raw.metric]
-        at: tuple[str, ...] = ("data", "evaluation")
-        for kind, given, needed in (
-            ("labels", raw.labels, need.labels),
-            ("outputs", raw.outputs, need.outputs),
-        ):
-            for name in given:
-                if name not in needed:
-                    what = f"the metric {raw.metric} has no {kind[:-1]} '{name}'"
-                    self._problem((*at, kind, name), what, did_you_mean(name, needed))
-        return types.Evaluation(
-            path=self._file((*at, "path"), raw.path),
-            metric=raw.metric,
-            labels={name: raw.labels.get(name, name) for name in need.labels},
-            outputs={name: raw.outputs.get(name, name) for name in need.outputs},
-            samples=raw.samples,
-        )
-
-    def _file(self, at: tuple[str, ...], name: str) -> Path:
-        path = Path(os.path.abspath(self.path.parent / name))  # noqa: PTH100 - links stay
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "no such file"
-            self._problem(at, f"{what}: {name}", f"paths are relative to {self.path.parent}/")
-        return path
-
-    def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
-        self.problems.append(self.whole.problem(at, what, fix))
-
-
-=======
->>>>>>> core
 def select(
     specs: Sequence[types.Spec], patterns: Sequence[str], targets: Sequence[str] = ()
 ) -> list[types.Spec]:

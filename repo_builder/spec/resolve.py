@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -117,7 +118,7 @@ class _Resolver:
         return labels
 
     def _file(self, name: str) -> Path:
-        return (self.path.parent / name).absolute()
+        return Path(os.path.abspath(self.path.parent / name))  # noqa: PTH100 - links stay
 
     def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
         self.problems.append(self.whole.problem(at, what, fix))
