@@ -8,6 +8,7 @@ import pytest
 
 from repo_builder import targets
 from repo_builder.errors import UsageError
+from repo_builder.targets.advise.roofline import scale
 from repo_builder.targets.tune import tuning
 
 CATALOG = targets.load()
@@ -27,6 +28,16 @@ def test_nvpmodel_gets_the_makers_number() -> None:
     assert "budget: 30 W" in result.expect
     assert "gpu: up to 612 MHz, 4 of 8 slices; 24% of the fastest mode" in result.expect
     assert "gpu int8: 20 TOPS dense at most" in result.expect
+
+
+@pytest.mark.parametrize(("mode", "sparse"), [("MAXN", 171), ("50W", 109), ("30W", 41)])
+def test_rates_of_modes_are_those_nvidia_publishes(mode: str, sparse: float) -> None:
+    """github.com/NVIDIA/Deep-Learning-Accelerator-SW, GPU of the AGX Orin 64 GB, int8."""
+    agx = CATALOG["jetson-agx-orin"]
+    clock, slices = scale(agx, next(m for m in agx.power_modes if m.name == mode))
+    rate = agx.engines[0].compute[0].sparse_tops
+    assert rate is not None
+    assert rate * clock * slices == pytest.approx(sparse, rel=0.03)
 
 
 def test_a_cap_outlives_a_reboot() -> None:
