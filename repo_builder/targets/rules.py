@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -12,6 +11,7 @@ from repo_builder.targets.types import Fact, Runtime, Target
 
 Loc = tuple["str | int", ...]
 Broken = tuple[Loc, str, str]
+Facts = list[tuple[Loc, Fact]]
 
 _SETTINGS: dict[Runtime, str] = {
     "openvino": "openvino",
@@ -27,26 +27,29 @@ _CLOCK_LIMIT_MHZ = 10_000
 
 def broken_rules(target: Target) -> Iterator[Broken]:
     """Every rule that `target` breaks: where, what, and what to write instead."""
-    yield from _sourced(target)
+    facts = list(_facts(target))
+    yield from _sourced(target, facts)
     yield from _settings(target)
-    yield from _plausible(target)
+    yield from _plausible(target, facts)
     yield from _power_modes(target)
 
 
-def _facts(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Fact]]:
+def _facts(value: BaseModel, loc: Loc = ()) -> Iterator[tuple[Loc, Fact]]:
     """Every fact of a target with its place in the file."""
     if isinstance(value, Fact):
         yield loc, value
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _facts(getattr(value, name), (*loc, name))
-    elif isinstance(value, tuple):
-        for index, item in enumerate(value):
-            yield from _facts(item, (*loc, index))
+    for name in type(value).model_fields:
+        inner = getattr(value, name)
+        if isinstance(inner, BaseModel):
+            yield from _facts(inner, (*loc, name))
+        elif isinstance(inner, tuple):
+            for index, item in enumerate(inner):
+                if isinstance(item, BaseModel):
+                    yield from _facts(item, (*loc, name, index))
 
 
-def _sourced(target: Target) -> Iterator[Broken]:
-    for loc, fact in _facts(target):
+def _sourced(target: Target, facts: Facts) -> Iterator[Broken]:
+    for loc, fact in facts:
         if fact.source and fact.source not in target.sources:
             hint = did_you_mean(fact.source, target.sources)
             yield (*loc, "source"), f"no source '{fact.source}' in this file's sources", hint
@@ -68,8 +71,8 @@ def _settings(target: Target) -> Iterator[Broken]:
         yield ("runtime",), f"'{target.runtime}' does not run on {target.architectures[0]}", fix
 
 
-def _plausible(target: Target) -> Iterator[Broken]:
-    for loc, fact in _facts(target):
+def _plausible(target: Target, facts: Facts) -> Iterator[Broken]:
+    for loc, fact in facts:
         for name in type(fact).model_fields:
             value = getattr(fact, name)
             limit = _CLOCK_LIMIT_MHZ if name.endswith("_mhz") else _LIMITS.get(name)
