@@ -124,14 +124,13 @@ def _print(report: Report, out: Path) -> None:
         "precision",
         "size",
         "score",
-        "source",
         "drop",
         "ms (p50)",
         "verified",
         "digest",
         "status",
     )
-    console.out(console.table(header, rows, right=(3, 4, 5, 6, 7)))
+    console.out(console.table(header, rows, right=(3, 4, 5, 6)))
     if (
         not any(row.ran for row in report.rows)
         and report.good
@@ -154,7 +153,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.precision,
         console.megabytes(row.size) if row.size is not None else "-",
         f"{score.built:.4f}" if score else "-",
-        f"{score.source:.4f}" if score else "-",
         f"{score.drop:+.4f}" if score else "-",
         f"{latency.p50_ms:.2f}" if latency else "-",
         row.level or "-",
