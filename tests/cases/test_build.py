@@ -1,0 +1,255 @@
+"""The main job end to end: the example specs, built twice, changed, broken, and served."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import StartTriton
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+SPECS = Path(__file__).parents[2] / "model_specs"
+
+
+def repo_builder(
+    *arguments: object, cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "repo_builder", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, check=False
+    )
+
+
+class Workplace:
+    """A copy of the example specs with a store and an output of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.specs = folder / "model_specs"
+        self.out = folder / "build"
+        self.store = folder / "store"
+        shutil.copytree(SPECS, self.specs)
+
+    def run(self, command: str, *options: object) -> subprocess.CompletedProcess[str]:
+        where = () if command == "plan" else ("--out", self.out)
+        return repo_builder(command, self.specs, "--store", self.store, *where, *options)
+
+    def build(self, *options: object) -> dict[str, Any]:
+        ended = self.run("build", "--json", *options)
+        assert ended.returncode == 0, ended.stderr
+        report: dict[str, Any] = json.loads(ended.stdout)
+        return report
+
+    def steps_to_run(self, *options: object) -> dict[tuple[str, str], str]:
+        """(model@target, step) -> why, of what a build would run."""
+        ended = self.run("plan", "--json", *options)
+        assert ended.returncode == 0, ended.stderr
+        lines = json.loads(ended.stdout)
+        return {(line["id"], line["step"]): line["why"] for line in lines if not line["cached"]}
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.specs / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    place = Workplace(tmp_path_factory.mktemp("built"))
+    place.build()
+    return place
+
+
+@pytest.fixture
+def place(built: Workplace, tmp_path: Path) -> Workplace:
+    """A copy of what was built, to be changed; paths enter no key, so all is cached."""
+    copy = Workplace(tmp_path)
+    shutil.copytree(built.store, copy.store)
+    shutil.copytree(built.out, copy.out, symlinks=True)
+    return copy
+
+
+def test_every_example_is_built_verified_and_reported(built: Workplace) -> None:
+    report = json.loads((built.out / "report.json").read_text())
+    names = ("digits", "digits-large", "shapes", "vibration")
+    ids = {f"{name}@{target}" for name in names for target in ("cpu", "cpu-openvino")}
+    rows = {row["id"]: row for row in report["rows"]}
+    assert set(rows) == ids
+    for row in rows.values():
+        assert row["status"] == "built"
+        assert row["level"] == "executed"
+        assert row["latency"]["p50_ms"] > 0
+        assert abs(row["score"]["drop"]) <= 0.02
+    assert rows["digits@cpu"]["score"]["drop"] <= 0.005
+    assert rows["digits@cpu"]["size"] < rows["digits@cpu"]["source_size"]
+    page = (built.out / "report.html").read_text()
+    assert all(name in page for name in ids)
+    assert "<script" not in page
+    assert "http" not in page
+
+
+def test_the_manifest_says_what_is_in_the_repository(built: Workplace) -> None:
+    manifest = json.loads((built.out / "cpu" / "manifest.json").read_text())
+    assert manifest["models"]["digits"]["triton_version"] == 1_000_000
+    for name, record in manifest["models"].items():
+        folder = built.out / "cpu" / "models" / name
+        found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        assert found == set(record["files"])
+
+
+def test_a_second_build_does_nothing_and_says_so(place: Workplace) -> None:
+    assert place.steps_to_run() == {}
+    before = (place.out / "cpu").readlink()
+    ended = place.run("build")
+    assert ended.returncode == 0
+    assert "nothing changed" in ended.stderr
+    assert (place.out / "cpu").readlink() == before
+
+
+def test_a_byte_in_a_model_rebuilds_what_depends_on_it(place: Workplace) -> None:
+    path = place.specs / "digits" / "digits.onnx"
+    model = onnx.load(path)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.raw_data)
+    raw = bytearray(weights.raw_data)
+    raw[0] ^= 1
+    weights.raw_data = bytes(raw)
+    onnx.save(model, path)
+    would = place.steps_to_run()
+    assert {name for name, _ in would} == {"digits@cpu", "digits@cpu-openvino"}
+    assert would["digits@cpu", "import"] == "digits.onnx changed"
+    assert would["digits@cpu", "quantize"] == "simplify runs again"
+    report = place.build()
+    ran = {row["id"] for row in report["rows"] if row["status"] == "built"}
+    assert ran == {"digits@cpu", "digits@cpu-openvino"}
+
+
+def test_a_parameter_rebuilds_what_depends_on_it(place: Workplace) -> None:
+    place.edit("digits.yaml", "percentile: 99.99", "percentile: 99.9")
+    would = place.steps_to_run("--target", "cpu")
+    steps = {"quantize", "compile-onnxruntime", "verify", "profile"}
+    assert set(would) == {("digits@cpu", step) for step in steps}
+    assert would["digits@cpu", "quantize"] == "percentile 99.99 -> 99.9"
+
+
+def test_a_tool_rebuilds_what_depends_on_it(place: Workplace) -> None:
+    """The tool's version is what its installed metadata says: another copy says another one."""
+    shadow = place.folder / "shadow" / "onnxslim-0.0.1.dist-info"
+    shadow.mkdir(parents=True)
+    (shadow / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxslim\nVersion: 0.0.1\n")
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(shadow.parent), str(root)])
+    ended = repo_builder(
+        "plan", place.specs, "--store", place.store, "--json", "--only", "digits@cpu",
+        PYTHONPATH=path,
+    )  # fmt: skip
+    why = {line["step"]: line["why"] for line in json.loads(ended.stdout) if not line["cached"]}
+    assert why["simplify"].startswith("onnxslim ")
+    assert why["simplify"].endswith(" -> 0.0.1")
+    assert "import" not in why
+    assert "reference" not in why
+
+
+def test_a_serving_change_renders_again_and_runs_nothing(place: Workplace) -> None:
+    place.edit("digits.yaml", "objective: latency", "objective: throughput")
+    assert place.steps_to_run() == {}
+    report = place.build("--only", "digits@cpu")
+    assert report["repositories"]["cpu"]["changed"]
+    assert sorted(report["repositories"]["cpu"]["models"]) == [
+        "digits", "digits-large", "shapes", "vibration",
+    ]  # fmt: skip
+    assert "count: 2" in (place.out / "cpu/models/digits/config.pbtxt").read_text() or (
+        len(os.sched_getaffinity(0)) != 2
+    )
+
+
+def test_a_gate_that_fails_keeps_the_previous_version(place: Workplace) -> None:
+    place.edit("digits.yaml", "max_size_mb: 0.1", "max_size_mb: 0.001")
+    place.edit("digits.yaml", "version: 1.0.0", "version: 1.1.0")
+    ended = place.run("build")
+    assert ended.returncode == 7
+    assert "> max_size_mb 0.001" in ended.stderr
+    models = place.out / "cpu" / "models"
+    assert (models / "digits" / "1000000" / "model.onnx").is_file()
+    assert not (models / "digits" / "1001000").exists()
+
+
+def test_a_model_that_fails_leaves_the_others(place: Workplace) -> None:
+    (place.specs / "broken.onnx").write_bytes(b"not a model")
+    (place.specs / "broken.yaml").write_text(
+        "name: broken\nversion: 1.0.0\nsource: {onnx: broken.onnx}\ntargets: [cpu]\n"
+    )
+    ended = place.run("build")
+    assert ended.returncode == 6
+    assert "broken.onnx: not an ONNX model" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "cached" in ended.stdout
+
+
+def test_a_model_whose_spec_is_gone_leaves_the_repository(place: Workplace) -> None:
+    (place.specs / "shapes.yaml").unlink()
+    report = place.build()
+    assert "shapes" not in report["repositories"]["cpu"]["models"]
+    assert not (place.out / "cpu" / "models" / "shapes").exists()
+
+
+def test_a_damaged_entry_is_found_and_made_again(place: Workplace) -> None:
+    """Same size, other content: found when it is read, and by `cache verify`."""
+    manifest = json.loads((place.out / "cpu" / "manifest.json").read_text())
+    sha256, _ = manifest["models"]["digits"]["files"]["1000000/model.onnx"]
+    blob = place.store / "blobs" / sha256[:2] / sha256
+    content = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(bytes(reversed(content)))
+    shutil.rmtree(place.out)
+    report = place.build("--only", "digits@cpu")
+    assert [row["status"] for row in report["rows"]] == ["built"]
+    assert (place.out / "cpu/models/digits/1000000/model.onnx").read_bytes() == content
+
+
+def test_garbage_collection_leaves_nothing_to_do(place: Workplace) -> None:
+    ended = repo_builder("cache", "gc", "--store", place.store)
+    assert ended.returncode == 0, ended.stderr
+    assert place.steps_to_run() == {}
+
+
+def test_two_builds_at_once_into_one_store_and_one_output(tmp_path: Path) -> None:
+    place = Workplace(tmp_path)
+    only = ("--only", "digits@cpu", "--only", "vibration@cpu")
+    ended: list[subprocess.CompletedProcess[str]] = []
+    threads = [
+        threading.Thread(target=lambda: ended.append(place.run("build", *only))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [process.returncode for process in ended] == [0, 0], [p.stderr for p in ended]
+    assert place.steps_to_run(*only) == {}
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu-openvino"])
+def test_digits_answers_right_through_tritonclient(
+    built: Workplace, triton: StartTriton, target: str
+) -> None:
+    server = triton(built.out / target)
+    data = np.load(SPECS / "digits" / "evaluation.npz")
+    images, labels = data["image"][:64], data["label"][:64]
+    with InferenceServerClient(server.grpc_url) as client:
+        answers = []
+        for start in range(0, 64, 16):
+            tensor = InferInput("image", [16, 1, 8, 8], "FP32")
+            tensor.set_data_from_numpy(images[start : start + 16])
+            result = client.infer("digits", [tensor])
+            answers.append(result.as_numpy("logits").argmax(axis=1))
+            assert result.get_response().model_version == "1000000"
+    assert (np.concatenate(answers) == labels).mean() >= 0.9
