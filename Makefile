@@ -29,7 +29,7 @@ check: .venv/ready
 
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --unsafe-package repo-builder --no-emit-index-url \
+	$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --unsafe-package repo-builder --no-emit-index-url \
 	  --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header \
 	  --extra all --extra dev --output-file requirements.lock pyproject.toml
 
