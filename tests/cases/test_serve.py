@@ -25,7 +25,8 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from repo_builder import serve
-from repo_builder.errors import ServeError
+from repo_builder.errors import MissingExtra, ServeError
+from repo_builder.serve import install
 
 ONE_THREAD = 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'
 # A run starts when it is full, so the long delay is not waited for.
@@ -271,6 +272,34 @@ def test_two_servers_at_once(triton: StartTriton, small: Path) -> None:
             assert infer(client, "counting", x=np.float32([[4]]))["y"].item() == 8
 
 
+def test_a_path_may_have_any_name(triton: StartTriton, tmp_path: Path) -> None:
+    odd = tmp_path / "it's $HOME; a build"
+    models.add(odd, "counting", models.counting(), max_batch_size=4)
+    server = triton(odd)
+    with InferenceServerClient(server.grpc_url) as client:
+        assert infer(client, "counting", x=np.float32([[4]]))["y"].item() == 8
+
+
+def test_a_stub_that_cannot_start_is_not_waited_for(
+    triton: StartTriton, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = small / "broken"
+    broken.mkdir()
+    (broken / "bash").write_text("#!/bin/sh\necho 'bash: no stub today' >&2\n")
+    (broken / "bash").chmod(0o755)
+    real = install.Install.environment
+    monkeypatch.setattr(
+        install.Install,
+        "environment",
+        lambda self: {**real(self), "PATH": f"{broken}:{real(self)['PATH']}"},
+    )
+    with pytest.raises(
+        ServeError, match=r"(?s)could not start the Python stub.*no stub today"
+    ) as e:
+        triton(small)
+    shutil.rmtree(Path(str(e.value).splitlines()[0].rpartition(" ")[2]).parent)
+
+
 def test_explicit_control_loads_only_what_it_is_told(triton: StartTriton, small: Path) -> None:
     server = triton(small, models=["greeting"])
     with InferenceServerClient(server.grpc_url) as client:
@@ -348,9 +377,6 @@ def command(
 
 
 def install_missing() -> bool:
-    from repo_builder.errors import MissingExtra
-    from repo_builder.serve import install
-
     try:
         install.find()
     except MissingExtra:
