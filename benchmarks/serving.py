@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import queue
 import statistics
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from onnx import numpy_helper
 from repo_builder import console, serve
 
 CLIENTS = (1, 4, 16)
-MODELS = ("squeezenet",)
+MODELS = ("squeezenet", "resnet50")
 SPEC = """name: {name}
 version: 1.0.0
 source: {{ onnx: {name}.onnx }}
@@ -126,44 +128,74 @@ def in_process(built: Path, model: str) -> Callable[[int, float], float]:
     return measure
 
 
-def served(url: str, model: str) -> Callable[[int, float], float]:
+def served(url: str, model: str, *, shared_memory: bool = False) -> Callable[[int, float], float]:
     """Requests/s of a server, asked by a process of its own."""
+    how = "shared-memory" if shared_memory else "grpc"
 
     def measure(clients: int, seconds: float) -> float:
-        words = [sys.executable, __file__, "--ask", url, model, str(clients), str(seconds)]
+        words = [sys.executable, __file__, "--ask", url, model, how, str(clients), str(seconds)]
         return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
     return measure
 
 
-async def ask(url: str, model: str, clients: int, seconds: float) -> float:
-    """Requests/s that `clients` coroutines get; the request is serialized once."""
+async def ask(url: str, model: str, how: str, clients: int, seconds: float) -> float:
+    """Requests/s that `clients` coroutines get, each copying its input into every request."""
     import grpc
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-    channel = grpc.aio.insecure_channel(
-        url, [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    )
+    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    channel = grpc.aio.insecure_channel(url, unlimited)
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     about = await stub.ModelMetadata(service_pb2.ModelMetadataRequest(name=model))
     shape = [1, *about.inputs[0].shape[1:]]
-    request = service_pb2.ModelInferRequest(model_name=model)
-    request.inputs.add(name=about.inputs[0].name, datatype="FP32", shape=shape)
-    request.raw_input_contents.append(np.zeros(shape, np.float32).tobytes())
-    serialized = request.SerializeToString()
-    infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    image = np.zeros(shape, np.float32)
     done = 0
-    begun = time.perf_counter()
-    end = begun + seconds
 
-    async def client() -> None:
+    def request() -> Any:
+        made = service_pb2.ModelInferRequest(model_name=model)
+        made.inputs.add(name=about.inputs[0].name, datatype="FP32", shape=shape)
+        return made
+
+    async def by_grpc() -> None:
         nonlocal done
+        content = image.tobytes()
         while time.perf_counter() < end:
-            await infer(serialized)
+            made = request()
+            made.raw_input_contents.append(content)
+            await stub.ModelInfer(made)
             done += 1
 
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return done / (time.perf_counter() - begun)
+    async def by_shared_memory(region: shared_memory.SharedMemory) -> None:
+        nonlocal done
+        made = request()
+        made.inputs[0].parameters["shared_memory_region"].string_param = region.name
+        made.inputs[0].parameters["shared_memory_byte_size"].int64_param = image.nbytes
+        there = np.ndarray(image.shape, image.dtype, region.buf)
+        while time.perf_counter() < end:
+            there[...] = image
+            await stub.ModelInfer(made)
+            done += 1
+
+    with contextlib.ExitStack() as stack:
+        regions = []
+        for _ in range(clients if how == "shared-memory" else 0):
+            region = shared_memory.SharedMemory(create=True, size=image.nbytes)
+            stack.callback(region.unlink)
+            await stub.SystemSharedMemoryRegister(
+                service_pb2.SystemSharedMemoryRegisterRequest(
+                    name=region.name, key=f"/{region.name}", byte_size=image.nbytes
+                )
+            )
+            regions.append(region)
+        begun = time.perf_counter()
+        end = begun + seconds
+        if regions:
+            await asyncio.gather(*map(by_shared_memory, regions))
+        else:
+            await asyncio.gather(*(by_grpc() for _ in range(clients)))
+        spent = time.perf_counter() - begun
+    return done / spent
 
 
 def run(seconds: float, rounds: int, work: Path) -> dict[str, dict[str, dict[int, list[float]]]]:
@@ -191,6 +223,9 @@ def run(seconds: float, rounds: int, work: Path) -> dict[str, dict[str, dict[int
             for model in MODELS:
                 with serve.Triton(repository, models=[model], timeout_s=120) as server:
                     record(model, what, served(server.grpc_url, model))
+                    if what == "ours":
+                        shared = served(server.grpc_url, model, shared_memory=True)
+                        record(model, "ours, shared memory", shared)
     return results
 
 
@@ -216,11 +251,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--ask", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--ask", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.ask:
-        url, model, clients, seconds = arguments.ask
-        print(asyncio.run(ask(url, model, int(clients), float(seconds))))
+        url, model, how, clients, seconds = arguments.ask
+        print(asyncio.run(ask(url, model, how, int(clients), float(seconds))))
         return
     with tempfile.TemporaryDirectory() as work:
         results = run(arguments.seconds, arguments.rounds, Path(work))

@@ -46,7 +46,7 @@ def failures(text: str) -> list[str]:
     for line in lines:
         match, plain = _LINE.match(line), _PLAIN.match(line)
         if match and match[1] in "EF" and not match[3].startswith(_NOISE):
-            reason = _TRACE.sub("", match[3])
+            reason = " ".join(_TRACE.sub("", match[3]).replace(r"\n", " ").split())
             found.append(_FAILED_MODEL.sub(r"\1: \2", reason))
         elif plain and not (found and plain[1].startswith(_LAST_WORDS)):
             found.append(plain[1])

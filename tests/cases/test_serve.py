@@ -192,6 +192,49 @@ def test_instances_and_threads_are_those_of_the_config(triton: StartTriton, tmp_
     assert [four - one for one, four in zip(threads[1], threads[4], strict=True)] == [3, 3]
 
 
+def test_openvino_parameters_are_applied(triton: StartTriton, tmp_path: Path) -> None:
+    settings = {
+        "TARGET_DEVICE": "CPU",
+        "INFERENCE_NUM_THREADS": "1",
+        "NUM_STREAMS": "1",
+        "PERFORMANCE_HINT": "throughput",
+        "RESHAPE_IO_LAYERS": "YES",
+    }
+    more = "\n".join(
+        f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+        for key, value in settings.items()
+    )
+    replace = ("dims: [-1, -1]", "dims: [-1, 3]")
+    models.add(
+        tmp_path, "counting", models.counting(), backend="openvino", more=more, replace=replace
+    )
+    server = triton(tmp_path)
+    assert "CPU, INFERENCE_NUM_THREADS 1, NUM_STREAMS 1" in server.log.read_text()
+    with InferenceServerClient(server.grpc_url) as client:
+        answer = infer(client, "counting", x=np.float32([[1, 2, 3], [4, 5, 6]]))
+    assert answer["y"].tolist() == [[2, 4, 6], [8, 10, 12]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("HINT_BF16", "NO", "HINT_BF16 is 'NO'; only YES exists"),
+        ("PERFORMANCE_HINT", "FAST", "PERFORMANCE_HINT is 'FAST'; one of LATENCY"),
+        ("NUM_STREAMS", "many", "'NUM_STREAMS' is 'many'; it must be a whole number"),
+        ("ENABLE_BATCH_PADDING", "YES", "ENABLE_BATCH_PADDING needs Triton's C"),
+        ("TARGET_DEVICE", "NPU", "counting: Internal: RuntimeError: Exception from"),
+    ],
+)
+def test_openvino_parameters_that_cannot_be_are_refused(
+    triton: StartTriton, tmp_path: Path, key: str, value: str, reason: str
+) -> None:
+    more = f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+    models.add(tmp_path, "counting", models.counting(), backend="openvino", more=more)
+    with pytest.raises(ServeError, match=reason) as failure:
+        triton(tmp_path)
+    shutil.rmtree(Path(str(failure.value).splitlines()[0].rpartition(" ")[2]).parent)
+
+
 def test_defaults_are_those_of_the_cpp_backend(triton: StartTriton, tmp_path: Path) -> None:
     models.add(
         tmp_path,

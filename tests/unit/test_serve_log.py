@@ -25,7 +25,7 @@ def test_failures_are_tritons_own_words_without_noise() -> None:
     assert failures(NOISE + PROTOBUF + LAST) == ["Error parsing text-format: 5:71: bad"]
     assert failures(NOISE + LAST) == ["creating server: Internal - failed to load all models"]
     assert failures(NOISE + PORT) == [
-        "failed to start GRPC service: Unavailable - Socket '127.0.0.1:18001' already in use "
+        "failed to start GRPC service: Unavailable - Socket '127.0.0.1:18001' already in use"
     ]
 
 
