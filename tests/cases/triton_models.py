@@ -74,7 +74,7 @@ def add(
 ) -> Path:
     """Put the model into the repository as version 1; returns its folder.
 
-    `more` is added to its config.pbtxt, in which the first text of `replace` then becomes the second.
+    `more` is added to its config.pbtxt, where the first text of `replace` becomes the second.
     """
     folder = repository / name
     (folder / "1").mkdir(parents=True)
