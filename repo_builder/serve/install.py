@@ -79,7 +79,7 @@ class Install:
             stub = source / STUB
         else:
             # Triton refuses a backend library that is a link out of its directory: copy.
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", STUB))
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             stub = self.stubs / version / STUB
             if not stub.exists():

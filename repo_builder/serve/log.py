@@ -7,8 +7,11 @@ from pathlib import Path
 
 # "E1124 05:48:10.270503 5230 model_lifecycle.cc:642] message", the format of --log-format default.
 _LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ ([\w.]+):\d+\] *"?(.*?)"?$')
-# Two kinds of error come from below Triton's logger: its last words, and protobuf's.
+# Errors that come from below Triton's logger: its last words, and protobuf's.
 _PLAIN = re.compile(r"^(?:error: |\[libprotobuf ERROR \S+\] )(.*)$")
+# A Python stub that could not be started, in the words of the shell or of the loader. Triton waits
+# for it for ever.
+_NO_STUB = re.compile(r"^(?:\S*/)?(?:ba|da)?sh: (?!warning)|: error while loading shared libraries: ")
 _FAILED_MODEL = re.compile(r"^failed to load '(.+?)' version \d+: (.*)$")
 # Where a Python-based backend raised; for its developers.
 _TRACE = re.compile(r"\\n\\nAt:\\n.*|\bTritonModelException: ")
@@ -43,11 +46,18 @@ def failures(text: str) -> list[str]:
     for line in lines:
         match, plain = _LINE.match(line), _PLAIN.match(line)
         if match and match[1] in "EF" and not match[3].startswith(_NOISE):
-            reason = _TRACE.sub("", match[3])
+            reason = " ".join(_TRACE.sub("", match[3]).replace(r"\n", " ").split())
             found.append(_FAILED_MODEL.sub(r"\1: \2", reason))
         elif plain and not (found and plain[1].startswith(_LAST_WORDS)):
             found.append(plain[1])
+        elif _NO_STUB.search(line):
+            found.append(line)
     return list(dict.fromkeys(found)) or [line for line in lines if line.strip()][-5:]
+
+
+def no_stub(line: str) -> bool:
+    """Whether this line of the log says that a Python stub could not be started."""
+    return bool(_NO_STUB.search(line))
 
 
 def event(line: str) -> str:

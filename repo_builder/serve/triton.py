@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from types import TracebackType
 
 from repo_builder.errors import Problem, ServeError, did_you_mean
 from repo_builder.serve import install
-from repo_builder.serve.log import LogReader, event, failures
+from repo_builder.serve.log import LogReader, event, failures, no_stub
 
 # Becomes Triton. Before that it asks the kernel to kill it when its parent goes, however that goes
 # (PR_SET_PDEATHSIG = 1, SIGKILL = 9). Triton's Python stubs watch for Triton's end themselves.
@@ -127,9 +128,14 @@ class Triton:
     def _start(self) -> None:
         backends = self._folder / "backends"
         self._install.prepare_backends(backends)
+        models = self.models_dir
+        if shlex.quote(str(models)) != str(models):
+            # Triton hands paths to its Python stubs through a shell, unquoted.
+            models = self._folder / "models"
+            models.symlink_to(self.models_dir)
         command = [
             str(self._install.binary),
-            f"--model-repository={self.models_dir}",
+            f"--model-repository={models}",
             f"--backend-directory={backends}",
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={self._drain_s}",
@@ -160,7 +166,8 @@ class Triton:
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         while not self._ready():
             self._check_alive("did not start")
-            self._report_events()
+            if any(no_stub(line) for line in self._report_events()):
+                raise self._failure("Triton could not start the Python stub of a backend")
             if deadline is not None and time.monotonic() > deadline:
                 raise self._failure(f"Triton was not ready after {self._timeout_s:.0f} s")
             time.sleep(_POLL_S)
@@ -192,10 +199,12 @@ class Triton:
         finally:
             connection.close()
 
-    def _report_events(self) -> None:
-        for line in self._reader.new_lines():
-            if text := event(line):
-                self._on_event(text)
+    def _report_events(self) -> list[str]:
+        """Report what the new lines of the log say; returns these lines."""
+        lines = self._reader.new_lines()
+        for text in filter(None, map(event, lines)):
+            self._on_event(text)
+        return lines
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:

@@ -25,7 +25,8 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from repo_builder import serve
-from repo_builder.errors import ServeError
+from repo_builder.errors import MissingExtra, ServeError
+from repo_builder.serve import install
 
 ONE_THREAD = 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'
 # A run starts when it is full, so the long delay is not waited for.
@@ -191,6 +192,49 @@ def test_instances_and_threads_are_those_of_the_config(triton: StartTriton, tmp_
     assert [four - one for one, four in zip(threads[1], threads[4], strict=True)] == [3, 3]
 
 
+def test_openvino_parameters_are_applied(triton: StartTriton, tmp_path: Path) -> None:
+    settings = {
+        "TARGET_DEVICE": "CPU",
+        "INFERENCE_NUM_THREADS": "1",
+        "NUM_STREAMS": "1",
+        "PERFORMANCE_HINT": "throughput",
+        "RESHAPE_IO_LAYERS": "YES",
+    }
+    more = "\n".join(
+        f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+        for key, value in settings.items()
+    )
+    replace = ("dims: [-1, -1]", "dims: [-1, 3]")
+    models.add(
+        tmp_path, "counting", models.counting(), backend="openvino", more=more, replace=replace
+    )
+    server = triton(tmp_path)
+    assert "CPU, INFERENCE_NUM_THREADS 1, NUM_STREAMS 1" in server.log.read_text()
+    with InferenceServerClient(server.grpc_url) as client:
+        answer = infer(client, "counting", x=np.float32([[1, 2, 3], [4, 5, 6]]))
+    assert answer["y"].tolist() == [[2, 4, 6], [8, 10, 12]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("HINT_BF16", "NO", "HINT_BF16 is 'NO'; only YES exists"),
+        ("PERFORMANCE_HINT", "FAST", "PERFORMANCE_HINT is 'FAST'; one of LATENCY"),
+        ("NUM_STREAMS", "many", "'NUM_STREAMS' is 'many'; it must be a whole number"),
+        ("ENABLE_BATCH_PADDING", "YES", "ENABLE_BATCH_PADDING needs Triton's C"),
+        ("TARGET_DEVICE", "NPU", "counting: Internal: RuntimeError: Exception from"),
+    ],
+)
+def test_openvino_parameters_that_cannot_be_are_refused(
+    triton: StartTriton, tmp_path: Path, key: str, value: str, reason: str
+) -> None:
+    more = f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+    models.add(tmp_path, "counting", models.counting(), backend="openvino", more=more)
+    with pytest.raises(ServeError, match=reason) as failure:
+        triton(tmp_path)
+    shutil.rmtree(Path(str(failure.value).splitlines()[0].rpartition(" ")[2]).parent)
+
+
 def test_defaults_are_those_of_the_cpp_backend(triton: StartTriton, tmp_path: Path) -> None:
     models.add(
         tmp_path,
@@ -271,6 +315,34 @@ def test_two_servers_at_once(triton: StartTriton, small: Path) -> None:
             assert infer(client, "counting", x=np.float32([[4]]))["y"].item() == 8
 
 
+def test_a_path_may_have_any_name(triton: StartTriton, tmp_path: Path) -> None:
+    odd = tmp_path / "it's $HOME; a build"
+    models.add(odd, "counting", models.counting(), max_batch_size=4)
+    server = triton(odd)
+    with InferenceServerClient(server.grpc_url) as client:
+        assert infer(client, "counting", x=np.float32([[4]]))["y"].item() == 8
+
+
+def test_a_stub_that_cannot_start_is_not_waited_for(
+    triton: StartTriton, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = small / "broken"
+    broken.mkdir()
+    (broken / "bash").write_text("#!/bin/sh\necho 'bash: no stub today' >&2\n")
+    (broken / "bash").chmod(0o755)
+    real = install.Install.environment
+    monkeypatch.setattr(
+        install.Install,
+        "environment",
+        lambda self: {**real(self), "PATH": f"{broken}:{real(self)['PATH']}"},
+    )
+    with pytest.raises(
+        ServeError, match=r"(?s)could not start the Python stub.*no stub today"
+    ) as e:
+        triton(small)
+    shutil.rmtree(Path(str(e.value).splitlines()[0].rpartition(" ")[2]).parent)
+
+
 def test_explicit_control_loads_only_what_it_is_told(triton: StartTriton, small: Path) -> None:
     server = triton(small, models=["greeting"])
     with InferenceServerClient(server.grpc_url) as client:
@@ -348,9 +420,6 @@ def command(
 
 
 def install_missing() -> bool:
-    from repo_builder.errors import MissingExtra
-    from repo_builder.serve import install
-
     try:
         install.find()
     except MissingExtra:

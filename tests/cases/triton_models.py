@@ -74,7 +74,7 @@ def add(
 ) -> Path:
     """Put the model into the repository as version 1; returns its folder.
 
-    `more` is added to its config.pbtxt, in which the first of `replace` then becomes the second.
+    `more` is added to its config.pbtxt, where the first text of `replace` becomes the second.
     """
     folder = repository / name
     (folder / "1").mkdir(parents=True)
@@ -87,7 +87,7 @@ def add(
     text = config(name, made, backend=backend, max_batch_size=max_batch_size, more=more)
     if replace:
         assert replace[0] in text
-        text = text.replace(*replace, 1)
+        text = text.replace(*replace)
     (folder / "config.pbtxt").write_text(text)
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repo_builder.serve.log import LogReader, event, failures
+from repo_builder.serve.log import LogReader, event, failures, no_stub
 
 NOISE = 'E1124 05:48:18.785887 5278 server.cc:241] "CudaDriverHelper has not been initialized."\n'
 LOADING = 'I1124 05:48:18.787111 5278 model_lifecycle.cc:472] "loading: m:1"\n'
@@ -25,8 +25,19 @@ def test_failures_are_tritons_own_words_without_noise() -> None:
     assert failures(NOISE + PROTOBUF + LAST) == ["Error parsing text-format: 5:71: bad"]
     assert failures(NOISE + LAST) == ["creating server: Internal - failed to load all models"]
     assert failures(NOISE + PORT) == [
-        "failed to start GRPC service: Unavailable - Socket '127.0.0.1:18001' already in use "
+        "failed to start GRPC service: Unavailable - Socket '127.0.0.1:18001' already in use"
     ]
+
+
+def test_a_stub_that_cannot_be_started_is_a_failure() -> None:
+    lines = [
+        "bash: -c: line 1: unexpected EOF while looking for matching `''",
+        "/a/stub: error while loading shared libraries: libpython3.11.so.1.0: cannot open",
+    ]
+    assert all(no_stub(line) for line in lines)
+    assert not no_stub(LOADING)
+    assert not no_stub("bash: warning: setlocale: LC_ALL: cannot change locale (xx)")
+    assert failures(LOADING + "\n".join(lines)) == lines
 
 
 def test_a_crash_without_an_error_shows_the_end_of_the_log() -> None:
