@@ -8,6 +8,7 @@ All errors pickle, because steps run in processes of their own.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -123,6 +124,17 @@ class InferError(RepoBuilderError):
     """A request could not be made or was refused."""
 
     exit_code = 12
+
+
+def disk_fix(failure: OSError) -> str:
+    """What a user can do about a disk that refuses."""
+    if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    if failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make it writable"
+    if failure.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY):
+        return "move what is there away"
+    return "check the disk"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

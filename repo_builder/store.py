@@ -7,15 +7,14 @@
     tmp/                   work in progress
 
 Blobs and entries appear by rename, entries last, so a process killed at any instant leaves nothing
-that a later one would mistake for whole. Contents are checked against their names whenever they
-are fetched; a blob that does not match is dropped and its step runs again. Builds hold a shared
-lock; garbage collection takes it alone.
+that a later one would mistake for whole. An entry carries its own digest; a blob is checked against
+its name whenever it is fetched. What does not match is dropped, and its step runs again. Builds
+hold a shared lock; garbage collection takes it alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -30,7 +29,7 @@ from typing import Any
 from repo_builder import digest
 from repo_builder.artifact import Artifact, Blob, Entry
 from repo_builder.digest import Json
-from repo_builder.errors import StoreError
+from repo_builder.errors import StoreError, disk_fix
 
 _CHUNK = 1 << 20
 
@@ -59,13 +58,13 @@ def _explained(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        if failure.errno == errno.ENOSPC:
-            fix = "free some space, or name another disk with --store"
-        elif failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            fix = "make it writable, or name another folder with --store"
-        else:
-            fix = "check the disk, or name another folder with --store"
-        raise StoreError(f"the store {root}: {failure.strerror or failure}; {fix}") from failure
+        raise refused(root, failure) from failure
+
+
+def refused(root: Path, failure: OSError) -> StoreError:
+    """The error to raise where the disk below the store `root` refuses."""
+    what = f"{failure.strerror or failure}; {disk_fix(failure)}"
+    return StoreError(f"the store {root}: {what}, or name another folder with --store")
 
 
 class Store:
@@ -77,22 +76,18 @@ class Store:
     def get(self, key: str) -> Entry | None:
         """The entry with this key, or None where it, or any of its blobs, is not there whole."""
         try:
-            raw = json.loads(self._entry_path(key).read_bytes())
-            entry = Entry(
-                key=raw["key"],
-                recipe=raw["recipe"],
-                artifact=Artifact({n: Blob(*blob) for n, blob in raw["files"].items()}),
-                facts=raw["facts"],
-                seconds=raw["seconds"],
-            )
-            if entry.key != key:
+            head, _, body = self._entry_path(key).read_bytes().partition(b"\n")
+            if digest.of_bytes(body).encode() != head:
                 return None
-            for blob in entry.artifact.files.values():
+            raw = json.loads(body)
+            blobs = {name: Blob(*blob) for name, blob in raw["files"].items()}
+            entry = Entry(raw["key"], raw["recipe"], Artifact(blobs), raw["facts"], raw["seconds"])
+            for blob in blobs.values():
                 if self._blob_path(blob.sha256).stat().st_size != blob.size:
                     return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # absent or torn: the step runs again
-        return entry
+        except (OSError, ValueError, LookupError, TypeError):
+            return None  # absent, torn, or of another format: the step runs again
+        return entry if entry.key == key else None
 
     def put(
         self,
@@ -110,22 +105,22 @@ class Store:
                     raise StoreError(f"a step left something that is not a plain file: {path.name}")
                 if path.is_file():
                     files[path.relative_to(folder).as_posix()] = self._take(path)
-            entry = Entry(key, recipe, Artifact(files), facts, seconds)
-            self.write_json(
-                self._entry_path(key),
+            body = digest.canonical(
                 {
                     "key": key,
                     "recipe": recipe,
                     "files": {name: [blob.sha256, blob.size] for name, blob in files.items()},
                     "facts": facts,
                     "seconds": seconds,
-                },
+                }
             )
-        return entry
+            self._write(self._entry_path(key), digest.of_bytes(body).encode() + b"\n" + body)
+        return Entry(key, recipe, Artifact(files), facts, seconds)
 
     def drop(self, key: str) -> None:
         """Forget an entry; its blobs stay until they are collected."""
-        self._entry_path(key).unlink(missing_ok=True)
+        with _explained(self.root):
+            self._entry_path(key).unlink(missing_ok=True)
 
     def fetch(self, entry: Entry, folder: Path) -> None:
         """Copy the entry's files below `folder`; `Damaged` where one does not match its name."""
@@ -142,7 +137,8 @@ class Store:
             except FileNotFoundError:
                 raise Damaged(entry.key, name) from None
             if state.hexdigest() != blob.sha256:
-                source.unlink(missing_ok=True)
+                with _explained(self.root):
+                    source.unlink(missing_ok=True)
                 raise Damaged(entry.key, name)
 
     def recall(self, name: str) -> dict[str, dict[str, Any]]:
@@ -156,8 +152,7 @@ class Store:
     def remember(self, name: str, recipes: Mapping[str, Mapping[str, Json]]) -> None:
         """Keep the recipes of a good build of `name`; its entries survive garbage collection."""
         if self.recall(name) != recipes:
-            with _explained(self.root):
-                self.write_json(self._recall_path(name), recipes)
+            self.write_json(self._recall_path(name), recipes)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -165,17 +160,13 @@ class Store:
 
         The first to come sweeps up what killed builds left in `tmp/`.
         """
-        with _explained(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(self.root / "tmp", ignore_errors=True)
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        with self._lock() as lock:
+            with _explained(self.root):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(self.root / "tmp", ignore_errors=True)
+                fcntl.flock(lock, fcntl.LOCK_SH)
             yield
-        finally:
-            os.close(lock)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
@@ -196,20 +187,22 @@ class Store:
 
     def usage(self) -> Usage:
         """Count entries, blobs and bytes."""
-        sizes = [path.stat().st_size for path in self._blobs()]
+        with _explained(self.root):
+            sizes = [path.stat().st_size for path in self._blobs()]
         return Usage(len(list(self._entries())), len(sizes), sum(sizes))
 
     def verify(self) -> list[str]:
         """Read everything; drop and name what does not match its name."""
         broken = []
-        for path in self._blobs():
-            if digest.of_file(path) != path.name:
-                path.unlink()
-                broken.append(f"blob {path.name[:12]}")
-        for path in self._entries():
-            if self.get(path.stem) is None:
-                path.unlink()
-                broken.append(f"entry {path.stem[:12]}")
+        with self.in_use(), _explained(self.root):
+            for path in self._blobs():
+                if digest.of_file(path) != path.name:
+                    path.unlink()
+                    broken.append(f"blob {path.name[:12]}")
+            for path in self._entries():
+                if self.get(path.stem) is None:
+                    path.unlink()
+                    broken.append(f"entry {path.stem[:12]}")
         return broken
 
     def collect(self) -> Usage:
@@ -217,10 +210,7 @@ class Store:
 
         StoreError where a build is using the store.
         """
-        with _explained(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
+        with self._lock() as lock, _explained(self.root):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -248,11 +238,20 @@ class Store:
                 if path.stem not in kept:
                     path.unlink()
             after = self.usage()
-        finally:
-            os.close(lock)
         return Usage(
             before.entries - after.entries, before.blobs - after.blobs, before.size - after.size
         )
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[int]:
+        """The lock file, open; the lock itself ends with it, however the process ends."""
+        with _explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            yield lock
+        finally:
+            os.close(lock)
 
     def _entries(self) -> list[Path]:
         return sorted((self.root / "entries").glob("*/*.json"))
@@ -279,10 +278,13 @@ class Store:
 
     def write_json(self, path: Path, value: Any) -> None:
         """Write a file of the store in one step: a reader sees the old or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self.workspace() as folder:
+        self._write(path, digest.canonical(value))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with _explained(self.root), self.workspace() as folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
             draft = folder / path.name
-            draft.write_bytes(digest.canonical(value))
+            draft.write_bytes(content)
             draft.replace(path)
 
 
