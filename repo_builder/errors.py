@@ -125,6 +125,18 @@ class InferError(RepoBuilderError):
     exit_code = 12
 
 
+class ImageError(RepoBuilderError):
+    """An image could not be built, moved or read: engine, registry, disk, or base image."""
+
+    exit_code = 13
+
+
+class TrustError(RepoBuilderError):
+    """An image or a repository is not what was signed, or is signed by nobody who is trusted."""
+
+    exit_code = 14
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint such as "did you mean 'targets'?", or the known words where nothing is close."""
     choices = sorted(known)
