@@ -7,8 +7,6 @@ models are layers of their own that never pass through a build. The whole is loa
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import tarfile
@@ -20,10 +18,11 @@ from typing import Any
 
 from repo_builder import digest
 from repo_builder.errors import ImageError
-from repo_builder.images import layers
+from repo_builder.images import archive, layers
 from repo_builder.images.context import LABEL, Context
 from repo_builder.images.engine import Engine, context_tar
 from repo_builder.images.layers import EPOCH, Layer
+from repo_builder.images.trust import Key, statement
 
 _RUNTIME_PARTS = ("Dockerfile", "tools", "wheels", "rootfs")
 
@@ -62,7 +61,7 @@ class Image:
         """Bytes of all files."""
         return sum(layer.content for layer in self.layers)
 
-    def archive(self, name: str) -> Iterator[bytes]:
+    def stream(self, name: str) -> Iterator[bytes]:
         """The image as an archive that `docker load` and `podman load` take, called `name`."""
         config = digest.of_bytes(self.config) + ".json"
         names = [layer.diff_id.removeprefix("sha256:") + "/layer.tar" for layer in self.layers]
@@ -116,16 +115,14 @@ def _normalized(image_id: str, engine: Engine, home: Path, names: tuple[str, ...
     home.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".new-", dir=home.parent))
     try:
-        with tempfile.TemporaryFile(dir=home.parent) as saved:
-            engine.save(image_id, saved)
-            saved.seek(0)
-            with tarfile.open(fileobj=saved) as archive:
-                index = json.loads(_read(archive, "manifest.json"))[0]
-                config = json.loads(_read(archive, index["Config"]))
-                for title, name in zip(names, index["Layers"], strict=True):
-                    with tarfile.open(fileobj=archive.extractfile(name)) as layer:
-                        layers.normalize(layer, draft / f"{title}.tar")
-        kept = {key: config[key] for key in ("architecture", "os", "variant") if key in config}
+        with archive.saved(engine, image_id) as saved:
+            config = saved.config
+            for number, name in enumerate(names):
+                with saved.layer(number) as layer:
+                    layers.normalize(layer, draft / f"{name}.tar")
+        kept: dict[str, Any] = {
+            key: config[key] for key in ("architecture", "os", "variant") if key in config
+        }
         wanted = ("Env", "User", "ExposedPorts", "Healthcheck", "Entrypoint", "Cmd", "StopSignal")
         kept["config"] = {k: v for k, v in config["config"].items() if k in wanted and v}
         (draft / "config.json").write_bytes(digest.canonical(kept))
@@ -140,24 +137,25 @@ def _normalized(image_id: str, engine: Engine, home: Path, names: tuple[str, ...
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _read(archive: tarfile.TarFile, name: str) -> bytes:
-    with contextlib.closing(archive.extractfile(name) or io.BytesIO()) as file:
-        return file.read()
-
-
 def _layers_digest(found: Sequence[Layer]) -> str:
     return digest.of_json([layer.diff_id for layer in found])
 
 
-def image(context: Context, below: Runtime) -> Image:
+def image(context: Context, below: Runtime, key: Key | None) -> Image:
     """The image of a context: its runtime, a layer per model, and what the container trusts."""
     manifest = context.manifest
     found = list(below.layers)
     for model in manifest.models:
-        files = {name: context.folder / "models" / model.name / name for name in model.files}
-        found.append(layers.of_files(f"model {model.name}", f"models/{model.name}", files))
+        home = context.folder / "models" / model.name
+        sources = {name: home / name for name in model.files}
+        found.append(layers.of_files(f"model {model.name}", f"models/{model.name}", sources))
     trust = context.folder / "trust"
-    files = {p.relative_to(trust).as_posix(): p for p in trust.rglob("*") if p.is_file()}
+    files: dict[str, Path | bytes] = {
+        p.relative_to(trust).as_posix(): p for p in trust.rglob("*") if p.is_file()
+    }
+    if key is not None:
+        signed = statement([layer.diff_id for layer in below.layers], below.config["config"])
+        files["image.json"], files["image.json.sig"] = signed, key.sign(signed)
     found.append(layers.of_files("manifest", "etc/repo-builder", files))
     diff_ids = [layer.diff_id for layer in found]
     labels = {**context.labels, f"{LABEL}.layers": _layers_digest(found)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder import console
@@ -16,6 +16,7 @@ from repo_builder.images.context import LABEL, Context
 from repo_builder.images.engine import Engine
 from repo_builder.images.layers import Layer
 from repo_builder.images.pins import Budget
+from repo_builder.images.trust import Key
 
 # OCI distribution-spec, "Pulling manifests"; a registry's host may stand before it.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -37,8 +38,7 @@ class Request:
     platform: str | None = None
     base: str | None = None
     own_pins: Path | None = None
-    trusted: Mapping[str, bytes] = field(default_factory=dict)
-    signature: bytes | None = None
+    key: Key | None = None
     gate: bool = True
 
 
@@ -68,8 +68,7 @@ def write_context(request: Request) -> Context:
         cache_root(),
         platform=request.platform,
         base=request.base,
-        trusted=request.trusted,
-        signature=request.signature,
+        key=request.key,
     )
 
 
@@ -86,11 +85,11 @@ def build(request: Request, context: Context, engine: Engine, say: Callable[[str
     if request.gate:
         _, family = pins.load(request.own_pins).family(made.target)
         check_budget(made.target, below, family.budget)
-    image = assemble.image(context, below)
+    image = assemble.image(context, below, request.key)
     label = f"{LABEL}.layers={image.layers_digest}"
     found = engine.labelled(label)
     if changed := not found:
-        engine.load(image.archive(f"{repository}:{tag}"))
+        engine.load(image.stream(f"{repository}:{tag}"))
         found = engine.labelled(label)
         if not found:
             raise ImageError("the engine took the image and does not have it; see its log")
@@ -109,7 +108,9 @@ def check_budget(target: str, below: assemble.Runtime, budget: Budget) -> None:
     if pull > budget.pull_mb * 1e6:
         problems.append(f"{console.megabytes(pull)} to pull, budget {budget.pull_mb:g} MB")
     if problems:
-        raise GateFailed(f"the image for {target} is too large without models: {'; '.join(problems)}")
+        raise GateFailed(
+            f"the image for {target} is too large without models: {'; '.join(problems)}"
+        )
 
 
 def split_name(name: str) -> tuple[str, str]:

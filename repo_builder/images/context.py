@@ -1,8 +1,8 @@
 """Writes a build context: a folder that a plain `docker build` turns into the image.
 
-    Dockerfile  README.md  tools/  wheels/  rootfs/     what the image is made of
-    models/<name>/                                      a layer each
-    trust/                                              manifest, signature, trusted keys
+Dockerfile  README.md  tools/  wheels/  rootfs/     what the image is made of
+models/<name>/                                      a layer each
+trust/                                              manifest, signature, trusted keys
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from repo_builder import __version__, digest, resources
 from repo_builder.images import wheels
 from repo_builder.images.manifest import Manifest
 from repo_builder.images.pins import TOOLS, Pins
+from repo_builder.images.trust import Key
 
 _PACKAGE = Path(__file__).parent
 _INSIDE = _PACKAGE / "inside"
@@ -53,14 +54,13 @@ def write(
     *,
     platform: str | None = None,
     base: str | None = None,
-    trusted: Mapping[str, bytes] | None = None,
-    signature: bytes | None = None,
+    key: Key | None = None,
 ) -> Context:
     """Write the context of a target's image to `folder`, replacing an earlier one.
 
-    `platform` is one of the target's (default: its first), `base` replaces the pinned base image,
-    `trusted` maps names to public keys (PEM) that the container will insist on. Needs no engine;
-    wheels come from `cache` or through pip.
+    `platform` is one of the target's (default: its first), `base` replaces the pinned base image.
+    With `key` the manifest is signed, and the container insists on that. Needs no engine; wheels
+    come from `cache` or through pip.
     """
     family_name, family = pins.family(manifest.target)
     platform = pins.platform(manifest.target, platform)
@@ -74,7 +74,7 @@ def write(
         packages = wheels.fetch(family.packages, pins.packages, family.python, architecture, cache)
         _fill_tools(draft, tools, packages)
         _fill_rootfs(draft / "rootfs", family.backends)
-        _fill_models(draft, manifest, trusted or {}, signature)
+        _fill_models(draft, manifest, key)
         text = _render(
             f"{family_name}.Dockerfile.j2",
             title=f"Triton for {manifest.target}",
@@ -89,7 +89,7 @@ def write(
         )
         (draft / "Dockerfile").write_text(text, encoding="utf-8")
         (draft / "README.md").write_text(_readme(manifest, base, platform), encoding="utf-8")
-        key = digest.of_json(
+        runtime_key = digest.of_json(
             {
                 "dockerfile": text.split(_SPLIT)[0],
                 "platform": platform,
@@ -107,7 +107,7 @@ def write(
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Context(folder, manifest, base, platform, family.layers, labels, key)
+    return Context(folder, manifest, base, platform, family.layers, labels, runtime_key)
 
 
 def _labels(manifest: Manifest, base: str) -> dict[str, str]:
@@ -130,7 +130,8 @@ def _labels(manifest: Manifest, base: str) -> dict[str, str]:
 def _fill_tools(draft: Path, tools: list[Path], packages: list[Path]) -> None:
     (draft / "tools" / "wheels").mkdir(parents=True)
     (draft / "wheels").mkdir()
-    shutil.copyfile(_INSIDE / "slim.py", draft / "tools" / "slim.py")
+    for name in ("slim.py", "contents.py"):
+        shutil.copyfile(_INSIDE / name, draft / "tools" / name)
     for path in tools:
         _place(path, draft / "tools" / "wheels" / path.name)
     for path in packages:
@@ -153,9 +154,7 @@ def _fill_rootfs(rootfs: Path, backends: tuple[str, ...]) -> None:
             shutil.copyfile(shared, home / shared.name)
 
 
-def _fill_models(
-    draft: Path, manifest: Manifest, trusted: Mapping[str, bytes], signature: bytes | None
-) -> None:
+def _fill_models(draft: Path, manifest: Manifest, key: Key | None) -> None:
     for model in manifest.models:
         for name in model.files:
             path = Path("models", model.name, name)
@@ -164,11 +163,10 @@ def _fill_models(
     trust = draft / "trust"
     trust.mkdir()
     (trust / "manifest.json").write_bytes(manifest.text)
-    if signature is not None:
-        (trust / "manifest.json.sig").write_bytes(signature)
-    for name, pem in trusted.items():
-        (trust / "trusted").mkdir(exist_ok=True)
-        (trust / "trusted" / f"{name}.pub").write_bytes(pem)
+    if key is not None:
+        (trust / "manifest.json.sig").write_bytes(key.sign(manifest.text))
+        (trust / "trusted").mkdir()
+        (trust / "trusted" / f"{key.name}.pub").write_bytes(key.pem)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from repo_builder.errors import ImageError, MissingExtra
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image
 
+T = TypeVar("T")
 # Docker 20.10: the oldest with multi-platform images and the archive format that is loaded here.
 MIN_API = (1, 41)
 _TIMEOUT_S = 600
@@ -67,7 +68,7 @@ class Engine:
             return found
 
     def base(self, reference: str, platform: str) -> str:
-        """The id of a base image, pulled where it is not here; ImageError where it cannot be had."""
+        """The id of a base image, pulled where it is not here."""
         import docker.errors
 
         with _explained(f"base image {reference}"):
@@ -123,9 +124,11 @@ class Engine:
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an image archive from a stream; layers that are here already are kept."""
         with _explained("load"):
-            for line in self._client.api.load_image(archive):  # type: ignore[arg-type]
+            for line in self._client.api.load_image(archive):  # type: ignore[no-untyped-call]
                 if "error" in line:
-                    raise ImageError(f"the engine does not take the image: {_reason(line['error'])}")
+                    raise ImageError(
+                        f"the engine does not take the image: {_reason(line['error'])}"
+                    )
 
     def tag(self, reference: str, repository: str, tag: str) -> None:
         """Give a local image a name."""
@@ -154,7 +157,10 @@ class Engine:
         return _retried(once, progress)
 
     def pull(
-        self, reference: str, platform: str | None = None, progress: Callable[[str], None] = lambda _: None
+        self,
+        reference: str,
+        platform: str | None = None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Pull an image, trying again what may pass by itself."""
 
@@ -193,9 +199,7 @@ class Engine:
         """Remove an image and the stages it was made in, which nobody names."""
         with _explained(f"remove {image_id}"):
             self._client.images.remove(image_id, force=True)
-            self._client.images.prune(
-                filters={"dangling": True, "label": "io.repo-builder.stage"}
-            )
+            self._client.images.prune(filters={"dangling": True, "label": "io.repo-builder.stage"})
 
 
 def connect() -> Engine:
@@ -218,7 +222,9 @@ def connect() -> Engine:
             tried.append(str(failure))
             continue
         api = tuple(int(part) for part in version["ApiVersion"].split("."))
-        name = version.get("Platform", {}).get("Name") or version.get("Components", [{}])[0].get("Name")
+        name = version.get("Platform", {}).get("Name") or version.get("Components", [{}])[0].get(
+            "Name"
+        )
         if api < MIN_API:
             raise ImageError(
                 f"the engine at {url} speaks API {version['ApiVersion']}, and "
@@ -249,7 +255,11 @@ def _explained(doing: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as failure:
         raise ImageError(f"{doing}: {_reason(failure.explanation or str(failure))}") from failure
-    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as failure:
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        OSError,
+    ) as failure:
         text = str(failure)
         if "Permission denied" in text:
             fix = "you may not use this engine; join its group (docker), or use sudo"
@@ -282,7 +292,7 @@ def _reason(text: str) -> str:
     return line[:300]
 
 
-def _retried(action: Callable[[], Any], progress: Callable[[str], None]) -> Any:
+def _retried(action: Callable[[], T], progress: Callable[[str], None]) -> T:
     """Run `action`, again with growing pauses where its failure may pass by itself."""
     for left in range(_TRIES - 1, -1, -1):
         try:

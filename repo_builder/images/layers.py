@@ -7,6 +7,7 @@ where it matters (sticky folders), so the same files give the same sha256 on eve
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -40,38 +41,42 @@ class Layer:
         return sum(len(packer.compress(chunk)) for chunk in self.chunks()) + len(packer.flush())
 
 
-def of_files(title: str, folder: str, files: Mapping[str, Path]) -> Layer:
-    """A layer with `files` (relative POSIX path -> file here) below `folder` of the image."""
+def of_files(title: str, folder: str, files: Mapping[str, Path | bytes]) -> Layer:
+    """A layer with `files` below `folder`: relative POSIX path -> file here, or content."""
     parents = {str(p) for name in files for p in Path(folder, name).parents if str(p) != "."}
-    entries: dict[str, Path | None] = {parent: None for parent in parents}
+    entries: dict[str, Path | bytes | None] = dict.fromkeys(parents)
     entries.update({str(Path(folder, name)): path for name, path in files.items()})
 
     def chunks() -> Iterator[bytes]:
         for name in sorted(entries):
-            path = entries[name]
+            source = entries[name]
             info = tarfile.TarInfo(name)
-            if path is None:
+            if source is None:
                 info.type, info.mode = tarfile.DIRTYPE, 0o755
                 yield info.tobuf(tarfile.PAX_FORMAT)
             else:
-                info.size, info.mode = path.stat().st_size, 0o644
+                info.size, info.mode = _size(source), 0o644
                 yield info.tobuf(tarfile.PAX_FORMAT)
-                yield from _content(path, info.size)
+                yield from _content(source, info.size)
         yield bytes(2 * _BLOCK)
 
-    content = sum(path.stat().st_size for path in files.values())
+    content = sum(map(_size, files.values()))
     return _hashed(title, content, chunks)
 
 
-def _content(path: Path, size: int) -> Iterator[bytes]:
+def _size(source: Path | bytes) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
+def _content(source: Path | bytes, size: int) -> Iterator[bytes]:
     """The bytes of a file, padded to whole blocks; ImageError where it changes meanwhile."""
     read = 0
-    with path.open("rb") as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         while chunk := file.read(_CHUNK):
             read += len(chunk)
             yield chunk
     if read != size:
-        raise ImageError(f"{path} changed while it was put into the image; build again")
+        raise ImageError(f"{source!r} changed while it was put into the image; build again")
     if size % _BLOCK:
         yield bytes(_BLOCK - size % _BLOCK)
 

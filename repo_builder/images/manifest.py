@@ -15,7 +15,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Model:
-    """One model: its version, its digest, and its files (path below the model's folder -> bytes)."""
+    """One model: its version, its digest, and its files: path below its folder -> bytes."""
 
     name: str
     version: str

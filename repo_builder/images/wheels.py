@@ -38,7 +38,9 @@ def fetch(
         wheels = sorted(folder.glob("*.whl"))
         if not wheels or digest.of_file(wheels[0]) != sha256:
             console.say(f"fetching {name} {package.version} ({architecture})")
-            _download(f"{name}=={package.version} --hash=sha256:{sha256}", python, architecture, folder)
+            _download(
+                f"{name}=={package.version} --hash=sha256:{sha256}", python, architecture, folder
+            )
             wheels = sorted(folder.glob("*.whl"))
         found.append(wheels[0])
     return found
@@ -60,9 +62,11 @@ def _download(requirement: str, python: str, architecture: str, folder: Path) ->
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
+            if "No module named pip" in done.stderr:
+                raise ImageError(f"{sys.executable} has no pip to fetch wheels with; add it")
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             reason = lines[0].removeprefix("ERROR: ") if lines else done.stderr.strip()[-200:]
-            raise ImageError(f"{requirement.split()[0]} cannot be fetched: {reason}")
+            raise ImageError(f"{requirement.partition(' ')[0]} cannot be fetched: {reason}")
         if folder.exists():  # a damaged one
             for path in folder.iterdir():
                 path.unlink()

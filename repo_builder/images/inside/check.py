@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _ED25519 = 1087  # NID_ED25519 of OpenSSL
+# The DER of a SubjectPublicKeyInfo for Ed25519, up to the key itself (RFC 8410).
+_PREFIX = bytes.fromhex("302a300506032b6570032100")
 _CHUNK = 1 << 20
 
 
@@ -64,12 +66,20 @@ def signature(manifest: bytes, envelope: Path, trusted: dict[str, bytes]) -> lis
 
 def trusted_keys(folder: Path) -> dict[str, bytes]:
     """Key id -> raw public key, for every PEM file (`*.pub`) of a folder."""
-    keys = {}
+    keys: dict[str, bytes] = {}
     for path in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
-        body = [line for line in path.read_text().splitlines() if not line.startswith("-")]
-        raw = base64.b64decode("".join(body))[-32:]  # the end of a SubjectPublicKeyInfo (RFC 8410)
-        keys[key_id(raw)] = raw
+        keys.update(read_key(path))
     return keys
+
+
+def read_key(path: Path) -> dict[str, bytes]:
+    """Key id -> raw public key of one PEM file; ValueError where it holds no Ed25519 key."""
+    body = [line for line in path.read_text().splitlines() if not line.startswith("-")]
+    form = base64.b64decode("".join(body), validate=True)
+    if not form.startswith(_PREFIX) or len(form) != len(_PREFIX) + 32:
+        raise ValueError(f"{path} holds no Ed25519 public key")
+    raw = form[len(_PREFIX) :]
+    return {key_id(raw): raw}
 
 
 def key_id(raw: bytes) -> str:

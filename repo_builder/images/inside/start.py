@@ -17,7 +17,7 @@ def main() -> None:
     """Refuse with a line per problem, or replace this process by Triton."""
     # `python -I` keeps the script's folder off sys.path.
     sys.path.insert(0, str(Path(__file__).parent))
-    import check
+    import check  # type: ignore[import-not-found]
 
     try:
         manifest = (HOME / "manifest.json").read_bytes()
@@ -26,16 +26,18 @@ def main() -> None:
         if trusted:
             problems += check.signature(manifest, HOME / "manifest.json.sig", trusted)
         problems += check.models(manifest, MODELS)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         problems = [str(error)]
     if problems:
         for problem in problems:
             print(f"refused: {problem}", file=sys.stderr)
-        print("refused: nothing was loaded; pull the image again, or build it again", file=sys.stderr)
+        print(
+            "refused: nothing was loaded; pull the image again, or build it again", file=sys.stderr
+        )
         sys.exit(REFUSED)
     how = "signed, " if trusted else "unsigned, "
     print(f"models verified ({how}{len(manifest)} B of manifest)", file=sys.stderr, flush=True)
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606
 
 
 if __name__ == "__main__":
