@@ -126,6 +126,18 @@ class InferError(RepoBuilderError):
     exit_code = 12
 
 
+class ImageError(RepoBuilderError):
+    """An image could not be built, moved or read: engine, registry, disk, or base image."""
+
+    exit_code = 13
+
+
+class TrustError(RepoBuilderError):
+    """An image or a repository is not what was signed, or is signed by nobody who is trusted."""
+
+    exit_code = 14
+
+
 def disk_fix(failure: OSError) -> str:
     """What a user can do about a disk that refuses."""
     if failure.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,0 +1,214 @@
+"""Writes a build context: a folder that a plain `docker build` turns into the image.
+
+Dockerfile  README.md  tools/  wheels/  rootfs/     what the image is made of
+models/<name>/                                      a layer each
+trust/                                              manifest, signature, trusted keys
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from repo_builder import __version__, digest, resources
+from repo_builder.images import wheels
+from repo_builder.images.manifest import Manifest
+from repo_builder.images.pins import TOOLS, Pins
+from repo_builder.images.trust import Key
+
+_PACKAGE = Path(__file__).parent
+_INSIDE = _PACKAGE / "inside"
+# Data of another room: the Python-based backends that stand in for Triton's C++ ones.
+_BACKENDS = _PACKAGE.parent / "serve" / "backends"
+_SPLIT = "FROM runtime\n"
+
+LABEL = "io.repo-builder"
+
+
+@dataclass(frozen=True)
+class Context:
+    """A written context.
+
+    `labels` are those of the final image; `runtime_key` is the digest of all that shapes the
+    image below the models.
+    """
+
+    folder: Path
+    manifest: Manifest
+    base: str
+    platform: str
+    layers: tuple[str, ...]
+    labels: Mapping[str, str]
+    runtime_key: str
+
+
+def write(
+    manifest: Manifest,
+    folder: Path,
+    pins: Pins,
+    cache: Path,
+    *,
+    platform: str | None = None,
+    base: str | None = None,
+    key: Key | None = None,
+) -> Context:
+    """Write the context of a target's image to `folder`, replacing an earlier one.
+
+    `platform` is one of the target's (default: its first), `base` replaces the pinned base image.
+    With `key` the manifest is signed, and the container insists on that. Needs no engine; wheels
+    come from `cache` or through pip.
+    """
+    family_name, family = pins.family(manifest.target)
+    platform = pins.platform(manifest.target, platform)
+    architecture = platform.split("/")[1]
+    base = base or family.base
+    labels = _labels(manifest, base)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".context-", dir=folder.parent))
+    try:
+        tools = wheels.fetch(TOOLS, pins.packages, family.python or "3.11", architecture, cache)
+        packages = wheels.fetch(family.packages, pins.packages, family.python, architecture, cache)
+        _fill_tools(draft, tools, packages)
+        _fill_rootfs(draft / "rootfs", family.backends)
+        _fill_models(draft, manifest, key)
+        text = _render(
+            f"{family_name}.Dockerfile.j2",
+            title=f"Triton for {manifest.target}",
+            target=manifest.target,
+            builder=__version__,
+            base=base,
+            python=family.python,
+            pip=f"tools/wheels/{tools[0].name}",
+            layers=family.layers,
+            models=[model.name for model in manifest.models],
+            labels=labels,
+        )
+        (draft / "Dockerfile").write_text(text, encoding="utf-8")
+        (draft / "README.md").write_text(_readme(manifest, base, platform), encoding="utf-8")
+        runtime_key = digest.of_json(
+            {
+                "dockerfile": text.split(_SPLIT)[0],
+                "platform": platform,
+                "files": {
+                    path.relative_to(draft).as_posix(): digest.of_file(path)
+                    for part in ("tools", "wheels", "rootfs")
+                    for path in sorted((draft / part).rglob("*"))
+                    if path.is_file()
+                },
+            }
+        )
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Context(folder, manifest, base, platform, family.layers, labels, runtime_key)
+
+
+def _labels(manifest: Manifest, base: str) -> dict[str, str]:
+    """OCI's labels, and ours that tie the image to its manifest."""
+    oci = "org.opencontainers.image"
+    name, _, base_digest = base.partition("@")
+    labels = {
+        f"{oci}.title": f"Triton for {manifest.target}",
+        f"{oci}.description": ", ".join(f"{m.name} {m.version}" for m in manifest.models),
+        f"{oci}.version": manifest.digest[:12],
+        f"{oci}.base.name": name,
+        f"{oci}.base.digest": base_digest,
+        f"{LABEL}.target": manifest.target,
+        f"{LABEL}.builder": __version__,
+        f"{LABEL}.manifest": f"sha256:{manifest.digest}",
+    }
+    return {name: value for name, value in labels.items() if value}
+
+
+def _fill_tools(draft: Path, tools: list[Path], packages: list[Path]) -> None:
+    (draft / "tools" / "wheels").mkdir(parents=True)
+    (draft / "wheels").mkdir()
+    for name in ("slim.py", "contents.py"):
+        shutil.copyfile(_INSIDE / name, draft / "tools" / name)
+    for path in tools:
+        _place(path, draft / "tools" / "wheels" / path.name)
+    for path in packages:
+        _place(path, draft / "wheels" / path.name)
+
+
+def _fill_rootfs(rootfs: Path, backends: tuple[str, ...]) -> None:
+    shutil.copytree(_INSIDE / "rootfs", rootfs)
+    ours = rootfs / "opt" / "repo-builder"
+    ours.mkdir(parents=True)
+    for name in ("start.py", "check.py", "health.py"):
+        shutil.copyfile(_INSIDE / name, ours / name)
+    (rootfs / "usr" / "bin").mkdir(parents=True)
+    for name in ("sh", "bash"):
+        shutil.copyfile(_INSIDE / "exec_only.py", rootfs / "usr" / "bin" / name)
+    for name in backends:
+        home = rootfs / "opt" / "tritonserver" / "backends" / name
+        shutil.copytree(_BACKENDS / name, home, ignore=shutil.ignore_patterns("__pycache__"))
+        for shared in _BACKENDS.glob("*.py"):
+            shutil.copyfile(shared, home / shared.name)
+
+
+def _fill_models(draft: Path, manifest: Manifest, key: Key | None) -> None:
+    for model in manifest.models:
+        for name in model.files:
+            path = Path("models", model.name, name)
+            _place(manifest.folder / path, draft / path)
+    (draft / "models").mkdir(exist_ok=True)
+    trust = draft / "trust"
+    trust.mkdir()
+    (trust / "manifest.json").write_bytes(manifest.text)
+    if key is not None:
+        (trust / "manifest.json.sig").write_bytes(key.sign(manifest.text))
+        (trust / "trusted").mkdir()
+        (trust / "trusted" / f"{key.name}.pub").write_bytes(key.pem)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Put a file where it is needed, as a hard link where the container's user can read it so."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.stat().st_mode & 0o004:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:
+            pass  # another file system, or one without links: a copy does as well
+    shutil.copyfile(source, target)
+    target.chmod(0o644)
+
+
+def _render(template: str, **values: object) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.folder("dockerfiles")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (Dockerfiles, not HTML)
+    )
+    return environment.get_template(template).render(values)
+
+
+def _readme(manifest: Manifest, base: str, platform: str) -> str:
+    rows = "\n".join(f"| {m.name} | {m.version} | {m.digest[:12]} |" for m in manifest.models)
+    return f"""# Build context of the image for {manifest.target}
+
+Complete: it needs the base image `{base}` and no network.
+
+    docker build --network none --platform {platform} --tag repo-builder/{manifest.target} .
+
+`repo-builder images build` makes the same image with fixed times, so that the same inputs give
+the same image id. `tools/slim.py` picks what the image needs, `wheels/` is what it picks from,
+`rootfs/` is copied as it is, `trust/` holds the manifest that the container checks at its start.
+
+| model | version | digest |
+|---|---|---|
+{rows}
+"""

@@ -1,0 +1,44 @@
+"""The entry point of an image: checks what Triton would load, then becomes Triton.
+
+The first argument is Triton's executable; the rest goes to it. Keys in /etc/repo-builder/trusted
+(baked in, or the device's own mounted over them) make a valid signature obligatory.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+HOME = Path("/etc/repo-builder")
+MODELS = Path("/models")
+REFUSED = 14
+
+
+def main() -> None:
+    """Refuse with a line per problem, or replace this process by Triton."""
+    # `python -I` keeps the script's folder off sys.path.
+    sys.path.insert(0, str(Path(__file__).parent))
+    import check  # type: ignore[import-not-found]
+
+    try:
+        manifest = (HOME / "manifest.json").read_bytes()
+        trusted = check.trusted_keys(HOME / "trusted")
+        problems = []
+        if trusted:
+            problems += check.signature(manifest, HOME / "manifest.json.sig", trusted)
+        problems += check.models(manifest, MODELS)
+    except (OSError, ValueError) as error:
+        problems = [str(error)]
+    if problems:
+        for problem in problems:
+            print(f"refused: {problem}", file=sys.stderr)
+        print(
+            "refused: nothing was loaded; pull the image again, or build it again", file=sys.stderr
+        )
+        sys.exit(REFUSED)
+    how = "signed, " if trusted else "unsigned, "
+    print(f"models verified ({how}{len(manifest)} B of manifest)", file=sys.stderr, flush=True)
+    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()
