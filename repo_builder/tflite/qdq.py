@@ -35,7 +35,7 @@ class Activation:
     zero_point: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constant:
     """A tensor known beforehand.
 

@@ -49,5 +49,7 @@ def _interpret(builder: Builder, source: int, stored: np.ndarray, wanted: int) -
             content[operator.outputs[0]] = values.reshape(parameter)
         else:
             content[operator.outputs[0]] = values.transpose(parameter)
-        assert list(content[operator.outputs[0]].shape) == builder.tensors[operator.outputs[0]].shape
+        assert (
+            list(content[operator.outputs[0]].shape) == builder.tensors[operator.outputs[0]].shape
+        )
     return content[wanted]

@@ -118,15 +118,17 @@ def run_onnx(model: onnx.ModelProto, x: np.ndarray[Any, Any]) -> list[np.ndarray
 
 
 class Tflite:
-    """A written model in LiteRT's reference kernels, which microcontrollers share."""
+    """A written model in LiteRT, or in its reference kernels, which microcontrollers share."""
 
-    def __init__(self, written: Written) -> None:
+    def __init__(self, written: Written, *, reference: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         self.written = written
         self.interpreter = Interpreter(
             model_content=written.data,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+            experimental_op_resolver_type=(
+                OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+            ),
         )
         self.interpreter.allocate_tensors()
 
