@@ -13,21 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from repo_builder.errors import ModelError, Problem, did_you_mean
 from repo_builder.tflite import elementwise, shaping, windows
 from repo_builder.tflite.layout import CHANNELS_LAST, Value, plain
+from repo_builder.tflite.ports import Port, Ports
 from repo_builder.tflite.qdq import Activation, Graph, Op, read
 from repo_builder.tflite.writer import View, Writer
 
 if TYPE_CHECKING:
     import onnx
-
-Array = npt.NDArray[Any]
 
 _HANDLERS: dict[str, Callable[[Writer, Op], None]] = {
     "Add": elementwise.arithmetic,
@@ -89,40 +85,11 @@ _ELEMENTWISE = ("Add", "Clip", "Div", "Mul", "PRelu", "Pad", "Relu", "Requantize
 
 
 @dataclass(frozen=True)
-class Port:
-    """An input or output: int8 of shape `dims` in the file, float of `shape` in ONNX.
-
-    real = scale * (stored - zero_point). `dims` are `virtual` permuted by `order`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dims: tuple[int, ...]
-    scale: float
-    zero_point: int
-    virtual: tuple[int, ...]
-    order: tuple[int, ...]
-
-    def store(self, values: Array) -> npt.NDArray[np.int8]:
-        """Float values in ONNX's shape as the stored int8 tensor."""
-        steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + self.zero_point
-        stored = np.clip(steps, -128, 127).astype(np.int8)
-        return np.ascontiguousarray(stored.reshape(self.virtual).transpose(self.order))
-
-    def load(self, stored: Array) -> npt.NDArray[np.float32]:
-        """The stored int8 tensor as float values in ONNX's shape."""
-        values = stored.astype(np.float32) - np.float32(self.zero_point)
-        values = values.reshape(self.dims).transpose(np.argsort(self.order))
-        return (values * np.float32(self.scale)).reshape(self.shape)
-
-
-@dataclass(frozen=True)
 class Written:
-    """A TFLite file, its ports in ONNX's order, and the operators it uses (`CONV_2D`)."""
+    """A TFLite file, its inputs and outputs, and the operators it uses (`CONV_2D`)."""
 
     data: bytes
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    ports: Ports
     ops: tuple[str, ...]
 
 
@@ -152,9 +119,7 @@ def write(model: onnx.ModelProto) -> Written:
     for op in graph.ops:
         _HANDLERS[op.type](w, op)
     outputs = [_delivered(w, w.values[port]) for port in graph.outputs]
-    names_in = [
-        port.name for port in model.graph.input if port.name in {i.name for i in graph.inputs}
-    ]
+    names_in = [port.name for port in graph.inputs]
     names_out = [port.name for port in model.graph.output]
     return Written(
         w.builder.pack(
@@ -162,8 +127,10 @@ def write(model: onnx.ModelProto) -> Written:
             [value.index for value in outputs],
             "int8, written by repo-builder from a QDQ ONNX model",
         ),
-        tuple(_port(name, value) for name, value in zip(names_in, inputs, strict=True)),
-        tuple(_port(name, value) for name, value in zip(names_out, outputs, strict=True)),
+        Ports(
+            tuple(_port(name, value) for name, value in zip(names_in, inputs, strict=True)),
+            tuple(_port(name, value) for name, value in zip(names_out, outputs, strict=True)),
+        ),
         w.builder.codes,
     )
 

@@ -53,9 +53,7 @@ def clip(w: Writer, op: Op) -> None:
     view = View(value.virtual, value.order)
     low = float(known(op, 1, "lower limit")) if optional(op, 1) else -np.inf
     high = float(known(op, 2, "upper limit")) if optional(op, 2) else np.inf
-    code = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}.get(
-        (low, high)
-    )
+    code = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6"}.get((low, high))
     if code:
         w.emit(op, code, [value.index], view)
         return

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nets
 import numpy as np
 import onnx
 import pytest
+from nets import Net
+from qdq_models import quantize, samples, steps_apart
 
 from repo_builder.tflite import write
-from tests.unit import nets
-from tests.unit.nets import Net
-from tests.unit.qdq_models import Tflite, quantize, samples
 
 pytest.importorskip("ai_edge_litert")
 
@@ -82,7 +82,7 @@ def test_one_operator_is_within_one_step(name: str, reference: bool, tmp_path: P
     net = Net(1, 4, 6, 6, seed=11)
     # Adding first, because ONNX Runtime quantizes pools and reshapes only behind something else.
     model = quantize(net.model(SINGLE[name](net, net.op("Add", "x", "x"))), tmp_path)
-    steps = Tflite(write(model), reference=reference).steps_from(model, samples(model))
+    steps = steps_apart(write(model), model, samples(model), reference=reference)
     # The sum before and a second operator may each have rounded.
     assert steps.max() <= 1 + name.startswith(("Flatten", "MatMul", "Softmax", "Tanh"))
     assert (steps <= 1).mean() > 0.98
@@ -92,7 +92,7 @@ def test_one_operator_is_within_one_step(name: str, reference: bool, tmp_path: P
 @pytest.mark.parametrize("family", nets.ALL)
 def test_families_of_nets_agree(family: str, reference: bool, tmp_path: Path) -> None:
     model = quantize(nets.ALL[family](), tmp_path)
-    steps = Tflite(write(model), reference=reference).steps_from(model, samples(model))
+    steps = steps_apart(write(model), model, samples(model), reference=reference)
     assert steps.max() <= 6
     assert (steps <= 1).mean() > 0.85
 
@@ -105,7 +105,7 @@ def test_example_models_equal_onnx_on_evaluation_data(name: str, tmp_path: Path)
     data = np.load(folder / "evaluation.npz", allow_pickle=False)[given]
     calibration = np.load(folder / "calibration.npz", allow_pickle=False)[given]
     model = quantize(source, tmp_path, [row[None] for row in calibration])
-    steps = Tflite(write(model)).steps_from(model, [row[None] for row in data[:100]])
+    steps = steps_apart(write(model), model, [row[None] for row in data[:100]], reference=False)
     assert steps.max() <= 1
 
 
@@ -113,7 +113,7 @@ def test_unsigned_activations_mean_the_same(tmp_path: Path) -> None:
     from onnxruntime.quantization import QuantType
 
     model = quantize(nets.plain_cnn(), tmp_path, activation_type=QuantType.QUInt8)
-    steps = Tflite(write(model)).steps_from(model, samples(model))
+    steps = steps_apart(write(model), model, samples(model), reference=False)
     assert steps.max() <= 1
 
 

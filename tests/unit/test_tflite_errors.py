@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nets
 import numpy as np
 import pytest
+from qdq_models import Net, quantize
 
 from repo_builder.errors import ModelError
 from repo_builder.tflite import OPS, write
-from tests.unit import nets
-from tests.unit.qdq_models import Net, quantize
 
 
 def test_an_operator_outside_the_list_is_named_with_its_node(tmp_path: Path) -> None:

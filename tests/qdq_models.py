@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from repo_builder.tflite import OPS, Written, output_ranges
+from repo_builder.tflite.runner import Runner
 
 
 class Net:
@@ -117,41 +118,15 @@ def run_onnx(model: onnx.ModelProto, x: np.ndarray[Any, Any]) -> list[np.ndarray
     return outputs
 
 
-class Tflite:
-    """A written model in LiteRT, or in its reference kernels, which microcontrollers share."""
-
-    def __init__(self, written: Written, *, reference: bool = False) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        self.written = written
-        self.interpreter = Interpreter(
-            model_content=written.data,
-            experimental_op_resolver_type=(
-                OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
-            ),
-        )
-        self.interpreter.allocate_tensors()
-
-    def run(self, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-        """Outputs in ONNX's shapes, for one input in ONNX's shape."""
-        given = self.interpreter.get_input_details()[0]["index"]
-        self.interpreter.set_tensor(given, self.written.inputs[0].store(x))
-        self.interpreter.invoke()
-        details = self.interpreter.get_output_details()
-        return [
-            port.load(self.interpreter.get_tensor(detail["index"]))
-            for port, detail in zip(self.written.outputs, details, strict=True)
-        ]
-
-    def steps_from(
-        self, model: onnx.ModelProto, rows: list[np.ndarray[Any, Any]]
-    ) -> np.ndarray[Any, Any]:
-        """How far each output value is from ONNX Runtime's, in whole steps of its scale."""
-        steps = []
-        for row in rows:
-            for ours, theirs, port in zip(
-                self.run(row), run_onnx(model, row), self.written.outputs, strict=True
-            ):
-                assert ours.shape == theirs.shape
-                steps.append(np.rint(np.abs(ours - theirs) / port.scale).ravel())
-        return np.concatenate(steps)
+def steps_apart(
+    written: Written, model: onnx.ModelProto, rows: list[np.ndarray[Any, Any]], *, reference: bool
+) -> np.ndarray[Any, Any]:
+    """How far each output value is from ONNX Runtime's, in whole steps of its scale."""
+    runner = Runner(written.data, written.ports, reference=reference)
+    steps = []
+    for row in rows:
+        ours = runner.run({written.ports.inputs[0].name: row})
+        for port, theirs in zip(written.ports.outputs, run_onnx(model, row), strict=True):
+            assert ours[port.name].shape == theirs.shape
+            steps.append(np.rint(np.abs(ours[port.name] - theirs) / port.scale).ravel())
+    return np.concatenate(steps)

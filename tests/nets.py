@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-
-from tests.unit.qdq_models import Net
+from qdq_models import Net
 
 
 def plain_cnn() -> onnx.ModelProto:
