@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from repo_builder.artifact import Tensor
 from repo_builder.errors import StepError
 from repo_builder.plan import Declaration
+from repo_builder.steps import _onnx, _rows
+from repo_builder.steps._data import Array
 
 if TYPE_CHECKING:
     import onnx
 
     from repo_builder.tflite import Written
-    from repo_builder.tflite.ports import Ports
 
 DECLARATION = Declaration(
     "compile-tflite",
@@ -30,7 +31,7 @@ MODEL = "model.tflite"
 MINIMUM_AGREEMENT = 0.9
 """Share of outputs within one step below which the written model is wrong, not just rounded."""
 
-_Feeds = Sequence[dict[str, npt.NDArray[Any]]]
+_Feeds = Sequence[dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,14 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
     ModelError names every operator that cannot be written; StepError where the two disagree.
     """
-    import onnx
-
     from repo_builder.tflite import write
 
-    model = onnx.load(inputs.model / "model.onnx")
+    model = _onnx.load(inputs.model)
     written = write(model)
     (out / MODEL).write_bytes(written.data)
     written.ports.write(out)
-    feeds = _feeds(written.ports, inputs.evaluation, params.rows)
+    tensors = [Tensor(port.name, "FP32", port.shape) for port in written.ports.inputs]
+    feeds = _rows.feeds(inputs.evaluation, tensors, params.rows)
     expected = _run_onnx(model, feeds)
     litert = _compare(written, feeds, expected, reference=False)
     reference = _compare(written, feeds, expected, reference=True)
@@ -101,34 +101,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     return Facts(len(written.data), written.ops, data, len(feeds), litert, reference)
 
 
-def _feeds(ports: Ports, evaluation: Path | None, rows: int) -> _Feeds:
-    """One feed for each run, in ONNX's shapes."""
-    if evaluation is None:
-        random = np.random.default_rng(0)
-        return [
-            {
-                port.name: port.load(random.integers(-128, 128, port.dims, np.int64))
-                for port in ports.inputs
-            }
-            for _ in range(rows)
-        ]
-    with np.load(evaluation / "evaluation.npz", allow_pickle=False) as stored:
-        arrays = {port.name: stored[port.name].astype(np.float32) for port in ports.inputs}
-    count = min(
-        rows, *(arrays[port.name].size // int(np.prod(port.shape)) for port in ports.inputs)
-    )
-    return [
-        {port.name: _row(arrays[port.name], port.shape, run) for port in ports.inputs}
-        for run in range(count)
-    ]
-
-
-def _row(array: npt.NDArray[Any], shape: tuple[int, ...], run: int) -> npt.NDArray[Any]:
-    size = int(np.prod(shape))
-    return array.reshape(-1)[run * size : (run + 1) * size].reshape(shape)
-
-
-def _run_onnx(model: onnx.ModelProto, feeds: _Feeds) -> list[list[npt.NDArray[Any]]]:
+def _run_onnx(model: onnx.ModelProto, feeds: _Feeds) -> list[list[Array]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -143,7 +116,7 @@ def _run_onnx(model: onnx.ModelProto, feeds: _Feeds) -> list[list[npt.NDArray[An
 def _compare(
     written: Written,
     feeds: _Feeds,
-    expected: list[list[npt.NDArray[Any]]],
+    expected: list[list[Array]],
     *,
     reference: bool,
 ) -> Agreement:

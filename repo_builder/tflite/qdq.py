@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repo_builder.errors import ModelError, Problem
+from repo_builder.introspect.static import with_static_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -93,35 +94,7 @@ def read(model: onnx.ModelProto) -> Graph:
     Raises ModelError, naming all places at once, where another dimension is dynamic or a tensor
     between two operators is not quantized.
     """
-    return _Reader(_static(model)).graph()
-
-
-def _static(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with dimension 0 fixed to 1 and every shape inferred anew."""
-    import onnx
-
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    weights = {weight.name for weight in fixed.graph.initializer}
-    problems = []
-    for port in fixed.graph.input:
-        if port.name in weights:
-            continue
-        for number, dim in enumerate(port.type.tensor_type.shape.dim):
-            if dim.dim_value > 0:
-                continue
-            if number == 0:
-                dim.dim_value = 1
-                continue
-            fix = "this toolchain needs static shapes: export the model with a fixed size here"
-            what = f"dimension {number} is dynamic ({dim.dim_param or '?'})"
-            problems.append(Problem(what, fix, field=f"input '{port.name}'"))
-    if problems:
-        raise ModelError("cannot write as int8 TFLite", problems)
-    del fixed.graph.value_info[:]
-    for port in fixed.graph.output:
-        port.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
+    return _Reader(with_static_shapes(model, "cannot write as int8 TFLite")).graph()
 
 
 class _Reader:
