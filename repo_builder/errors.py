@@ -125,6 +125,12 @@ class InferError(RepoBuilderError):
     exit_code = 12
 
 
+class PreflightFailed(RepoBuilderError):
+    """A TensorRT plan does not fit the device that shall load it."""
+
+    exit_code = 13
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint such as "did you mean 'targets'?", or the known words where nothing is close."""
     choices = sorted(known)

@@ -93,6 +93,8 @@ def test_micro_bundle_compiles_for_cortex_m(
     tflite: Path, tmp_path: Path, compiler: Callable[..., None]
 ) -> None:
     compile_tflite_micro.run(compile_tflite_micro.Inputs(tflite), MICRO, tmp_path)
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed: apt-get install gcc-arm-none-eabi")
     arguments = (*STRICT, "-mcpu=cortex-m4", "-xc", "-c", "digits_model.cc")
     compiler("arm-none-eabi-gcc", *arguments, folder=tmp_path)
 
