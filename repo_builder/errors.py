@@ -138,6 +138,12 @@ class TrustError(RepoBuilderError):
     exit_code = 14
 
 
+class PreflightFailed(RepoBuilderError):
+    """A TensorRT plan does not fit the device that shall load it."""
+
+    exit_code = 15
+
+
 def disk_fix(failure: OSError) -> str:
     """What a user can do about a disk that refuses."""
     if failure.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -25,6 +25,8 @@ COMMANDS = {
     "cache": "Look after the store of results.",
     "serve": "Serve a repository with Triton until Ctrl-C.",
     "infer": "Ask a model that is served and print its outputs.",
+    "preflight": "Tell whether a TensorRT plan fits a device.",
+    "engines": "Build TensorRT plans on a device, at its first start.",
 }
 
 

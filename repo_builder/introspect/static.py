@@ -1,0 +1,56 @@
+"""Fixes the shapes of a model for toolchains that compile one shape only."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
+
+from repo_builder.errors import ModelError, Problem
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def with_static_shapes(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
+    """A copy whose dynamic dimension 0 is 1, nodes sorted, every other shape inferred anew.
+
+    `what` begins the error: ModelError with every input dimension that is dynamic elsewhere.
+    """
+    import onnx
+
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    weights = {weight.name for weight in fixed.graph.initializer}
+    problems = []
+    for port in fixed.graph.input:
+        if port.name in weights:
+            continue
+        for number, dim in enumerate(port.type.tensor_type.shape.dim):
+            if dim.dim_value > 0:
+                continue
+            if number == 0:
+                dim.dim_value = 1
+                continue
+            fix = "this toolchain needs static shapes: export the model with a fixed size here"
+            name = f"dimension {number} is dynamic ({dim.dim_param or '?'})"
+            problems.append(Problem(name, fix, field=f"input '{port.name}'"))
+    if problems:
+        raise ModelError(what, problems)
+    _sort(fixed.graph)
+    del fixed.graph.value_info[:]
+    for port in fixed.graph.output:
+        port.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put nodes into an order in which they can run; tools that add nodes leave them anyhow."""
+    maker = {name: number for number, node in enumerate(graph.node) for name in node.output}
+    needs = {
+        number: [maker[name] for name in node.input if name in maker]
+        for number, node in enumerate(graph.node)
+    }
+    nodes = [graph.node[number] for number in TopologicalSorter(needs).static_order()]
+    ordered = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(ordered)

@@ -1,0 +1,163 @@
+"""`compile-qnn`: an HTP context binary for a Snapdragon, run in QNN's simulator."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repo_builder import resources
+from repo_builder.artifact import Tensor
+from repo_builder.errors import ModelError, StepError
+from repo_builder.plan import Declaration
+from repo_builder.steps import _onnx, _qnn, _rows
+from repo_builder.steps._data import Array
+from repo_builder.steps._level import Level
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DECLARATION = Declaration(
+    "compile-qnn", 1, tools=("onnx", "onnxruntime", "onnxruntime-qnn"), extra="qualcomm"
+)
+
+MODEL = "model.onnx"
+CONTEXT = "model_qnn.bin"
+WRAPPER = "model.py"
+
+_TYPES = {
+    "float": "FP32",
+    "float16": "FP16",
+    "uint8": "UINT8",
+    "int8": "INT8",
+    "int32": "INT32",
+    "int64": "INT64",
+}
+
+
+@dataclass(frozen=True)
+class Params:
+    """`htp_arch` is the HTP's generation (75: V75), `soc_model` Qualcomm's number of the SoC.
+
+    `rows`: how many rows of data run in the simulator, which takes tens of ms or more for each.
+    """
+
+    htp_arch: int
+    soc_model: int = 0
+    rows: int = 50
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`model`: a folder with `model.onnx`, QDQ for int8 and int16, float for fp16.
+
+    `evaluation`: one with `evaluation.npz`, an array for each input; noise where there is none.
+    """
+
+    model: Path
+    evaluation: Path | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The simulator's output against ONNX Runtime's: largest, and norm of it over the norm."""
+
+    output: str
+    max_abs: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`context_size` is in bytes; `data` is what ran: "evaluation" or "noise"."""
+
+    context_size: int
+    sdk: str
+    htp_arch: int
+    soc_model: int
+    data: str
+    rows: int
+    differences: tuple[Difference, ...]
+    level: Level
+
+
+def run(inputs: Inputs, params: Params, out: Path) -> Facts:
+    """Write `model.onnx` (wrapper), `model_qnn.bin` (context), `model.py` (for Triton's python).
+
+    ModelError names dynamic dimensions, and operators that the NPU cannot run; StepError where
+    the simulator's answers are not finite.
+    """
+    import onnxruntime
+
+    from repo_builder.introspect.static import with_static_shapes
+
+    model = with_static_shapes(_onnx.load(inputs.model), "cannot compile for the Snapdragon's NPU")
+    content = model.SerializeToString(deterministic=True)
+    _qnn.compile_context(content, out / MODEL, htp_arch=params.htp_arch, soc_model=params.soc_model)
+    shutil.copyfile(resources.folder("templates") / "qnn" / WRAPPER, out / WRAPPER)
+    compiled = _qnn.load(out / MODEL)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    plain = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    tensors = [_tensor(node) for node in plain.get_inputs()]
+    feeds = _rows.feeds(inputs.evaluation, tensors, params.rows)
+    differences = _compare(compiled, plain, feeds)
+    data = "evaluation" if inputs.evaluation else "noise"
+    reason = (
+        f"QNN's simulator ran the context binary on {len(feeds)} rows of {data} data; "
+        "no Snapdragon was here"
+    )
+    return Facts(
+        (out / CONTEXT).stat().st_size,
+        _sdk(out / MODEL),
+        params.htp_arch,
+        params.soc_model,
+        data,
+        len(feeds),
+        differences,
+        Level("simulated", reason),
+    )
+
+
+def _sdk(wrapper: Path) -> str:
+    """The version of Qualcomm's SDK that made the context, from the wrapper's only node."""
+    import onnx
+
+    node = onnx.load(wrapper, load_external_data=False).graph.node[0]
+    return next((a.s.decode() for a in node.attribute if a.name == "ep_sdk_version"), "unknown")
+
+
+def _tensor(node: onnxruntime.NodeArg) -> Tensor:
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    if kind not in _TYPES:
+        raise ModelError(
+            f"input '{node.name}' is {kind}, which QNN cannot take; use float or int32"
+        )
+    return Tensor(node.name, _TYPES[kind], tuple(node.shape))
+
+
+def _compare(
+    compiled: onnxruntime.InferenceSession,
+    plain: onnxruntime.InferenceSession,
+    feeds: Sequence[dict[str, Array]],
+) -> tuple[Difference, ...]:
+    names = [node.name for node in plain.get_outputs()]
+    ours = [compiled.run(names, feed) for feed in feeds]
+    theirs = [plain.run(names, feed) for feed in feeds]
+    differences = []
+    for number, name in enumerate(names):
+        a = np.stack([row[number] for row in ours]).astype(np.float64)
+        b = np.stack([row[number] for row in theirs]).astype(np.float64)
+        if not np.isfinite(a).all():
+            raise StepError(
+                f"output '{name}' is not finite in QNN's simulator; use another precision"
+            )
+        gap = np.abs(a - b)
+        norm = float(np.linalg.norm(b)) or 1.0
+        relative = float(np.linalg.norm(gap)) / norm
+        differences.append(Difference(name, float(gap.max(initial=0.0)), relative))
+    return tuple(differences)

@@ -1,0 +1,144 @@
+"""`compile-tensorrt`: an ONNX model checked for TensorRT, and its plan where there is a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from repo_builder import digest
+from repo_builder.errors import ModelError, Problem, StepError
+from repo_builder.plan import Declaration
+from repo_builder.spec.types import Precision
+from repo_builder.steps import _onnx
+from repo_builder.steps._level import Level
+from repo_builder.trt.record import PLAN
+from repo_builder.trt.request import Hardware, Profile, Request
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+DECLARATION = Declaration("compile-tensorrt", 1, tools=("onnx",))
+"""TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record."""
+
+
+@dataclass(frozen=True)
+class Params:
+    """`at`: where the plan is built: on this machine (`builder`), in an `image`, on the `device`.
+
+    `batches` are the least, the best and the largest batch, for inputs whose dimension 0 varies;
+    `sizes` maps names of other varying dimensions to the size they get. The rest is
+    `repo_builder.trt.request.Request`.
+    """
+
+    at: Literal["builder", "image", "device"]
+    precision: Precision = "fp32"
+    batches: tuple[int, int, int] = (1, 1, 1)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    workspace_mb: int = 0
+    dla_core: int | None = None
+    version_compatible: bool = False
+    hardware: Hardware = "none"
+    compute_capability: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`model`: a folder with `model.onnx`, in QDQ form for int8, with fp16 types for fp16."""
+
+    model: Path
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`tensorrt` and `gpu` are those of the builder, and `plan_size` is 0 without a plan."""
+
+    profiles: Mapping[str, Profile]
+    plan_size: int
+    tensorrt: str
+    gpu: str
+    level: Level
+
+
+def run(inputs: Inputs, params: Params, out: Path) -> Facts:
+    """Write `model.onnx` and `tensorrt.json`; with a plan, `model.plan` and `portability.json`.
+
+    ModelError with everything that TensorRT would refuse; UsageError, MissingExtra or StepError
+    where this machine cannot build a plan.
+    """
+    from repo_builder.trt import check
+
+    model = _onnx.load(inputs.model)
+    found = check.problems(model, params.precision, dla=params.dla_core is not None)
+    profiles, dynamic = _profiles(model.graph, params)
+    if found or dynamic:
+        raise ModelError("TensorRT cannot take the model", [*found, *dynamic])
+    _onnx.save(model, out)
+    request = Request(
+        model=digest.of_file(out / _onnx.MODEL),
+        precision=params.precision,
+        profiles=profiles,
+        workspace_mb=params.workspace_mb,
+        dla_core=params.dla_core,
+        version_compatible=params.version_compatible,
+        hardware=params.hardware,
+    )
+    request.write(out)
+    if params.at != "builder":
+        place = "in an image built on such a machine" if params.at == "image" else "on the device"
+        reason = f"checked for TensorRT; the plan is built {place}, no GPU of this kind was here"
+        return Facts(profiles, 0, "", "", Level("prepared", reason))
+    return _build(request, params, profiles, out)
+
+
+def _build(request: Request, params: Params, profiles: Mapping[str, Profile], out: Path) -> Facts:
+    from repo_builder.trt import engine, first_start, probe
+
+    here = probe.device(engine.version())
+    wanted = params.compute_capability
+    if params.hardware == "none" and wanted not in ("", here.compute_capability):
+        raise StepError(
+            f"this builder's GPU has compute capability {here.compute_capability}, the target "
+            f"{wanted}; build on such a machine, or with compile_at: device"
+        )
+    built = engine.build(out / _onnx.MODEL, request, report=_say)
+    (out / PLAN).write_bytes(built.plan)
+    first_start.describe(out / PLAN, request, here).write(out)
+    reason = f"TensorRT {here.tensorrt} built the plan on {here.gpu}; it was not run"
+    return Facts(profiles, len(built.plan), here.tensorrt, here.gpu, Level("compiled", reason))
+
+
+def _say(progress: object) -> None:
+    print(progress, flush=True)
+
+
+def _profiles(graph: GraphProto, params: Params) -> tuple[dict[str, Profile], list[Problem]]:
+    """A profile for each dynamic input, and the dimensions that nobody gave a size."""
+    profiles, problems = {}, []
+    weights = {weight.name for weight in graph.initializer}
+    for port in graph.input:
+        dims = port.type.tensor_type.shape.dim
+        if port.name in weights or all(dim.dim_value > 0 for dim in dims):
+            continue
+        shapes: list[list[int]] = [[], [], []]
+        for number, dim in enumerate(dims):
+            if dim.dim_value > 0:
+                sizes = [dim.dim_value] * 3
+            elif number == 0:
+                sizes = list(params.batches)
+            elif dim.dim_param in params.sizes:
+                sizes = [params.sizes[dim.dim_param]] * 3
+            else:
+                what = f"dimension {number} is dynamic ({dim.dim_param or '?'})"
+                fix = "give it a size, or export the model with a fixed one"
+                problems.append(Problem(what, fix, field=f"input '{port.name}'"))
+                break
+            for shape, size in zip(shapes, sizes, strict=True):
+                shape.append(size)
+        else:
+            profiles[port.name] = Profile(*(tuple(shape) for shape in shapes))
+    if params.dla_core is not None and len(set(params.batches)) > 1 and profiles:
+        what = f"DLA takes one shape, batches are {params.batches}"
+        problems.append(Problem(what, "set max_batch_size to 1, or build without dla_core"))
+    return profiles, problems

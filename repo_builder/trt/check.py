@@ -1,0 +1,72 @@
+"""Whether an ONNX model is one that TensorRT can take in the precision asked for; no GPU needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from repo_builder.errors import Problem
+
+if TYPE_CHECKING:
+    import onnx
+
+# Marked "N" in onnx-tensorrt's docs/operators.md for TensorRT 10.15.
+UNSUPPORTED = frozenset(
+    {
+        *("AffineGrid", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr"),
+        *("BitwiseXor", "CenterCropPad", "Col2Im", "Compress", "ConcatFromSequence"),
+        *("ConvInteger", "DFT", "Det", "DynamicQuantizeLinear", "ImageDecoder", "MatMulInteger"),
+        *("MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "Multinomial", "QLinearConv"),
+        *("NegativeLogLikelihoodLoss", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        *("QLinearMatMul", "RegexFullMatch", "SequenceAt", "SequenceConstruct", "SequenceEmpty"),
+        *("SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap"),
+    }
+)
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+
+
+def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> list[Problem]:
+    """Everything that TensorRT would refuse or silently not do; empty where all is well."""
+    from onnx import TensorProto, numpy_helper
+
+    found = []
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    arrays = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type in (TensorProto.INT8, TensorProto.UINT8)
+    }
+    pairs = 0
+    for node in model.graph.node:
+        place = f"{node.op_type} node '{node.name or node.output[0]}'"
+        if node.op_type in UNSUPPORTED:
+            fix = "replace it, or serve the model with ONNX Runtime"
+            found.append(Problem("TensorRT has no such operator", fix, field=place))
+        if node.op_type in _QDQ:
+            pairs += 1
+            if why := _asymmetric(node, arrays):
+                found.append(Problem(why, "quantize with scheme s8s8", field=place))
+    if precision == "int8" and not pairs:
+        found.append(Problem("asked for int8, but nothing is quantized", "quantize it before"))
+    if precision != "int8" and pairs:
+        found.append(Problem(f"asked for {precision}, but it is quantized", "ask for int8"))
+    if precision == "fp16" and TensorProto.FLOAT16 not in types:
+        found.append(Problem("asked for fp16, but no weight is", "convert it before"))
+    if dla and precision != "fp16":
+        what = f"DLA in {precision}: it takes no explicit quantization and no fp32"
+        found.append(Problem(what, "ask for fp16, or build without dla_core"))
+    return found
+
+
+def _asymmetric(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Why TensorRT refuses this Q or DQ node; "" where it does not."""
+    if len(node.input) < 3:
+        return "no zero point means uint8, TensorRT takes int8"
+    zero_point = arrays.get(node.input[2])
+    if zero_point is None:
+        return ""
+    if zero_point.dtype == np.uint8:
+        return "uint8, TensorRT takes int8"
+    return "its zero point is not 0" if np.any(zero_point) else ""

@@ -1,0 +1,236 @@
+"""Builds the plans of a repository on the device, at its first start, while Triton serves already.
+
+Until a plan is there its model is served by ONNX Runtime, as its config.pbtxt says. Then the plan
+is put beside `model.onnx`, and Triton loads the model again with `configs/tensorrt.pbtxt`; the old
+one answers until the new one is ready. Plans are kept under a key of model, request, TensorRT and
+GPU, so that a later start builds nothing. A build that is cut off is begun again at the model it
+was at; timings of kernels from finished models are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from repo_builder import console, digest
+from repo_builder.errors import BuildFailed, ModelError, Problem, RepoBuilderError, UsageError
+from repo_builder.trt import engine, probe, record, request
+from repo_builder.trt.record import PLAN, Device, Record
+from repo_builder.trt.request import Request
+
+CONFIG = "tensorrt.pbtxt"
+_READY_WITHIN_S = 300.0
+
+State = Literal["waiting", "building", "built", "cached", "failed"]
+
+
+@dataclass
+class Status:
+    """What the status file says of one model."""
+
+    state: State = "waiting"
+    phase: str = ""
+    done: int = 0
+    steps: int = 0
+    serving: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    reason: str = ""
+
+
+@dataclass
+class StatusFile:
+    """A JSON file that always is whole: {model: Status}; `None` keeps it in memory only."""
+
+    path: Path | None
+    models: dict[str, Status] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Write the file anew, in one step for whoever reads it."""
+        if self.path is not None:
+            content = {name: asdict(status) for name, status in sorted(self.models.items())}
+            _replace(self.path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def run(
+    models: Path, cache: Path, *, status: Path | None = None, triton: str = ""
+) -> dict[str, Status]:
+    """Build what `models` (a Triton repository) asks for, and let the Triton at `triton` serve it.
+
+    `cache` keeps plans from start to start. UsageError where there is no GPU, no TensorRT, or
+    another run; BuildFailed, when all is done, where a model stays with ONNX Runtime.
+    """
+    wanted = sorted(models.glob(f"*/*/{request.FILE}"))
+    file = StatusFile(status, {path.parents[1].name: Status() for path in wanted})
+    file.save()
+    here = probe.device(engine.version())
+    failed = []
+    with _alone(cache):
+        for path in wanted:
+            name = path.parents[1].name
+            try:
+                _one(path.parent, cache, here, file, name)
+                _serve(path.parents[1], triton, file, name)
+            except (RepoBuilderError, OSError) as failure:
+                reason = str(failure)
+                file.models[name].state, file.models[name].reason = "failed", reason
+                failed.append(Problem(reason, field=name))
+                console.error(f"{name}: {reason}")
+                file.save()
+    if failed:
+        raise BuildFailed("some models stay with ONNX Runtime", failed)
+    return file.models
+
+
+def key(wanted: Request, here: Device) -> str:
+    """Where the plan of a request lies in the cache of a device."""
+    return digest.of_json({"request": wanted.to_json(), "device": asdict(here)})
+
+
+def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) -> None:
+    """Put the plan into the version's folder, from the cache or built now."""
+    wanted = request.read(version)
+    kept = cache / key(wanted, here)
+    status = file.models[name]
+    if _whole(kept):
+        status.state = "cached"
+    else:
+        status.state = "building"
+        file.save()
+        console.say(f"{name}: building the TensorRT plan; ONNX Runtime serves it meanwhile")
+        started = time.monotonic()
+        _build(version / "model.onnx", wanted, here, kept, _reporter(file, name))
+        status.state = "built"
+        console.say(f"{name}: built in {console.seconds(time.monotonic() - started)}")
+    file.save()
+    _replace(version / PLAN, (kept / PLAN).read_bytes())
+    _replace(version / record.FILE, (kept / record.FILE).read_bytes())
+
+
+def _whole(kept: Path) -> bool:
+    """Whether the cache holds this plan undamaged."""
+    if not kept.is_dir():
+        return False
+    try:
+        record.read(kept)
+    except ModelError as failure:
+        console.warn(f"{failure}")
+        shutil.rmtree(kept)
+        return False
+    return True
+
+
+def _build(
+    model: Path,
+    wanted: Request,
+    here: Device,
+    kept: Path,
+    report: Callable[[engine.Progress], None],
+) -> None:
+    timings = kept.parent / f"timings-{digest.of_json(asdict(here))[:16]}.bin"
+    known = timings.read_bytes() if timings.is_file() else b""
+    built = engine.build(model, wanted, timing_cache=known, report=report)
+    _replace(timings, built.timing_cache)
+    unfinished = kept.with_name(f"{kept.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    _replace(unfinished / PLAN, built.plan)
+    describe(unfinished / PLAN, wanted, here).write(unfinished)
+    unfinished.rename(kept)
+
+
+def describe(plan: Path, wanted: Request, here: Device) -> Record:
+    """The portability record of a plan that was built on `here`."""
+    return Record(
+        plan=digest.of_file(plan),
+        model=wanted.model,
+        tensorrt=here.tensorrt,
+        compute_capability=here.compute_capability,
+        gpu=here.gpu,
+        platform=here.platform,
+        version_compatible=wanted.version_compatible,
+        hardware=wanted.hardware,
+        dla_core=wanted.dla_core,
+    )
+
+
+def _reporter(file: StatusFile, name: str) -> Callable[[engine.Progress], None]:
+    """Writes outermost phases to the log and all steps to the status file, once a second."""
+    last = 0.0
+
+    def report(progress: engine.Progress) -> None:
+        nonlocal last
+        status = file.models[name]
+        status.phase, status.done, status.steps = progress.phase, progress.done, progress.steps
+        if not progress.parent and progress.done in (0, progress.steps):
+            console.say(f"{name}: {progress.phase} {progress.done}/{progress.steps}")
+        elif time.monotonic() - last < 1:
+            return
+        last = time.monotonic()
+        file.save()
+
+    return report
+
+
+def _serve(model: Path, triton: str, file: StatusFile, name: str) -> None:
+    """Let Triton load the model with its TensorRT config; it keeps the old one if that fails."""
+    if not triton:
+        return
+    config = model / "configs" / CONFIG
+    if not config.is_file():
+        raise ModelError(f"{config} is missing; build the repository again")
+    from google.protobuf import json_format, text_format
+    from tritonclient import grpc
+    from tritonclient.grpc import model_config_pb2
+    from tritonclient.utils import InferenceServerException
+
+    parsed = text_format.Parse(config.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    client: Any = grpc.InferenceServerClient(triton)
+    _wait_ready(client, triton)
+    try:
+        client.load_model(name, config=json_format.MessageToJson(parsed))
+    except InferenceServerException as failure:
+        raise ModelError(f"Triton refuses the plan: {failure.message()}") from failure
+    file.models[name].serving = "tensorrt"
+    console.say(f"{name}: served by TensorRT from now on")
+    file.save()
+
+
+def _wait_ready(client: Any, url: str) -> None:
+    from tritonclient.utils import InferenceServerException
+
+    until = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < until:
+        with contextlib.suppress(InferenceServerException):
+            if client.is_server_ready():
+                return
+        time.sleep(0.5)
+    raise UsageError(f"no Triton answers at {url}; start it with --model-control-mode=explicit")
+
+
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One run for each cache; the lock goes with the process, however it ends."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another run is building plans in {cache}; wait for it") from None
+        yield
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole at any instant, also when power is lost."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
