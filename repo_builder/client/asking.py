@@ -6,12 +6,11 @@ No I/O: yields effects (see effects.py).
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder.client.effects import Effect, Pause, Race, Send, Steps
+from repo_builder.client.effects import Pause, Race, Send, Steps
 from repo_builder.client.guards import RetryBudget, backoff
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Retry
@@ -24,7 +23,7 @@ _FREE = ("unreachable", "absent")
 _COSTLY = ("broken", "busy")
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """One request made ready for one server, and what to do with it afterwards.
 
@@ -113,33 +112,22 @@ class Asker:
             yield Pause(min(delay, max(0.0, deadline - clock())))
 
     def _send(
-        self,
-        side: Side,
-        endpoint: Endpoint,
-        model: str,
-        exchange: Exchange,
-        deadline: float,
+        self, side: Side, endpoint: Endpoint, model: str, exchange: Exchange, deadline: float,
         repeatable: bool,
     ) -> Steps[Any]:
-        clock = self._clock
-        started = clock()
+        started = self._clock()
         send = Send(endpoint, exchange.method, exchange.body, max(0.0, deadline - started))
-        effect: Effect = send
-        rival: Endpoint | None = None
-        if self._retry.hedge and repeatable and not exchange.drop and len(side.endpoints) > 1:
-            after = side.hedge_after(model)
-            if after is not None and after < send.timeout:
-                rival = side.choose(started, avoid=endpoint)
-                if rival is endpoint:
-                    rival = None
-                if rival:
-                    second = Send(rival, send.method, send.body, max(0.0, send.timeout - after))
-                    effect = Race(send, second, after)
+        rival = None
+        if repeatable and not exchange.drop and self._retry.hedge and len(side.endpoints) > 1:
+            rival, after = self._rival(side, endpoint, model, started, send.timeout)
         side.started(endpoint)
-        if rival:
-            side.started(rival)
         try:
-            outcome = yield effect
+            if rival is None:
+                outcome = yield send
+            else:
+                side.started(rival)
+                second = Send(rival, send.method, send.body, send.timeout - after)
+                outcome, other = yield Race(send, second, after)
         except BaseException:
             side.abandoned(endpoint)
             if rival:
@@ -147,35 +135,35 @@ class Asker:
             if exchange.drop:
                 exchange.drop(True)
             raise
-        seconds = clock() - started
-        if rival is None:
-            outcomes = [(endpoint, outcome)]
-        else:
-            outcomes = [(endpoint, outcome[0]), (rival, outcome[1])]
-            if outcome[1] is not None:
-                self._metrics.count("hedges_total", (("side", side.name),))
-        answer: Any = None
-        for asked, one in outcomes:
-            answer = self._account(side, asked, model, one, seconds, answer)
-        if isinstance(answer, Failure):
+        seconds = self._clock() - started
+        self._account(side, endpoint, model, outcome, seconds)
+        if rival:
+            self._account(side, rival, model, other, seconds)
+            self._metrics.count("hedges_total", (("side", side.name),), float(other is not None))
+            if outcome is None or (isinstance(outcome, Failure) and other is not None):
+                outcome = other
+        if isinstance(outcome, Failure):
             if exchange.drop:
-                exchange.drop(answer.kind not in ("unreachable", "rejected", "absent"))
-            return answer
-        return exchange.finish(answer)
+                exchange.drop(outcome.kind not in ("unreachable", "rejected", "absent"))
+            return outcome
+        return exchange.finish(outcome)
+
+    def _rival(
+        self, side: Side, endpoint: Endpoint, model: str, now: float, timeout: float
+    ) -> tuple[Endpoint | None, float]:
+        """Whom to ask too if `endpoint` is slow, and after how many seconds."""
+        after = side.hedge_after(model)
+        if after is None or after >= timeout:
+            return None, 0.0
+        rival = side.choose(now, avoid=endpoint)
+        return (None if rival is endpoint else rival), after
 
     def _account(
-        self, side: Side, endpoint: Endpoint, model: str, outcome: Any, seconds: float, best: Any
-    ) -> Any:
+        self, side: Side, endpoint: Endpoint, model: str, outcome: Any, seconds: float
+    ) -> None:
         if outcome is None:
             side.abandoned(endpoint)
-            return best
-        if isinstance(outcome, Failure):
+        elif isinstance(outcome, Failure):
             side.failed(endpoint, outcome, self._clock())
-            self._metrics.count(
-                "attempts_total", (("side", side.name), ("outcome", outcome.kind))
-            )
-            return outcome if best is None else best
-        side.answered(endpoint, model, seconds)
-        self._metrics.count("attempts_total", (("side", side.name), ("outcome", "ok")))
-        return outcome
-
+        else:
+            side.answered(endpoint, model, seconds)

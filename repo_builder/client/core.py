@@ -115,11 +115,7 @@ class Core:
             )
             raise
         seconds = result.timings["total"] = self.clock() - started
-        source = result.source
-        labels: Labels = (("model", model), ("source", source))
-        self.metrics.count("calls_total", labels)
-        self.metrics.count("rows_total", labels, len(result.sources))
-        self.metrics.observe("stage_seconds", (("model", model), ("stage", "total")), seconds)
+        self.metrics.answered(model, result.source, len(result.sources), seconds)
         return result
 
     def close(self) -> None:
@@ -138,7 +134,7 @@ class Core:
         """Have `side` run `model` on `batch`: the outputs, and the version number that answered."""
 
         def finish(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = wire.with_row_axis(model.name, wire.outputs_of(response), batch.rows)
+            outputs = wire.with_row_axis(model.name, wire.outputs_of(response), batch.signature.rows)
             return outputs, response.model_version
 
         def build(endpoint: Endpoint, left: float) -> Steps[Exchange]:
@@ -174,6 +170,8 @@ class Core:
                 labels = (("side", endpoint.side), ("server", endpoint.address))
                 yield "inflight", labels, float(endpoint.inflight)
                 yield "breaker_open", labels, float(endpoint.breaker.state != "closed")
+                for outcome, count in tuple(endpoint.outcomes.items()):
+                    yield "attempts_total", (*labels, ("outcome", outcome)), float(count)
                 yield "breaker_opened_total", labels, float(endpoint.breaker.opened)
 
 
@@ -279,11 +277,11 @@ class _Call:
     ) -> Result:
         outputs, batch, served = answer.outputs, answer.batch, version_name(answer.served)
         by_cloud = answer.side is self.core.cloud
-        if batch.single:
+        if batch.signature.single:
             outputs = {name: array[0] for name, array in outputs.items()}
         return Result(
             outputs=outputs,
-            batch=None if batch.single else batch.count,
+            batch=None if batch.signature.single else batch.count,
             sources=sources,
             version="" if by_cloud else served,
             cloud_version=served if by_cloud else version_name(cloud_version),

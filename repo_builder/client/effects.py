@@ -14,7 +14,7 @@ from repo_builder.client.guards import Gate
 from repo_builder.client.sides import Endpoint, Failure
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made per call, and a frozen one costs thrice as much
 class Send:
     """One request. Outcome: the response message, or a Failure."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +100,12 @@ class SecondOpinion:
         other = yield from self._catalog.model(cloud, name, "", end, False)
         if isinstance(other, Failure):
             return self._nothing("cloud", len(rows), f"cloud: {other}")
-        slim = batch.without(options.never_send)
+        names = {tensor.name for tensor in other.inputs} - options.never_send
         withheld = options.never_send & {t.name for t in other.inputs if not t.optional}
         if withheld:
             what = f"cloud model '{name}' needs {sorted(withheld)}, which never leave the device"
             return self._nothing("privacy", len(rows), what)
-        allowed, reason = self._admit(rows, slim)
+        allowed, reason = self._admit(rows, _row_bytes(batch, names))
         why = self._deny(reason, len(rows) - len(allowed), f"limit: {reason}") if reason else ""
         answered: list[Rows] = []
         parts: list[dict[str, Array]] = []
@@ -114,7 +114,8 @@ class SecondOpinion:
         for start in range(0, len(allowed), step):
             some = allowed[start : start + step]
             try:
-                sent = other.batch(_named(slim.take(some), other))
+                given = {k: v for k, v in batch.rows_of(some).items() if k in names}
+                sent = other.batch(given)
                 got = yield from self._run(cloud, other, sent, "", end, False)
                 if isinstance(got, Failure):
                     why = self._deny("cloud", len(allowed) - start, f"cloud: {got}")
@@ -137,11 +138,10 @@ class SecondOpinion:
         told = model.policy.cloud_model if model and model.policy else ""
         return self._options.models.get(name) or told or name
 
-    def _admit(self, rows: Rows, batch: Batch) -> tuple[Rows, str]:
-        """As many of `rows`, from the first, as every allowance has room for."""
+    def _admit(self, rows: Rows, each: float) -> tuple[Rows, str]:
+        """As many of `rows`, of `each` bytes, from the first, as every allowance has room for."""
         if not self._allowances:
             return rows, ""
-        each = batch.nbytes / batch.count
         now = self._clock()
         with self._lock:
             fit, reason = len(rows), ""
@@ -177,11 +177,9 @@ def merge(
     return merged
 
 
-def _named(batch: Batch, model: Model) -> dict[str, Array]:
-    """The inputs that `model` has too, by name."""
-    names = {tensor.name for tensor in model.inputs}
-    pairs: Sequence[tuple[Any, Array]] = list(zip(batch.tensors, batch.arrays, strict=True))
-    return {tensor.name: array for tensor, array in pairs if tensor.name in names}
+def _row_bytes(batch: Batch, names: set[str]) -> float:
+    """The size in bytes of one row of the inputs `names`."""
+    return sum(a.nbytes for name, a in batch.named().items() if name in names) / batch.count
 
 
 def _fitting(

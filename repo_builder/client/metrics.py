@@ -28,6 +28,7 @@ HELP = {
     "cache_lookups_total": "Rows looked up in the cache, by result.",
     "shared_memory_bytes_total": "Bytes that went through shared memory.",
     "collected_total": "Samples handed to the collector, by result.",
+    "call_seconds": "Time of answered calls, by source of the answer.",
     "stage_seconds": "Time per stage of a call.",
     "breaker_open": "1 where a server's breaker is not closed.",
     "breaker_opened_total": "How often a server's breaker opened.",
@@ -43,6 +44,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._counters: dict[tuple[str, Labels], float] = {}
         self._histograms: dict[tuple[str, Labels], list[float]] = {}
+        self._answered: dict[tuple[str, str], list[float]] = {}
         self._gauges: list[Callable[[], Iterable[tuple[str, Labels, float]]]] = []
 
     def count(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
@@ -50,6 +52,18 @@ class Metrics:
         key = (name, labels)
         with self._lock:
             self._counters[key] = self._counters.get(key, 0.0) + amount
+
+    def answered(self, model: str, source: str, rows: int, seconds: float) -> None:
+        """One call came back: all that is counted of it, in one go."""
+        key = (model, source)
+        cells = self._answered.get(key)
+        with self._lock:
+            if cells is None:
+                cells = self._answered.setdefault(key, [0.0, 0.0, *[0.0] * (len(BUCKETS) + 2)])
+            cells[0] += 1
+            cells[1] += rows
+            cells[2 + bisect_left(BUCKETS, seconds)] += 1
+            cells[-1] += seconds
 
     def observe(self, name: str, labels: Labels, seconds: float) -> None:
         """Add to a histogram: counts per bucket, then the count above all, then the sum."""
@@ -143,6 +157,11 @@ class Metrics:
         with self._lock:
             counters = list(self._counters.items())
             histograms = [(key, list(cells)) for key, cells in self._histograms.items()]
+            answered = [(key, list(cells)) for key, cells in self._answered.items()]
+        for (model, source), cells in answered:
+            labels: Labels = (("model", model), ("source", source))
+            counters += [(("calls_total", labels), cells[0]), (("rows_total", labels), cells[1])]
+            histograms.append((("call_seconds", labels), cells[2:]))
         for read in self._gauges:
             counters += [((name, labels), value) for name, labels, value in read()]
         return counters, histograms

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,40 +57,57 @@ class Tensor:
         )
 
 
-@dataclass(frozen=True)
+class Signature:
+    """Names, types and shapes of one call's tensors, known to fit the model.
+
+    Made once and kept with the model, as most calls of an application look alike; `heads` is
+    where wire.py keeps the request headers that belong to it.
+    """
+
+    __slots__ = ("heads", "rows", "shapes", "single", "tensors")
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        shapes: tuple[tuple[int, ...], ...],
+        rows: int | None,
+        single: bool,
+    ) -> None:
+        self.tensors = tensors
+        self.shapes = shapes
+        self.rows = rows
+        self.single = single
+        self.heads: dict[tuple[str, str], bytes] = {}
+
+
 class Batch:
-    """Validated inputs of one call, C-contiguous, in the model's order; `rows` None: no axis."""
+    """Validated inputs of one call: C-contiguous arrays in the signature's order.
 
-    tensors: tuple[Tensor, ...]
-    arrays: tuple[Array, ...]
-    rows: int | None
-    single: bool
+    `rows` None: the model has no batch axis. `single`: one sample was given, without that axis.
+    """
 
-    @property
-    def count(self) -> int:
-        """How many rows travel."""
-        return 1 if self.rows is None else self.rows
+    __slots__ = ("arrays", "count", "signature")
+
+    def __init__(self, signature: Signature, arrays: Sequence[Array]) -> None:
+        self.signature = signature
+        self.arrays = arrays
+        self.count = 1 if signature.rows is None else signature.rows
 
     @property
     def nbytes(self) -> int:
         """Size of the tensors in bytes (BYTES tensors count as nothing)."""
         return sum(a.nbytes for a in self.arrays if a.dtype != object)
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Batch:
-        """Only these rows, in this order."""
-        if self.rows is None:
-            return self
-        return Batch(self.tensors, tuple(a[rows] for a in self.arrays), len(rows), False)
+    def named(self) -> dict[str, Array]:
+        """The arrays by name, with the batch axis if the model has one."""
+        pairs = zip(self.signature.tensors, self.arrays, strict=True)
+        return {tensor.name: array for tensor, array in pairs}
 
-    def without(self, names: frozenset[str]) -> Batch:
-        """Without the inputs `names`."""
-        kept = [i for i, tensor in enumerate(self.tensors) if tensor.name not in names]
-        return Batch(
-            tuple(self.tensors[i] for i in kept),
-            tuple(self.arrays[i] for i in kept),
-            self.rows,
-            self.single,
-        )
+    def rows_of(self, rows: npt.NDArray[np.intp]) -> dict[str, Array]:
+        """Only these rows, in this order, by name."""
+        if self.signature.rows is None:
+            return self.named()
+        return {name: array[rows] for name, array in self.named().items()}
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,7 @@ class Model:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: str = ""
     policy: Policy | None = None
+    signatures: dict[Any, Signature] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of_config(cls, config: Any) -> Model:
@@ -151,36 +170,52 @@ class Model:
     def batch(self, given: Mapping[str, Any] | Any) -> Batch:
         """Check inputs against the model; errors name what was given and what the model takes."""
         if not isinstance(given, Mapping):
-            required = [tensor for tensor in self.inputs if not tensor.optional]
-            if len(required) != 1:
-                raise self._wrong(f"one array given, but it has inputs {self._names()}")
-            given = {required[0].name: given}
-        if given.keys() != {t.name for t in self.inputs}:
-            for name in given:
-                if name not in {t.name for t in self.inputs}:
-                    raise self._wrong(f"no input '{name}'; its inputs are {self._names()}")
-            for tensor in self.inputs:
-                if tensor.name not in given and not tensor.optional:
-                    raise self._wrong(f"input '{tensor.name}' is missing")
+            key = (given.dtype, given.shape) if isinstance(given, np.ndarray) else None
+            signature = self.signatures.get(key)
+            if signature is not None:
+                array = given if given.flags.c_contiguous else np.ascontiguousarray(given)
+                return Batch(signature, (array,))
+            batch = self._checked({self._only_input(): given})
+        else:
+            batch, key = self._checked(given), None
+        if key is not None and len(self.signatures) < 256:
+            self.signatures[key] = batch.signature
+        return batch
+
+    def _checked(self, given: Mapping[str, Any]) -> Batch:
+        for name in given:
+            if name not in {t.name for t in self.inputs}:
+                raise self._wrong(f"no input '{name}'; its inputs are {self._names()}")
+        for tensor in self.inputs:
+            if tensor.name not in given and not tensor.optional:
+                raise self._wrong(f"input '{tensor.name}' is missing")
         tensors = tuple(tensor for tensor in self.inputs if tensor.name in given)
         arrays = [self._array(tensor, given[tensor.name]) for tensor in tensors]
+        shapes = [array.shape for array in arrays]
         if self.max_rows == 0:
-            return Batch(tensors, tuple(arrays), None, True)
-        single = arrays[0].ndim == len(tensors[0].dims)
+            return Batch(Signature(tensors, tuple(shapes), None, True), arrays)
+        single = len(shapes[0]) == len(tensors[0].dims)
         if single:
-            arrays = [array[None] for array in arrays]
-        rows = arrays[0].shape[0]
-        for tensor, array in zip(tensors, arrays, strict=True):
-            if array.shape[0] != rows:
+            shapes = [(1, *shape) for shape in shapes]
+        rows = shapes[0][0]
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            if len(shape) != len(tensor.dims) + 1 or shape[0] != rows:
                 raise self._wrong(
-                    f"input '{tensors[0].name}' has {rows} rows, '{tensor.name}' {array.shape[0]}"
+                    f"input '{tensors[0].name}' has {rows} rows, '{tensor.name}' has shape "
+                    f"{list(shape)}"
                 )
         if rows == 0 or rows > self.max_rows > 0:
             raise self._wrong(
                 f"{rows} rows given, it takes 1 to {self.max_rows if self.max_rows > 0 else 'any'}"
                 " at once; infer_many takes more, in parts"
             )
-        return Batch(tensors, tuple(arrays), rows, single)
+        return Batch(Signature(tensors, tuple(shapes), rows, single), arrays)
+
+    def _only_input(self) -> str:
+        required = [tensor for tensor in self.inputs if not tensor.optional]
+        if len(required) != 1:
+            raise self._wrong(f"one array given, but its inputs are {self._names()}")
+        return required[0].name
 
     def _array(self, tensor: Tensor, given: Any) -> Array:
         array = np.asarray(given)
@@ -207,6 +242,7 @@ class Model:
         return InvalidInput(f"model '{self.name}': {what}")
 
 
+@lru_cache(maxsize=256)
 def version_name(number: str) -> str:
     """Triton's version number as the version it encodes: "1002000" is "1.2.0", "3" is "3"."""
     if not number.isdigit() or int(number) < 1000:
@@ -216,6 +252,7 @@ def version_name(number: str) -> str:
     return f"{major}.{minor}.{patch}"
 
 
+@lru_cache(maxsize=256)
 def version_number(name: str) -> str:
     """The inverse of `version_name`; "" (the latest) stays."""
     parts = name.split(".")

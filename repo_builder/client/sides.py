@@ -100,6 +100,7 @@ class Endpoint:
         self.breaker = CircuitBreaker(breaker)
         self.inflight = 0
         self.smoothed = 0.0
+        self.outcomes: dict[str, int] = {"ok": 0}
 
     def cost(self) -> float:
         """What a further call would wait here, roughly: queue length times smoothed latency."""
@@ -120,6 +121,7 @@ class Side:
         )
         self._lock = threading.Lock()
         self._latencies: dict[str, Latencies] = {}
+        self._several = len(self.endpoints) > 1
 
     def choose(self, now: float, avoid: Endpoint | None = None) -> Endpoint | None:
         """The best server that its breaker lets through, or None; `avoid` only if no other can."""
@@ -146,9 +148,10 @@ class Side:
         endpoint.breaker.succeeded()
         with self._lock:
             endpoint.inflight -= 1
+            endpoint.outcomes["ok"] += 1
             old = endpoint.smoothed
             endpoint.smoothed = seconds if old == 0.0 else old + 0.1 * (seconds - old)
-            if len(self.endpoints) > 1:
+            if self._several:
                 self._latencies.setdefault(model, Latencies()).add(seconds)
 
     def failed(self, endpoint: Endpoint, failure: Failure, now: float) -> None:
@@ -159,6 +162,7 @@ class Side:
             endpoint.breaker.succeeded()
         with self._lock:
             endpoint.inflight -= 1
+            endpoint.outcomes[failure.kind] = endpoint.outcomes.get(failure.kind, 0) + 1
 
     def abandoned(self, endpoint: Endpoint) -> None:
         """It was cancelled before it came back."""

@@ -22,14 +22,13 @@ from tritonclient.utils import (
 )
 
 from repo_builder.client.errors import ServerFailed
-from repo_builder.client.model import DTYPES, Batch
+from repo_builder.client.model import DTYPES, Batch, Signature
 
 Array = npt.NDArray[Any]
 # A part of a tensor's bytes in a shared memory region: region, offset, size.
 Place = tuple[str, int, int]
 
 SERVICE = "/inference.GRPCInferenceService/"
-_RAW_INPUT = b"\x3a"  # field 7 of ModelInferRequest, length-delimited
 _COPY_BELOW = 32 * 1024  # below this, tobytes is quicker than a memory view
 
 
@@ -39,36 +38,37 @@ def request(
     batch: Batch,
     timeout: float,
     places: Sequence[Place] = (),
-    outputs: tuple[tuple[str, Place], ...] = (),
+    outputs: Sequence[tuple[str, Place]] = (),
 ) -> bytes:
     """A ModelInferRequest that the server may drop from its queue after `timeout` seconds.
 
     With `places` (one per input) the tensors are in shared memory; with `outputs` so are these.
     """
-    signature = tuple(
-        (tensor.name, tensor.datatype, array.shape)
-        for tensor, array in zip(batch.tensors, batch.arrays, strict=True)
-    )
-    head = _header(model, version, signature, tuple(places), outputs)
-    parts: list[Any] = [head, _timeout(max(1, int(timeout * 1e6)))]
-    if not places:
-        for tensor, array in zip(batch.tensors, batch.arrays, strict=True):
-            data = _payload(tensor.datatype, array)
-            parts += (_RAW_INPUT, _varint(len(data)), data)
+    signature = batch.signature
+    if places:
+        head = _header(model, version, signature, places, outputs)
+        return b"".join((head, _timeout(_milliseconds(timeout))))
+    key = (model, version)
+    head = signature.heads.get(key, b"")
+    if not head:
+        head = signature.heads[key] = _header(model, version, signature, (), ())
+    parts: list[Any] = [head, _timeout(_milliseconds(timeout))]
+    for tensor, array in zip(signature.tensors, batch.arrays, strict=True):
+        data = _payload(tensor.datatype, array)
+        parts += (_length(len(data)), data)
     return b"".join(parts)
 
 
-@lru_cache(maxsize=512)
 def _header(
     model: str,
     version: str,
-    signature: tuple[tuple[str, str, tuple[int, ...]], ...],
-    places: tuple[Place, ...],
-    outputs: tuple[tuple[str, Place], ...],
+    signature: Signature,
+    places: Sequence[Place],
+    outputs: Sequence[tuple[str, Place]],
 ) -> bytes:
     message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
-    for i, (name, datatype, shape) in enumerate(signature):
-        item = message.inputs.add(name=name, datatype=datatype, shape=shape)
+    for i, (tensor, shape) in enumerate(zip(signature.tensors, signature.shapes, strict=True)):
+        item = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
         if places:
             _place(item, places[i])
     for name, place in outputs:
@@ -84,11 +84,23 @@ def _place(item: Any, place: Place) -> None:
         item.parameters["shared_memory_offset"].int64_param = offset
 
 
-def _timeout(microseconds: int) -> bytes:
+def _milliseconds(seconds: float) -> int:
+    # Whole milliseconds, so that calls with the same deadline have the same bytes.
+    return max(1, int(seconds * 1e3 + 0.5))
+
+
+@lru_cache(maxsize=4096)
+def _timeout(milliseconds: int) -> bytes:
     """`parameters["timeout"] = int64 microseconds`, as the bytes of one map entry (field 4)."""
-    value = b"\x10" + _varint(microseconds)
+    value = b"\x10" + _varint(milliseconds * 1000)
     entry = b"\x0a\x07timeout\x12" + bytes((len(value),)) + value
     return b"\x22" + bytes((len(entry),)) + entry
+
+
+@lru_cache(maxsize=4096)
+def _length(size: int) -> bytes:
+    """The tag and length before the bytes of one tensor (`raw_input_contents`, field 7)."""
+    return b"\x3a" + _varint(size)
 
 
 def _varint(value: int) -> bytes:
