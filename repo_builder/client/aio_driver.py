@@ -87,9 +87,7 @@ class AsyncDriver:
             tasks.append(asyncio.ensure_future(self._send(race.second)))
             waiting = set(tasks)
             while waiting:
-                done, waiting = await asyncio.wait(
-                    waiting, return_when=asyncio.FIRST_COMPLETED
-                )
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if not all(isinstance(task.result(), Failure) for task in done):
                     break
             first, second = (task.result() if task.done() else None for task in tasks)
@@ -113,7 +111,7 @@ class AsyncDriver:
             return None
         try:
             await asyncio.wait_for(event.wait(), effect.timeout)
-        except asyncio.TimeoutError:  # noqa: UP041 - not the builtin before Python 3.11
+        except asyncio.TimeoutError:
             effect.gate.give_up(admitted)
             return False
         except BaseException:

@@ -40,13 +40,15 @@ class Exchange:
 
 
 class Asker:
-    """Asks sides, under one retry budget."""
+    """Asks sides, each under a retry budget of its own."""
 
     def __init__(
         self, retry: Retry, reserve: int, metrics: Metrics, clock: Callable[[], float]
     ) -> None:
         self._retry = retry
-        self._budget = RetryBudget(retry.budget, float(reserve))
+        self._budgets = {
+            name: RetryBudget(retry.budget, float(reserve)) for name in ("edge", "cloud")
+        }
         self._metrics = metrics
         self._clock = clock
 
@@ -67,7 +69,8 @@ class Asker:
         twice does no harm. `known`: the side has had this model, so its absence should pass.
         """
         retry, clock = self._retry, self._clock
-        self._budget.called()
+        budget = self._budgets[side.name]
+        budget.called()
         last: Failure | None = None
         endpoint: Endpoint | None = None
         attempt = 0
@@ -104,7 +107,7 @@ class Asker:
                 return outcome
             if not patient and attempt >= retry.attempts:
                 return outcome
-            while kind in _COSTLY and not self._budget.take(clock()):
+            while kind in _COSTLY and not budget.take(clock()):
                 if not patient or clock() >= deadline:
                     return outcome
                 yield Pause(min(retry.max_delay, max(0.0, deadline - clock())))
@@ -112,7 +115,12 @@ class Asker:
             yield Pause(min(delay, max(0.0, deadline - clock())))
 
     def _send(
-        self, side: Side, endpoint: Endpoint, model: str, exchange: Exchange, deadline: float,
+        self,
+        side: Side,
+        endpoint: Endpoint,
+        model: str,
+        exchange: Exchange,
+        deadline: float,
         repeatable: bool,
     ) -> Steps[Any]:
         started = self._clock()

@@ -84,7 +84,9 @@ class Catalog:
         if isinstance(config, Failure):
             if config.kind == "absent":
                 there = yield from self._there(side, name, deadline)
-                return Failure(config.status, f"{config.details}; {there}" if there else config.details)
+                return Failure(
+                    config.status, f"{config.details}; {there}" if there else config.details
+                )
             return config
         model = Model.of_config(config)
         self._models[(side.name, name, version)] = model

@@ -88,9 +88,7 @@ class Core:
         self.gate = Gate(limits.concurrency, limits.queue)
         self._asker = Asker(settings.retry, limits.concurrency, self.metrics, clock)
         self.catalog = Catalog(self._asker)
-        self.opinion = SecondOpinion(
-            settings.fallback, self.catalog, self.run, self.metrics, clock
-        )
+        self.opinion = SecondOpinion(settings.fallback, self.catalog, self.run, self.metrics, clock)
         self.metrics.gauges(self._gauges)
 
     def infer(
@@ -110,12 +108,10 @@ class Core:
             finally:
                 self.gate.leave()
         except ClientError as error:
-            self.metrics.count(
-                "errors_total", (("model", model), ("error", type(error).__name__))
-            )
+            self.metrics.count("errors_total", (("model", model), ("error", type(error).__name__)))
             raise
         seconds = result.timings["total"] = self.clock() - started
-        self.metrics.answered(model, result.source, len(result.sources), seconds)
+        self.metrics.answered(model, result.source, result.sources, seconds)
         return result
 
     def close(self) -> None:
@@ -134,7 +130,9 @@ class Core:
         """Have `side` run `model` on `batch`: the outputs, and the version number that answered."""
 
         def finish(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = wire.with_row_axis(model.name, wire.outputs_of(response), batch.signature.rows)
+            outputs = wire.with_row_axis(
+                model.name, wire.outputs_of(response), batch.signature.rows
+            )
             return outputs, response.model_version
 
         def build(endpoint: Endpoint, left: float) -> Steps[Exchange]:
@@ -178,9 +176,7 @@ class Core:
 class _Call:
     """What one call knows while it runs. Outputs have a row axis everywhere but in the Result."""
 
-    def __init__(
-        self, core: Core, name: str, version: str, started: float, timeout: float
-    ) -> None:
+    def __init__(self, core: Core, name: str, version: str, started: float, timeout: float) -> None:
         self.core = core
         self.name = name
         self.version = version
@@ -213,7 +209,7 @@ class _Call:
         again = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
         if isinstance(again, Failure):
             raise self._error(core.edge, again, other)
-        return self._result(again, ["edge-unverified"] * again.batch.count, why=str(other))
+        return (yield from self._judge(again, cloud))
 
     def _ask(
         self, side: Side, name: str, inputs: Any, deadline: float, patient: bool
@@ -224,6 +220,8 @@ class _Call:
         model = yield from catalog.model(side, name, version, deadline, patient)
         if isinstance(model, Failure):
             return model
+        if side is core.cloud:
+            inputs = core.opinion.cleared(inputs)
         try:
             batch = model.batch(inputs)
         except InvalidInput:
@@ -232,6 +230,8 @@ class _Call:
             if isinstance(model, Failure):
                 return model
             batch = model.batch(inputs)
+        if side is core.cloud and (barred := core.opinion.barred(model, batch)):
+            return barred
         asked = core.clock()
         self._stage("prepare", asked - begun)
         got = yield from core.run(side, model, batch, version, deadline, patient)

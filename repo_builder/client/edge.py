@@ -7,7 +7,15 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Literal, TypeVar, overload
 
 from repo_builder.client.aio_driver import AsyncDriver
@@ -108,14 +116,24 @@ class EdgeClient(_Client):
 
     @overload
     def infer_many(
-        self, model: str, items: Iterable[Inputs], *, concurrency: int = ...,
-        timeout: float | None = ..., return_errors: Literal[False] = ...,
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = ...,
+        timeout: float | None = ...,
+        return_errors: Literal[False] = ...,
     ) -> list[Result]: ...
 
     @overload
     def infer_many(
-        self, model: str, items: Iterable[Inputs], *, concurrency: int = ...,
-        timeout: float | None = ..., return_errors: Literal[True],
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = ...,
+        timeout: float | None = ...,
+        return_errors: Literal[True],
     ) -> list[Result | ClientError]: ...
 
     def infer_many(
@@ -307,7 +325,9 @@ def _caller(
     return call
 
 
-async def _all(call: Callable[[Inputs], Any], items: Iterable[Inputs], concurrency: int) -> list[Any]:
+async def _all(
+    call: Callable[[Inputs], Any], items: Iterable[Inputs], concurrency: int
+) -> list[Any]:
     """`call` on every item, `concurrency` at a time; results by item."""
     results: dict[int, Any] = {}
     numbered = enumerate(items)

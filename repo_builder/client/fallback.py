@@ -88,7 +88,12 @@ class SecondOpinion:
         return rows[np.argsort(scores[rows], kind="stable")]
 
     def ask(
-        self, cloud: Side, model: Model, batch: Batch, rows: Rows, like: Mapping[str, Array],
+        self,
+        cloud: Side,
+        model: Model,
+        batch: Batch,
+        rows: Rows,
+        like: Mapping[str, Array],
         deadline: float,
     ) -> Steps[Opinion]:
         """Ask `cloud` about `rows` of `batch`; `like` are the edge's outputs."""
@@ -101,10 +106,8 @@ class SecondOpinion:
         if isinstance(other, Failure):
             return self._nothing("cloud", len(rows), f"cloud: {other}")
         names = {tensor.name for tensor in other.inputs} - options.never_send
-        withheld = options.never_send & {t.name for t in other.inputs if not t.optional}
-        if withheld:
-            what = f"cloud model '{name}' needs {sorted(withheld)}, which never leave the device"
-            return self._nothing("privacy", len(rows), what)
+        if private := self._private(other):
+            return self._nothing("privacy", len(rows), private)
         allowed, reason = self._admit(rows, _row_bytes(batch, names))
         why = self._deny(reason, len(rows) - len(allowed), f"limit: {reason}") if reason else ""
         answered: list[Rows] = []
@@ -133,13 +136,38 @@ class SecondOpinion:
         merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         return Opinion(np.concatenate(answered), merged, version, why)
 
+    def barred(self, model: Model, batch: Batch) -> Failure | None:
+        """Why a whole call may not go to the cloud's `model` (the edge being away), or None."""
+        if private := self._private(model):
+            self._deny("privacy", batch.count, private)
+            return Failure("FAILED_PRECONDITION", private)
+        every: Rows = np.arange(batch.count)
+        allowed, reason = self._admit(every, batch.nbytes / batch.count, whole=True)
+        if len(allowed) < batch.count:
+            self._deny(reason, batch.count, reason)
+            return Failure("FAILED_PRECONDITION", f"limit: {reason}")
+        return None
+
+    def cleared(self, inputs: Any) -> Any:
+        """`inputs` without what never leaves the device."""
+        if self._options.never_send and isinstance(inputs, Mapping):
+            return {k: v for k, v in inputs.items() if k not in self._options.never_send}
+        return inputs
+
+    def _private(self, model: Model) -> str:
+        needed = {t.name for t in model.inputs if not t.optional} & self._options.never_send
+        if not needed:
+            return ""
+        names = ", ".join(f"'{name}'" for name in sorted(needed))
+        return f"cloud model '{model.name}' needs {names}, which must never leave the device"
+
     def cloud_name(self, name: str, model: Model | None) -> str:
         """The cloud's name for an edge model."""
         told = model.policy.cloud_model if model and model.policy else ""
         return self._options.models.get(name) or told or name
 
-    def _admit(self, rows: Rows, each: float) -> tuple[Rows, str]:
-        """As many of `rows`, of `each` bytes, from the first, as every allowance has room for."""
+    def _admit(self, rows: Rows, each: float, whole: bool = False) -> tuple[Rows, str]:
+        """As many of `rows`, of `each` bytes, from the first, as every allowance has room for; `whole`: all or none."""
         if not self._allowances:
             return rows, ""
         now = self._clock()
@@ -149,6 +177,8 @@ class SecondOpinion:
                 room = int((allowance.available(now) + 1e-9) // (units or each or 1.0))
                 if room < fit:
                     fit, reason = max(0, room), name
+            if whole and fit < len(rows):
+                fit = 0
             for _, allowance, units in self._allowances:
                 allowance.take(fit * (units or each), now)
         return rows[:fit], reason
@@ -166,9 +196,7 @@ class SecondOpinion:
             _log.warning("fallback is not possible: %s", text)
 
 
-def merge(
-    edge: Mapping[str, Array], rows: Rows, cloud: Mapping[str, Array]
-) -> dict[str, Array]:
+def merge(edge: Mapping[str, Array], rows: Rows, cloud: Mapping[str, Array]) -> dict[str, Array]:
     """The edge's outputs with `rows` replaced by the cloud's, in place of the same rows."""
     merged = {}
     for name, array in edge.items():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Labels = tuple[tuple[str, str], ...]
+Key = tuple[str, Labels]
 
 # Upper bounds in seconds, from 0.1 ms to 26 s, each twice the one before: a quantile read from
 # them is at most a factor of two off.
@@ -42,8 +43,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counters: dict[tuple[str, Labels], float] = {}
-        self._histograms: dict[tuple[str, Labels], list[float]] = {}
+        self._counters: dict[Key, float] = {}
+        self._histograms: dict[Key, list[float]] = {}
         self._answered: dict[tuple[str, str], list[float]] = {}
         self._gauges: list[Callable[[], Iterable[tuple[str, Labels, float]]]] = []
 
@@ -53,17 +54,20 @@ class Metrics:
         with self._lock:
             self._counters[key] = self._counters.get(key, 0.0) + amount
 
-    def answered(self, model: str, source: str, rows: int, seconds: float) -> None:
-        """One call came back: all that is counted of it, in one go."""
+    def answered(self, model: str, source: str, rows: Sequence[str], seconds: float) -> None:
+        """One call came back: all that is counted of it, in one go. `rows`: each row's source."""
         key = (model, source)
         cells = self._answered.get(key)
         with self._lock:
             if cells is None:
-                cells = self._answered.setdefault(key, [0.0, 0.0, *[0.0] * (len(BUCKETS) + 2)])
+                cells = self._answered.setdefault(key, [0.0] * (len(BUCKETS) + 4))
             cells[0] += 1
-            cells[1] += rows
+            cells[1] += len(rows)
             cells[2 + bisect_left(BUCKETS, seconds)] += 1
             cells[-1] += seconds
+        if source == "mixed":
+            for one in set(rows):
+                self.count("rows_total", (("model", model), ("source", one)), rows.count(one))
 
     def observe(self, name: str, labels: Labels, seconds: float) -> None:
         """Add to a histogram: counts per bucket, then the count above all, then the sum."""
@@ -153,18 +157,21 @@ class Metrics:
                     _full(name), callbacks=[reader(name)], description=text
                 )
 
-    def _read(self) -> tuple[list[tuple[tuple[str, Labels], float]], list[Any]]:
+    def _read(self) -> tuple[list[tuple[Key, float]], list[tuple[Key, list[float]]]]:
         with self._lock:
-            counters = list(self._counters.items())
+            totals = dict(self._counters)
             histograms = [(key, list(cells)) for key, cells in self._histograms.items()]
             answered = [(key, list(cells)) for key, cells in self._answered.items()]
         for (model, source), cells in answered:
             labels: Labels = (("model", model), ("source", source))
-            counters += [(("calls_total", labels), cells[0]), (("rows_total", labels), cells[1])]
+            totals["calls_total", labels] = cells[0]
+            if source != "mixed":
+                rows = totals.get(("rows_total", labels), 0.0)
+                totals["rows_total", labels] = rows + cells[1]
             histograms.append((("call_seconds", labels), cells[2:]))
         for read in self._gauges:
-            counters += [((name, labels), value) for name, labels, value in read()]
-        return counters, histograms
+            totals.update({(name, labels): value for name, labels, value in read()})
+        return list(totals.items()), histograms
 
 
 def quantile(cells: list[float], q: float) -> float:

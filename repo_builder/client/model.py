@@ -100,8 +100,9 @@ class Batch:
 
     def named(self) -> dict[str, Array]:
         """The arrays by name, with the batch axis if the model has one."""
-        pairs = zip(self.signature.tensors, self.arrays, strict=True)
-        return {tensor.name: array for tensor, array in pairs}
+        signature = self.signature
+        parts = zip(signature.tensors, self.arrays, signature.shapes, strict=True)
+        return {tensor.name: array.reshape(shape) for tensor, array, shape in parts}
 
     def rows_of(self, rows: npt.NDArray[np.intp]) -> dict[str, Array]:
         """Only these rows, in this order, by name."""

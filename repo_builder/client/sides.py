@@ -29,6 +29,7 @@ class Failure:
     absent        the server does not have the model (now)   yes if it had it before
     late          this call's share of the deadline passed   no
     rejected      the request itself is wrong                no
+    barred        what may go to the cloud does not allow it no
     failed        the server failed on the request           no
     """
 
@@ -52,6 +53,7 @@ class Failure:
             "NOT_FOUND": "absent",
             "RESOURCE_EXHAUSTED": "busy",
             "DEADLINE_EXCEEDED": "late",
+            "FAILED_PRECONDITION": "barred",
             "INVALID_ARGUMENT": "rejected",
             "UNIMPLEMENTED": "rejected",
             "UNAUTHENTICATED": "rejected",
