@@ -84,7 +84,8 @@ class Asker:
                 if not patient:
                     return last or Failure("UNAVAILABLE", "failed to connect lately; left alone")
                 wait = side.ready_at(now) - now
-                yield Pause(min(max(wait, 0.001) * random.uniform(1.0, 1.2), left))  # noqa: S311
+                # Not longer than a probe may take: when it succeeds, all may go on.
+                yield Pause(min(max(wait, 0.001), 0.05, left))
                 continue
             attempt += 1
             if attempt > 1:
