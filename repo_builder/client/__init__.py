@@ -1,1 +1,71 @@
-"""The SDK for applications: needs tritonclient and numpy, and nothing else of the package."""
+"""The client SDK: one object that asks the device's Triton, and the cloud's when it is unsure.
+
+    with EdgeClient("localhost:8001", cloud="cloud:8001") as client:
+        result = client.infer("digits", image)
+
+Needs `tritonclient[grpc]` and numpy; imports nothing else of repo-builder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from repo_builder.client.edge import AsyncEdgeClient, EdgeClient
+    from repo_builder.client.errors import (
+        ClientError,
+        Closed,
+        DeadlineExceeded,
+        InvalidInput,
+        ModelNotFound,
+        Overloaded,
+        ServerFailed,
+        Unavailable,
+    )
+    from repo_builder.client.options import (
+        Breaker,
+        Cache,
+        Collector,
+        Fallback,
+        Limits,
+        Retry,
+        Servers,
+        SharedMemory,
+        Tls,
+    )
+    from repo_builder.client.result import Result
+
+__all__ = [
+    "AsyncEdgeClient",
+    "Breaker",
+    "Cache",
+    "ClientError",
+    "Closed",
+    "Collector",
+    "DeadlineExceeded",
+    "EdgeClient",
+    "Fallback",
+    "InvalidInput",
+    "Limits",
+    "ModelNotFound",
+    "Overloaded",
+    "Result",
+    "Retry",
+    "ServerFailed",
+    "Servers",
+    "SharedMemory",
+    "Tls",
+    "Unavailable",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, because the builder reads `client.preprocess` and `client.confidence` and needs
+    # no gRPC for them.
+    if name in __all__:
+        for module in ("errors", "options", "result", "edge"):
+            found = importlib.import_module(f"repo_builder.client.{module}")
+            if name in vars(found) and vars(found)[name].__module__ == found.__name__:
+                return vars(found)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

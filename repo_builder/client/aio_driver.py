@@ -1,0 +1,120 @@
+"""The asynchronous driver: carries out what the core asks for, on the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from repo_builder.client import channel
+from repo_builder.client.effects import Effect, Enter, Race, Send, Steps
+from repo_builder.client.sides import Endpoint, Failure
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """Belongs to the event loop it is first used on; another loop gets connections of its own."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channels: dict[Endpoint, Any] = {}
+        self._methods: dict[Endpoint, dict[str, Any]] = {}
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Run the core's steps to their end; a cancelled task cancels its call on the server."""
+        try:
+            effect = next(steps)
+            while True:
+                effect = steps.send(await self._perform(effect))
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except BaseException:
+            steps.close()
+            raise
+
+    async def close(self) -> None:
+        """Close all connections; calls under way fail."""
+        channels, self._channels, self._methods = self._channels, {}, {}
+        for one in channels.values():
+            await one.close()
+
+    async def _perform(self, effect: Effect) -> Any:
+        if type(effect) is Send:
+            return await self._send(effect)
+        if isinstance(effect, Race):
+            return await self._race(effect)
+        if isinstance(effect, Enter):
+            return await self._enter(effect)
+        await asyncio.sleep(effect.seconds)
+        return None
+
+    async def _send(self, send: Send) -> Any:
+        servers = send.endpoint.servers
+        try:
+            return await self._call(send)(
+                send.body,
+                timeout=send.timeout,
+                metadata=channel.metadata(servers),
+                compression=channel.COMPRESSION[servers.compression],
+            )
+        except grpc.RpcError as error:
+            return channel.failure(error)
+        except grpc.aio.UsageError as error:
+            return Failure("CANCELLED", str(error))
+
+    def _call(self, send: Send) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._channels, self._methods = loop, {}, {}
+        methods = self._methods.get(send.endpoint)
+        if methods is None:
+            endpoint = send.endpoint
+            opened = channel.open_channel(endpoint.address, endpoint.servers, grpc.aio)
+            self._channels[endpoint] = opened
+            methods = self._methods[endpoint] = channel.methods(opened)
+        return methods[send.method]
+
+    async def _race(self, race: Race) -> tuple[Any, Any]:
+        tasks = [asyncio.ensure_future(self._send(race.first))]
+        try:
+            await asyncio.wait(tasks, timeout=race.after)
+            if tasks[0].done():
+                return tasks[0].result(), None
+            tasks.append(asyncio.ensure_future(self._send(race.second)))
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if not all(isinstance(task.result(), Failure) for task in done):
+                    break
+            first, second = (task.result() if task.done() else None for task in tasks)
+            return first, second
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _enter(self, effect: Enter) -> bool | None:
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+
+        def admitted() -> None:
+            # The place may be handed over by a thread, also after the loop has been closed.
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:
+                effect.gate.leave()
+
+        if not effect.gate.wait(admitted):
+            return None
+        try:
+            await asyncio.wait_for(event.wait(), effect.timeout)
+        except asyncio.TimeoutError:
+            effect.gate.give_up(admitted)
+            return False
+        except BaseException:
+            effect.gate.give_up(admitted)
+            raise
+        return True

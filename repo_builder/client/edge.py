@@ -1,0 +1,367 @@
+"""`EdgeClient` and `AsyncEdgeClient`: the same surface, the same core, two drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Literal, TypeVar, overload
+
+from repo_builder.client.aio_driver import AsyncDriver
+from repo_builder.client.core import Core, Settings
+from repo_builder.client.errors import ClientError
+from repo_builder.client.metrics import Metrics
+from repo_builder.client.options import (
+    Breaker,
+    Cache,
+    Collector,
+    Fallback,
+    Limits,
+    Retry,
+    Servers,
+    SharedMemory,
+)
+from repo_builder.client.result import Result
+from repo_builder.client.sync_driver import SyncDriver
+
+Inputs = Mapping[str, Any] | Any
+Given = str | Sequence[str] | Servers
+T = TypeVar("T")
+
+
+class _Client:
+    """What both clients are made of."""
+
+    def __init__(
+        self,
+        edge: Given,
+        cloud: Given | None = None,
+        *,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        breaker: Breaker | None = None,
+        fallback: Fallback | None = None,
+        shared_memory: SharedMemory | None = None,
+        cache: Cache | None = None,
+        collector: Collector | None = None,
+    ) -> None:
+        self._settings = Settings(
+            edge=Servers.of(edge),
+            cloud=None if cloud is None else Servers.of(cloud),
+            limits=limits or Limits(),
+            retry=retry or Retry(),
+            breaker=breaker or Breaker(),
+            fallback=fallback or Fallback(),
+            shared_memory=shared_memory or SharedMemory(),
+            cache=cache,
+            collector=collector,
+        )
+        self._open()
+        _clients.add(self)
+
+    def _open(self) -> None:
+        self._core = Core(self._settings)
+
+    def _forked(self) -> None:
+        """In a forked child: nothing of the parent's connections and locks can be used."""
+        _parents.append(dict(vars(self)))
+        self._open()
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters and histograms: `.snapshot()`, `.prometheus()`, `.opentelemetry(meter)`."""
+        return self._core.metrics
+
+
+class EdgeClient(_Client):
+    """Asks the device's own Triton, and the cloud's where the device's model is not sure.
+
+    `edge` and `cloud` are a gRPC address ("localhost:8001"), several, or `Servers` with TLS and
+    token. Thread-safe; usable after a fork; close it or use it as a context manager.
+    """
+
+    def _open(self) -> None:
+        super()._open()
+        self._driver = SyncDriver()
+        self._background: _Background | None = None
+        self._background_lock = threading.Lock()
+
+    def infer(
+        self, model: str, inputs: Inputs, *, timeout: float | None = None, version: str = ""
+    ) -> Result:
+        """Run `model` on one sample or a batch, within `timeout` seconds for everything.
+
+        `inputs` is name -> array, or the array alone where the model has one input; with the
+        batch axis or, for one sample, without it. Types must match: nothing is cast.
+
+        Raises InvalidInput, ModelNotFound, DeadlineExceeded, Unavailable, Overloaded, ServerFailed.
+        """
+        return self._driver.drive(self._core.infer(model, inputs, timeout, version))
+
+    def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
+        """Run `model` on an encoded image (JPEG, PNG ...), prepared as its spec says."""
+        inputs = self._driver.drive(self._core.image_inputs(model, image, timeout))
+        return self.infer(model, inputs, timeout=timeout)
+
+    @overload
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = ...,
+        timeout: float | None = ...,
+        return_errors: Literal[False] = ...,
+    ) -> list[Result]: ...
+
+    @overload
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = ...,
+        timeout: float | None = ...,
+        return_errors: Literal[True],
+    ) -> list[Result | ClientError]: ...
+
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = 16,
+        timeout: float | None = None,
+        return_errors: bool = False,
+    ) -> Any:
+        """Run `model` on each item, `concurrency` at a time; answers in the items' order.
+
+        `timeout` is each item's own. The first error stops all, unless `return_errors` puts errors
+        in their items' places.
+        """
+        background = self._in_background()
+        call = _caller(background.driver, self._core, model, timeout, return_errors)
+        return background.run(_all(call, items, concurrency))
+
+    def stream(
+        self,
+        model: str,
+        frames: Iterable[Inputs],
+        *,
+        window: int = 4,
+        timeout: float | None = None,
+        return_errors: bool = False,
+    ) -> Iterator[Any]:
+        """Run `model` on frames as they come, `window` of them under way; answers in order.
+
+        The next frame is taken from `frames` only when an answer was fetched, so a slow consumer
+        slows the source down and nothing piles up.
+        """
+        background = self._in_background()
+        call = _caller(background.driver, self._core, model, timeout, return_errors)
+        under_way: deque[Any] = deque()
+        try:
+            for frame in frames:
+                under_way.append(background.start(call(frame)))
+                if len(under_way) >= window:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for one in under_way:
+                one.cancel()
+
+    def close(self) -> None:
+        """Close all connections. Calls under way fail; later ones raise Closed."""
+        self._core.close()
+        with self._background_lock:
+            background, self._background = self._background, None
+        if background:
+            background.close()
+        self._driver.close()
+
+    def __enter__(self) -> EdgeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _in_background(self) -> _Background:
+        with self._background_lock:
+            if self._background is None:
+                self._background = _Background()
+            return self._background
+
+
+class AsyncEdgeClient(_Client):
+    """`EdgeClient` for asyncio: the same methods, awaited; `stream` is an async iterator.
+
+    Cancelling a task cancels its call on the server.
+    """
+
+    def _open(self) -> None:
+        super()._open()
+        self._driver = AsyncDriver()
+
+    async def infer(
+        self, model: str, inputs: Inputs, *, timeout: float | None = None, version: str = ""
+    ) -> Result:
+        """As `EdgeClient.infer`."""
+        return await self._driver.drive(self._core.infer(model, inputs, timeout, version))
+
+    async def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
+        """As `EdgeClient.image`."""
+        inputs = await self._driver.drive(self._core.image_inputs(model, image, timeout))
+        return await self.infer(model, inputs, timeout=timeout)
+
+    async def infer_many(
+        self,
+        model: str,
+        items: Iterable[Inputs],
+        *,
+        concurrency: int = 16,
+        timeout: float | None = None,
+        return_errors: bool = False,
+    ) -> list[Any]:
+        """As `EdgeClient.infer_many`."""
+        call = _caller(self._driver, self._core, model, timeout, return_errors)
+        return await _all(call, items, concurrency)
+
+    async def stream(
+        self,
+        model: str,
+        frames: Iterable[Inputs] | AsyncIterable[Inputs],
+        *,
+        window: int = 4,
+        timeout: float | None = None,
+        return_errors: bool = False,
+    ) -> AsyncIterator[Any]:
+        """As `EdgeClient.stream`; `frames` may be an async iterable too."""
+        call = _caller(self._driver, self._core, model, timeout, return_errors)
+        under_way: deque[asyncio.Task[Any]] = deque()
+        try:
+            async for frame in _each(frames):
+                under_way.append(asyncio.ensure_future(call(frame)))
+                if len(under_way) >= window:
+                    yield await under_way.popleft()
+            while under_way:
+                yield await under_way.popleft()
+        finally:
+            for one in under_way:
+                one.cancel()
+
+    async def close(self) -> None:
+        """As `EdgeClient.close`."""
+        self._core.close()
+        await self._driver.close()
+
+    async def __aenter__(self) -> AsyncEdgeClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class _Background:
+    """An event loop on a thread of its own: many calls at once, for less than a thread each."""
+
+    def __init__(self) -> None:
+        self.driver = AsyncDriver()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="repo-builder-client", daemon=True
+        )
+        self._thread.start()
+
+    def start(self, work: Any) -> Any:
+        """Begin `work`; returns a concurrent future, whose cancellation cancels the work."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Any) -> Any:
+        """Do `work` and wait for it."""
+        future = self.start(work)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def close(self) -> None:
+        """End all work and the thread."""
+        self.run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self.driver.close()
+
+
+def _caller(
+    driver: AsyncDriver, core: Core, model: str, timeout: float | None, return_errors: bool
+) -> Callable[[Inputs], Any]:
+    async def call(inputs: Inputs) -> Any:
+        try:
+            return await driver.drive(core.infer(model, inputs, timeout, ""))
+        except ClientError as error:
+            if return_errors:
+                return error
+            raise
+
+    return call
+
+
+async def _all(
+    call: Callable[[Inputs], Any], items: Iterable[Inputs], concurrency: int
+) -> list[Any]:
+    """`call` on every item, `concurrency` at a time; results by item."""
+    results: dict[int, Any] = {}
+    numbered = enumerate(items)
+
+    async def work() -> None:
+        for number, item in numbered:
+            results[number] = await call(item)
+
+    workers = [asyncio.ensure_future(work()) for _ in range(max(1, concurrency))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+    return [results[number] for number in range(len(results))]
+
+
+async def _each(frames: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(frames, AsyncIterable):
+        async for frame in frames:
+            yield frame
+    else:
+        for frame in frames:
+            yield frame
+
+
+_clients: weakref.WeakSet[_Client] = weakref.WeakSet()
+# Kept for good: to destroy the parent's connections in a child would disturb the parent.
+_parents: list[Any] = []
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

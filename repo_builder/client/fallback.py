@@ -1,0 +1,226 @@
+"""The second opinion: which rows go to the cloud, whether they may, and how answers are merged.
+
+No I/O: yields effects (see effects.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from repo_builder.client.catalog import Catalog
+from repo_builder.client.confidence import Floats
+from repo_builder.client.effects import Steps
+from repo_builder.client.errors import ClientError, ServerFailed
+from repo_builder.client.guards import Allowance
+from repo_builder.client.metrics import Metrics
+from repo_builder.client.model import Batch, Model
+from repo_builder.client.options import Fallback
+from repo_builder.client.sides import Failure, Side
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.intp]
+Run = Callable[..., "Steps[tuple[dict[str, Array], str] | Failure]"]
+
+_log = logging.getLogger("repo_builder.client")
+
+# The edge's answer still has to be handed back after the cloud was given up, in seconds.
+_MARGIN = 0.005
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the cloud answered: `rows`, their `outputs`, its version number; `why` any row it did
+    not answer was not."""
+
+    rows: Rows
+    outputs: Mapping[str, Array]
+    version: str
+    why: str
+
+
+class SecondOpinion:
+    """Asks the cloud about unsure rows, within what was allowed."""
+
+    def __init__(
+        self,
+        options: Fallback,
+        catalog: Catalog,
+        run: Run,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._options, self._catalog, self._run = options, catalog, run
+        self._metrics, self._clock = metrics, clock
+        self._lock = threading.Lock()
+        self._warned: set[str] = set()
+        rate, volume, cost = options.rows_per_second, options.bytes_per_hour, options.cost_per_hour
+        # (allowance, units one row takes; None: its size in bytes)
+        self._allowances: list[tuple[str, Allowance, float | None]] = []
+        if rate is not None:
+            self._allowances.append(("rate", Allowance(rate, max(1.0, rate)), 1.0))
+        if volume is not None:
+            self._allowances.append(("bytes", Allowance(volume / _HOUR, volume), None))
+        if cost is not None:
+            budget = Allowance(cost / _HOUR, cost)
+            self._allowances.append(("cost", budget, options.cost_per_row))
+
+    def scores(self, model: Model, outputs: Mapping[str, Array]) -> Floats | None:
+        """One score per row, or None where the model has no policy and the application no score."""
+        if self._options.score is not None:
+            return np.asarray(self._options.score(outputs), np.float64).reshape(-1)
+        return model.policy.scores(outputs) if model.policy else None
+
+    def unsure(self, model: Model, scores: Floats) -> Rows:
+        """The rows whose score is below the threshold, the least sure first."""
+        threshold = self._options.threshold
+        if threshold is None and model.policy is not None:
+            threshold = model.policy.threshold
+        sure = np.zeros(len(scores), np.bool_) if threshold is None else scores >= threshold
+        rows = np.flatnonzero(~sure)
+        return rows[np.argsort(scores[rows], kind="stable")]
+
+    def ask(
+        self,
+        cloud: Side,
+        model: Model,
+        batch: Batch,
+        rows: Rows,
+        like: Mapping[str, Array],
+        deadline: float,
+    ) -> Steps[Opinion]:
+        """Ask `cloud` about `rows` of `batch`; `like` are the edge's outputs."""
+        options = self._options
+        end = deadline - _MARGIN
+        if options.timeout is not None:
+            end = min(end, self._clock() + options.timeout)
+        name = self.cloud_name(model.name, model)
+        other = yield from self._catalog.model(cloud, name, "", end, False)
+        if isinstance(other, Failure):
+            return self._nothing("cloud", len(rows), f"cloud: {other}")
+        names = {tensor.name for tensor in other.inputs} - options.never_send
+        if private := self._private(other):
+            return self._nothing("privacy", len(rows), private)
+        allowed, reason = self._admit(rows, _row_bytes(batch, names))
+        why = self._deny(reason, len(rows) - len(allowed), f"limit: {reason}") if reason else ""
+        answered: list[Rows] = []
+        parts: list[dict[str, Array]] = []
+        version = ""
+        step = other.max_rows if other.max_rows > 0 else max(1, len(allowed))
+        for start in range(0, len(allowed), step):
+            some = allowed[start : start + step]
+            try:
+                given = {k: v for k, v in batch.rows_of(some).items() if k in names}
+                sent = other.batch(given)
+                got = yield from self._run(cloud, other, sent, "", end, False)
+                if isinstance(got, Failure):
+                    why = self._deny("cloud", len(allowed) - start, f"cloud: {got}")
+                    break
+                outputs, version = got
+                parts.append(_fitting(other, outputs, like))
+            except ClientError as error:
+                # The two models do not fit: a mistake in the deployment, not in this call.
+                self._warn(str(error))
+                why = self._deny("mismatch", len(allowed) - start, str(error))
+                break
+            answered.append(some)
+        if not answered:
+            return Opinion(np.zeros(0, np.intp), {}, "", why)
+        merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        return Opinion(np.concatenate(answered), merged, version, why)
+
+    def barred(self, model: Model, batch: Batch) -> Failure | None:
+        """Why a whole call may not go to the cloud's `model` (the edge being away), or None."""
+        if private := self._private(model):
+            self._deny("privacy", batch.count, private)
+            return Failure("FAILED_PRECONDITION", private)
+        every: Rows = np.arange(batch.count)
+        allowed, reason = self._admit(every, batch.nbytes / batch.count, whole=True)
+        if len(allowed) < batch.count:
+            self._deny(reason, batch.count, reason)
+            return Failure("FAILED_PRECONDITION", f"limit: {reason}")
+        return None
+
+    def cleared(self, inputs: Any) -> Any:
+        """`inputs` without what never leaves the device."""
+        if self._options.never_send and isinstance(inputs, Mapping):
+            return {k: v for k, v in inputs.items() if k not in self._options.never_send}
+        return inputs
+
+    def _private(self, model: Model) -> str:
+        needed = {t.name for t in model.inputs if not t.optional} & self._options.never_send
+        if not needed:
+            return ""
+        names = ", ".join(f"'{name}'" for name in sorted(needed))
+        return f"cloud model '{model.name}' needs {names}, which must never leave the device"
+
+    def cloud_name(self, name: str, model: Model | None) -> str:
+        """The cloud's name for an edge model."""
+        told = model.policy.cloud_model if model and model.policy else ""
+        return self._options.models.get(name) or told or name
+
+    def _admit(self, rows: Rows, each: float, whole: bool = False) -> tuple[Rows, str]:
+        """As many of `rows`, of `each` bytes, from the first, as every allowance has room for; `whole`: all or none."""
+        if not self._allowances:
+            return rows, ""
+        now = self._clock()
+        with self._lock:
+            fit, reason = len(rows), ""
+            for name, allowance, units in self._allowances:
+                room = int((allowance.available(now) + 1e-9) // (units or each or 1.0))
+                if room < fit:
+                    fit, reason = max(0, room), name
+            if whole and fit < len(rows):
+                fit = 0
+            for _, allowance, units in self._allowances:
+                allowance.take(fit * (units or each), now)
+        return rows[:fit], reason
+
+    def _nothing(self, reason: str, rows: int, why: str) -> Opinion:
+        return Opinion(np.zeros(0, np.intp), {}, "", self._deny(reason, rows, why))
+
+    def _deny(self, reason: str, rows: int, why: str) -> str:
+        self._metrics.count("fallback_denied_total", (("reason", reason),), rows)
+        return why
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned and len(self._warned) < 100:
+            self._warned.add(text)
+            _log.warning("fallback is not possible: %s", text)
+
+
+def merge(edge: Mapping[str, Array], rows: Rows, cloud: Mapping[str, Array]) -> dict[str, Array]:
+    """The edge's outputs with `rows` replaced by the cloud's, in place of the same rows."""
+    merged = {}
+    for name, array in edge.items():
+        merged[name] = array.copy()
+        merged[name][rows] = cloud[name]
+    return merged
+
+
+def _row_bytes(batch: Batch, names: set[str]) -> float:
+    """The size in bytes of one row of the inputs `names`."""
+    return sum(a.nbytes for name, a in batch.named().items() if name in names) / batch.count
+
+
+def _fitting(
+    model: Model, outputs: Mapping[str, Array], like: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The cloud's outputs if they can stand in for the edge's; else an error names both."""
+    for name, edge in like.items():
+        cloud = outputs.get(name)
+        if cloud is None:
+            raise ServerFailed(f"cloud model '{model.name}' has no output '{name}', the edge's has")
+        if cloud.shape[1:] != edge.shape[1:] or cloud.dtype != edge.dtype:
+            raise ServerFailed(
+                f"cloud model '{model.name}': its '{name}' is {cloud.dtype}{list(cloud.shape[1:])} "
+                f"a row, the edge's is {edge.dtype}{list(edge.shape[1:])}"
+            )
+    return {name: outputs[name] for name in like}

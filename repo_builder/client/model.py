@@ -1,0 +1,275 @@
+"""What the client knows of a model: read from the server's config, never from the application.
+
+The builder writes `repo_builder.version`, `.labels`, `.preprocess` and `.confidence` into the
+config's parameters; a model without them works, with no version, labels, image helper or fallback.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from repo_builder.client.confidence import Policy
+from repo_builder.client.errors import InvalidInput, ServerFailed
+
+Array = npt.NDArray[Any]
+
+# Triton's data types: enum name -> (name on the wire, numpy's type). BF16 travels as its upper two
+# bytes; in numpy it is float32.
+_TYPES: dict[str, tuple[str, np.dtype[Any]]] = {
+    "TYPE_BOOL": ("BOOL", np.dtype(np.bool_)),
+    **{
+        f"TYPE_{sign}INT{bits}": (f"{sign}INT{bits}", np.dtype(f"{sign.lower()}int{bits}"))
+        for sign in ("", "U")
+        for bits in (8, 16, 32, 64)
+    },
+    **{f"TYPE_FP{bits}": (f"FP{bits}", np.dtype(f"float{bits}")) for bits in (16, 32, 64)},
+    "TYPE_BF16": ("BF16", np.dtype(np.float32)),
+    "TYPE_STRING": ("BYTES", np.dtype(object)),
+}
+DTYPES = dict(_TYPES.values())
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output; `dims` without the batch axis, -1 is any size."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """numpy's type."""
+        return DTYPES[self.datatype]
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether `shape`, without the batch axis, is one of this tensor's."""
+        return len(shape) == len(self.dims) and all(
+            want in (-1, got) for want, got in zip(self.dims, shape, strict=True)
+        )
+
+
+class Signature:
+    """Names, types and shapes of one call's tensors, known to fit the model.
+
+    Made once and kept with the model, as most calls of an application look alike; `heads` is
+    where wire.py keeps the request headers that belong to it.
+    """
+
+    __slots__ = ("heads", "rows", "shapes", "single", "tensors")
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        shapes: tuple[tuple[int, ...], ...],
+        rows: int | None,
+        single: bool,
+    ) -> None:
+        self.tensors = tensors
+        self.shapes = shapes
+        self.rows = rows
+        self.single = single
+        self.heads: dict[tuple[str, str], bytes] = {}
+
+
+class Batch:
+    """Validated inputs of one call: C-contiguous arrays in the signature's order.
+
+    `rows` None: the model has no batch axis. `single`: one sample was given, without that axis.
+    """
+
+    __slots__ = ("arrays", "count", "signature")
+
+    def __init__(self, signature: Signature, arrays: Sequence[Array]) -> None:
+        self.signature = signature
+        self.arrays = arrays
+        self.count = 1 if signature.rows is None else signature.rows
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensors in bytes (BYTES tensors count as nothing)."""
+        return sum(a.nbytes for a in self.arrays if a.dtype != object)
+
+    def named(self) -> dict[str, Array]:
+        """The arrays by name, with the batch axis if the model has one."""
+        signature = self.signature
+        parts = zip(signature.tensors, self.arrays, signature.shapes, strict=True)
+        return {tensor.name: array.reshape(shape) for tensor, array, shape in parts}
+
+    def rows_of(self, rows: npt.NDArray[np.intp]) -> dict[str, Array]:
+        """Only these rows, in this order, by name."""
+        if self.signature.rows is None:
+            return self.named()
+        return {name: array[rows] for name, array in self.named().items()}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as one side serves it. `max_rows`: 0 is no batch axis, -1 is without limit."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    max_rows: int
+    repeatable: bool = True
+    version: str = ""
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    preprocess: str = ""
+    policy: Policy | None = None
+    signatures: dict[Any, Signature] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of_config(cls, config: Any) -> Model:
+        """Read Triton's `ModelConfig` message."""
+        inputs = [_tensor(item) for item in config.input]
+        outputs = [_tensor(item) for item in config.output]
+        max_rows = config.max_batch_size
+        first = {t.dims[:1] for t in inputs + outputs}
+        if max_rows == 0 and first in ({(-1,)}, {(1,)}):
+            # The batch axis stands in the dims themselves.
+            max_rows = -1 if first == {(-1,)} else 1
+            inputs, outputs = _inner(inputs), _inner(outputs)
+        own = {
+            key.removeprefix("repo_builder."): value.string_value
+            for key, value in config.parameters.items()
+            if key.startswith("repo_builder.")
+        }
+        try:
+            policy = Policy.from_json(own["confidence"]) if "confidence" in own else None
+            labels = json.loads(own.get("labels", "{}"))
+        except (ValueError, TypeError) as broken:
+            raise ServerFailed(
+                f"model '{config.name}': its repo_builder parameters cannot be read: {broken}"
+            ) from broken
+        if policy and policy.output not in {tensor.name for tensor in outputs}:
+            raise ServerFailed(
+                f"model '{config.name}': its confidence policy reads '{policy.output}', which is "
+                "not one of its outputs"
+            )
+        # A sequence's or a decoupled model's call changes state: it must not be sent twice.
+        stateful = config.HasField("sequence_batching") or config.model_transaction_policy.decoupled
+        return cls(
+            name=config.name,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            max_rows=max_rows,
+            repeatable=not stateful,
+            version=own.get("version", ""),
+            labels=labels,
+            preprocess=own.get("preprocess", ""),
+            policy=policy,
+        )
+
+    def batch(self, given: Mapping[str, Any] | Any) -> Batch:
+        """Check inputs against the model; errors name what was given and what the model takes."""
+        if not isinstance(given, Mapping):
+            key = (given.dtype, given.shape) if isinstance(given, np.ndarray) else None
+            signature = self.signatures.get(key)
+            if signature is not None:
+                array = given if given.flags.c_contiguous else np.ascontiguousarray(given)
+                return Batch(signature, (array,))
+            batch = self._checked({self._only_input(): given})
+        else:
+            batch, key = self._checked(given), None
+        if key is not None and len(self.signatures) < 256:
+            self.signatures[key] = batch.signature
+        return batch
+
+    def _checked(self, given: Mapping[str, Any]) -> Batch:
+        for name in given:
+            if name not in {t.name for t in self.inputs}:
+                raise self._wrong(f"no input '{name}'; its inputs are {self._names()}")
+        for tensor in self.inputs:
+            if tensor.name not in given and not tensor.optional:
+                raise self._wrong(f"input '{tensor.name}' is missing")
+        tensors = tuple(tensor for tensor in self.inputs if tensor.name in given)
+        arrays = [self._array(tensor, given[tensor.name]) for tensor in tensors]
+        shapes = [array.shape for array in arrays]
+        if self.max_rows == 0:
+            return Batch(Signature(tensors, tuple(shapes), None, True), arrays)
+        single = len(shapes[0]) == len(tensors[0].dims)
+        if single:
+            shapes = [(1, *shape) for shape in shapes]
+        rows = shapes[0][0]
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            if len(shape) != len(tensor.dims) + 1 or shape[0] != rows:
+                raise self._wrong(
+                    f"input '{tensors[0].name}' has {rows} rows, '{tensor.name}' has shape "
+                    f"{list(shape)}"
+                )
+        if rows == 0 or rows > self.max_rows > 0:
+            raise self._wrong(
+                f"{rows} rows given, it takes 1 to {self.max_rows if self.max_rows > 0 else 'any'}"
+                " at once; infer_many takes more, in parts"
+            )
+        return Batch(Signature(tensors, tuple(shapes), rows, single), arrays)
+
+    def _only_input(self) -> str:
+        required = [tensor for tensor in self.inputs if not tensor.optional]
+        if len(required) != 1:
+            raise self._wrong(f"one array given, but its inputs are {self._names()}")
+        return required[0].name
+
+    def _array(self, tensor: Tensor, given: Any) -> Array:
+        array = np.asarray(given)
+        if tensor.datatype == "BYTES" and array.dtype.kind in "SU":
+            array = array.astype(object)
+        if array.dtype != tensor.dtype:
+            raise self._wrong(
+                f"input '{tensor.name}' is {tensor.datatype} ({tensor.dtype}), "
+                f"an array of {array.dtype} was given"
+            )
+        axes = self.max_rows != 0 and array.ndim == len(tensor.dims) + 1
+        if not tensor.fits(array.shape[1:] if axes else array.shape):
+            batch = "[rows, " if self.max_rows else "["
+            wants = batch + ", ".join("any" if d == -1 else str(d) for d in tensor.dims) + "]"
+            raise self._wrong(
+                f"input '{tensor.name}' has shape {wants}, {list(array.shape)} was given"
+            )
+        return np.ascontiguousarray(array)
+
+    def _names(self) -> str:
+        return ", ".join(f"'{tensor.name}'" for tensor in self.inputs)
+
+    def _wrong(self, what: str) -> InvalidInput:
+        return InvalidInput(f"model '{self.name}': {what}")
+
+
+@lru_cache(maxsize=256)
+def version_name(number: str) -> str:
+    """Triton's version number as the version it encodes: "1002000" is "1.2.0", "3" is "3"."""
+    if not number.isdigit() or int(number) < 1000:
+        return number
+    major, rest = divmod(int(number), 1_000_000)
+    minor, patch = divmod(rest, 1000)
+    return f"{major}.{minor}.{patch}"
+
+
+@lru_cache(maxsize=256)
+def version_number(name: str) -> str:
+    """The inverse of `version_name`; "" (the latest) stays."""
+    parts = name.split(".")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        if name and not name.isdigit():
+            raise InvalidInput(f"version '{name}': write '1.2.0' or Triton's own number")
+        return name
+    major, minor, patch = map(int, parts)
+    return str(major * 1_000_000 + minor * 1000 + patch)
+
+
+def _tensor(item: Any) -> Tensor:
+    kind = type(item).DESCRIPTOR.fields_by_name["data_type"].enum_type
+    datatype, _ = _TYPES[kind.values_by_number[item.data_type].name]
+    return Tensor(item.name, datatype, tuple(item.dims), getattr(item, "optional", False))
+
+
+def _inner(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [Tensor(t.name, t.datatype, t.dims[1:], t.optional) for t in tensors]

@@ -1,0 +1,140 @@
+"""The synchronous driver: carries out what the core asks for, in the calling thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, TypeVar
+
+import grpc
+
+from repo_builder.client import channel
+from repo_builder.client.effects import Effect, Enter, Race, Send, Steps
+from repo_builder.client.sides import Endpoint, Failure
+
+T = TypeVar("T")
+
+
+class SyncDriver:
+    """Blocks the calling thread; any number of threads may call at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._channels: dict[Endpoint, Any] = {}
+        self._methods: dict[Endpoint, dict[str, Any]] = {}
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Run the core's steps to their end."""
+        try:
+            effect = next(steps)
+            while True:
+                effect = steps.send(self._perform(effect))
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except BaseException:
+            # The calling thread was interrupted: the core must hand back what it holds.
+            steps.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections; calls under way fail."""
+        with self._lock:
+            channels, self._channels, self._methods = self._channels, {}, {}
+        for one in channels.values():
+            one.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        if type(effect) is Send:
+            call = self._call(effect)
+            servers = effect.endpoint.servers
+            try:
+                return call(
+                    effect.body,
+                    timeout=effect.timeout,
+                    metadata=channel.metadata(servers),
+                    compression=channel.COMPRESSION[servers.compression],
+                )
+            except grpc.RpcError as error:
+                return channel.failure(error)
+            except ValueError as error:
+                return Failure("CANCELLED", str(error))
+        if isinstance(effect, Race):
+            return self._race(effect)
+        if isinstance(effect, Enter):
+            return self._enter(effect)
+        time.sleep(effect.seconds)
+        return None
+
+    def _call(self, send: Send) -> Any:
+        methods = self._methods.get(send.endpoint)
+        if methods is None:
+            with self._lock:
+                methods = self._methods.get(send.endpoint)
+                if methods is None:
+                    endpoint = send.endpoint
+                    opened = channel.open_channel(endpoint.address, endpoint.servers, grpc)
+                    self._channels[endpoint] = opened
+                    methods = self._methods[endpoint] = channel.methods(opened)
+        return methods[send.method]
+
+    def _start(self, send: Send) -> Any:
+        servers = send.endpoint.servers
+        return self._call(send).future(
+            send.body,
+            timeout=send.timeout,
+            metadata=channel.metadata(servers),
+            compression=channel.COMPRESSION[servers.compression],
+        )
+
+    def _race(self, race: Race) -> tuple[Any, Any]:
+        done = threading.Semaphore(0)
+        started = time.monotonic()
+        first = self._start(race.first)
+        second = None
+        try:
+            first.add_done_callback(lambda _: done.release())
+            if done.acquire(timeout=race.after):
+                return _outcome(first), None
+            second = self._start(race.second)
+            second.add_done_callback(lambda _: done.release())
+            outcomes: list[Any] = [None, None]
+            end = started + race.first.timeout + 0.02
+            for _ in range(2):
+                done.acquire(timeout=max(0.0, end - time.monotonic()))
+                for i, call in enumerate((first, second)):
+                    if call.done() and outcomes[i] is None:
+                        outcomes[i] = _outcome(call)
+                        if not isinstance(outcomes[i], Failure):
+                            return outcomes[0], outcomes[1]
+            if outcomes == [None, None]:
+                outcomes[0] = Failure("DEADLINE_EXCEEDED", "neither of two servers answered")
+            return outcomes[0], outcomes[1]
+        finally:
+            for call in (first, second):
+                if call is not None:
+                    call.cancel()
+
+    def _enter(self, effect: Enter) -> bool | None:
+        event = threading.Event()
+        admitted = event.set
+        if not effect.gate.wait(admitted):
+            return None
+        try:
+            if event.wait(effect.timeout):
+                return True
+        except BaseException:
+            effect.gate.give_up(admitted)
+            raise
+        effect.gate.give_up(admitted)
+        return False
+
+
+def _outcome(call: Any) -> Any:
+    """What a finished call brought."""
+    try:
+        return call.result(timeout=0)
+    except grpc.RpcError as error:
+        return channel.failure(error)
+    except (grpc.FutureCancelledError, grpc.FutureTimeoutError):
+        return Failure("CANCELLED", "cancelled")

@@ -1,0 +1,158 @@
+"""Requests and responses as bytes, with no copy that can be spared.
+
+Protobuf messages concatenate: a prepared header (names, types, shapes), then the deadline, then
+the tensors' bytes are each a valid part of one ModelInferRequest. So the header is made once per
+signature, and a tensor is copied once, into the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import (
+    deserialize_bf16_tensor,
+    deserialize_bytes_tensor,
+    serialize_bf16_tensor,
+    serialize_byte_tensor,
+)
+
+from repo_builder.client.errors import ServerFailed
+from repo_builder.client.model import DTYPES, Batch, Signature
+
+Array = npt.NDArray[Any]
+# A part of a tensor's bytes in a shared memory region: region, offset, size.
+Place = tuple[str, int, int]
+
+SERVICE = "/inference.GRPCInferenceService/"
+_COPY_BELOW = 32 * 1024  # below this, tobytes is quicker than a memory view
+
+
+def request(
+    model: str,
+    version: str,
+    batch: Batch,
+    timeout: float,
+    places: Sequence[Place] = (),
+    outputs: Sequence[tuple[str, Place]] = (),
+) -> bytes:
+    """A ModelInferRequest that the server may drop from its queue after `timeout` seconds.
+
+    With `places` (one per input) the tensors are in shared memory; with `outputs` so are these.
+    """
+    signature = batch.signature
+    if places:
+        head = _header(model, version, signature, places, outputs)
+        return b"".join((head, _timeout(_milliseconds(timeout))))
+    key = (model, version)
+    head = signature.heads.get(key, b"")
+    if not head:
+        head = signature.heads[key] = _header(model, version, signature, (), ())
+    parts: list[Any] = [head, _timeout(_milliseconds(timeout))]
+    for tensor, array in zip(signature.tensors, batch.arrays, strict=True):
+        data = _payload(tensor.datatype, array)
+        parts += (_length(len(data)), data)
+    return b"".join(parts)
+
+
+def _header(
+    model: str,
+    version: str,
+    signature: Signature,
+    places: Sequence[Place],
+    outputs: Sequence[tuple[str, Place]],
+) -> bytes:
+    message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
+    for i, (tensor, shape) in enumerate(zip(signature.tensors, signature.shapes, strict=True)):
+        item = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
+        if places:
+            _place(item, places[i])
+    for name, place in outputs:
+        _place(message.outputs.add(name=name), place)
+    return bytes(message.SerializeToString())
+
+
+def _place(item: Any, place: Place) -> None:
+    region, offset, size = place
+    item.parameters["shared_memory_region"].string_param = region
+    item.parameters["shared_memory_byte_size"].int64_param = size
+    if offset:
+        item.parameters["shared_memory_offset"].int64_param = offset
+
+
+def _milliseconds(seconds: float) -> int:
+    # Whole milliseconds, so that calls with the same deadline have the same bytes.
+    return max(1, int(seconds * 1e3 + 0.5))
+
+
+@lru_cache(maxsize=4096)
+def _timeout(milliseconds: int) -> bytes:
+    """`parameters["timeout"] = int64 microseconds`, as the bytes of one map entry (field 4)."""
+    value = b"\x10" + _varint(milliseconds * 1000)
+    entry = b"\x0a\x07timeout\x12" + bytes((len(value),)) + value
+    return b"\x22" + bytes((len(entry),)) + entry
+
+
+@lru_cache(maxsize=4096)
+def _length(size: int) -> bytes:
+    """The tag and length before the bytes of one tensor (`raw_input_contents`, field 7)."""
+    return b"\x3a" + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _payload(datatype: str, array: Array) -> Any:
+    if datatype == "BYTES":
+        packed = serialize_byte_tensor(array)
+        return packed.item() if packed.size else b""
+    if datatype == "BF16":
+        packed = serialize_bf16_tensor(array)
+        return packed.item() if packed.size else b""
+    if array.nbytes < _COPY_BELOW:
+        return array.tobytes()
+    return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def outputs_of(response: Any) -> dict[str, Array]:
+    """The outputs that came over the wire, read-only."""
+    raw = response.raw_output_contents
+    found: dict[str, Array] = {}
+    taken = 0
+    for output in response.outputs:
+        if output.parameters and "shared_memory_region" in output.parameters:
+            continue
+        found[output.name] = _array(output.datatype, tuple(output.shape), raw[taken])
+        taken += 1
+    return found
+
+
+def with_row_axis(model: str, outputs: dict[str, Array], rows: int | None) -> dict[str, Array]:
+    """`outputs` with a row axis first: checked to be `rows` long, or added where `rows` is None."""
+    if rows is None:
+        return {name: array[None] for name, array in outputs.items()}
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise ServerFailed(
+                f"model '{model}': {rows} rows were sent, output '{name}' came back with shape "
+                f"{list(array.shape)}"
+            )
+    return outputs
+
+
+def _array(datatype: str, shape: tuple[int, ...], data: bytes) -> Array:
+    if datatype == "BYTES":
+        return np.asarray(deserialize_bytes_tensor(data)).reshape(shape)
+    if datatype == "BF16":
+        return np.asarray(deserialize_bf16_tensor(data)).reshape(shape)
+    return np.frombuffer(data, DTYPES[datatype]).reshape(shape)

@@ -1,0 +1,406 @@
+"""Faults that a network and a server commit, against genuine Tritons through a real proxy.
+
+Bounds that hold in every test: no call outlives its deadline by more than 50 ms, and no row is
+ever given for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+import tritonclient.grpc as tritonclient
+from faults import Proxy
+
+from repo_builder.client import (
+    AsyncEdgeClient,
+    ClientError,
+    DeadlineExceeded,
+    EdgeClient,
+    Fallback,
+    InvalidInput,
+    Limits,
+    ModelNotFound,
+    Overloaded,
+    Retry,
+    ServerFailed,
+    Unavailable,
+)
+
+LATE = 0.05
+
+
+def rows(n: int, unsure: tuple[int, ...] = ()) -> Any:
+    x = np.zeros((n, 4), np.float32)
+    x[:, 0] = 10.0
+    x[list(unsure), 0] = 0.1
+    x[:, 3] = np.random.default_rng().integers(0, 1 << 20, n)
+    return x
+
+
+def checked(client: EdgeClient, x: Any, timeout: float, model: str = "echo") -> Any:
+    """An answer that came in time, each row for its own; or the error, in time too."""
+    start = time.monotonic()
+    try:
+        result = client.infer(model, x, timeout=timeout)
+    finally:
+        assert time.monotonic() - start <= timeout + LATE
+    assert result["id"].ravel().tolist() == x[:, 3].tolist()
+    return result
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def edge_proxy(pair) -> Iterator[Proxy]:
+    with Proxy(pair.edge.grpc_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def cloud_proxy(pair) -> Iterator[Proxy]:
+    with Proxy(pair.cloud.grpc_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def client(edge_proxy, cloud_proxy) -> Iterator[EdgeClient]:
+    with EdgeClient(edge_proxy.address, cloud_proxy.address) as client:
+        checked(client, rows(2, unsure=(1,)), 10.0)
+        yield client
+
+
+def test_a_batch_of_64_with_6_unsure_rows_shows_the_cloud_6(pair, client):
+    before = len(pair.cloud_log.read_text().splitlines())
+    result = checked(client, rows(64, unsure=(0, 7, 8, 30, 62, 63)), 5.0)
+    seen = pair.cloud_log.read_text().splitlines()[before:]
+    assert [json.loads(line)["rows"] for line in seen] == [6]
+    assert np.flatnonzero(result["who"]).tolist() == [0, 7, 8, 30, 62, 63]
+    assert (result.version, result.cloud_version) == ("1.0.0", "1.0.0")
+    assert result.labels[1] == "cat"
+
+
+def test_delay_and_throttle_only_slow_things_down(client, edge_proxy, cloud_proxy):
+    edge_proxy.delay = cloud_proxy.delay = 0.02
+    cloud_proxy.rate = 20_000
+    assert set(checked(client, rows(8, unsure=(1,)), 5.0).sources) == {"edge", "cloud"}
+
+
+def test_cloud_slow_then_dead_then_back(client, cloud_proxy):
+    x = rows(4, unsure=(2,))
+    cloud_proxy.delay = 5.0
+    assert checked(client, x, 0.3).sources[2] == "edge-unverified"
+    cloud_proxy.delay = 0.0
+    cloud_proxy.refuse = True
+    cloud_proxy.reset()
+    for _ in range(10):
+        assert checked(client, x, 0.5).sources[2] == "edge-unverified"
+    quick = time.monotonic()
+    checked(client, x, 5.0)
+    assert time.monotonic() - quick < 1.0, "an open breaker answers at once"
+    cloud_proxy.refuse = False
+    eventually(lambda: checked(client, x, 1.0).sources[2] == "cloud")
+
+
+@pytest.mark.parametrize("fault", ["blackhole", "stall", "cut", "reset"])
+def test_the_edge_failing_in_any_way_is_answered_by_the_cloud(client, edge_proxy, fault):
+    if fault == "blackhole":
+        edge_proxy.blackhole = True
+    elif fault == "stall":
+        edge_proxy.stall_after = 5
+        edge_proxy.cut()
+    else:
+        edge_proxy.refuse = True
+        edge_proxy.cut() if fault == "cut" else edge_proxy.reset()
+    assert checked(client, rows(3), 1.0).source == "cloud"
+    edge_proxy.blackhole = edge_proxy.refuse = False
+    edge_proxy.stall_after = -1
+    edge_proxy.cut()
+    eventually(lambda: checked(client, rows(3), 1.0).source == "edge")
+
+
+def test_both_sides_gone_is_one_error_that_names_both(client, edge_proxy, cloud_proxy):
+    for proxy in (edge_proxy, cloud_proxy):
+        proxy.refuse = True
+        proxy.reset()
+    with pytest.raises(Unavailable) as caught:
+        checked(client, rows(1), 0.5)
+    assert edge_proxy.address in str(caught.value)
+    assert cloud_proxy.address in str(caught.value)
+
+
+def test_a_blackholed_edge_without_a_cloud_ends_at_the_deadline(edge_proxy):
+    with EdgeClient(edge_proxy.address) as client:
+        checked(client, rows(1), 10.0)
+        edge_proxy.blackhole = True
+        for timeout in (0.05, 0.2, 0.5):
+            with pytest.raises(DeadlineExceeded, match=edge_proxy.address):
+                checked(client, rows(1), timeout)
+
+
+def test_connections_that_are_cut_all_the_time_lose_no_call(edge_proxy):
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    done = [0]
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                checked(client, rows(3), 5.0)
+                done[0] += 1
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+    with EdgeClient(edge_proxy.address) as client:
+        checked(client, rows(1), 10.0)
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for number in range(12):
+            before = done[0]
+            eventually(lambda before=before: done[0] > before + 20)
+            edge_proxy.cut() if number % 2 else edge_proxy.reset()
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def _free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(
+    triton, tmp_path
+):
+    models.echo(tmp_path / "models")
+    # Below the ephemeral ports: from one of these, a client that keeps trying to connect to a port
+    # where nobody listens connects to itself in the end, and holds it.
+    port = next(port for port in range(21000, 32000) if _free(port))
+    first = triton(tmp_path / "models", grpc_port=port)
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    done = [0]
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                checked(client, rows(2), 20.0)
+                done[0] += 1
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+    with EdgeClient(first.grpc_url) as client:
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: done[0] > 200)
+        # The whole group: its Python stubs hold on to the port otherwise.
+        os.killpg(first.pid, signal.SIGKILL)
+        eventually(lambda: _free(port))
+        second = triton(tmp_path / "models", grpc_port=port)
+        assert second.grpc_url == first.grpc_url
+        before = done[0]
+        eventually(lambda: done[0] > before + 200)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_a_model_that_is_unloaded_and_reloaded_is_waited_for(triton, tmp_path):
+    models.echo(tmp_path / "models")
+    server = triton(tmp_path / "models", models=["*"])
+    admin = tritonclient.InferenceServerClient(server.grpc_url)
+    with EdgeClient(server.grpc_url) as client:
+        assert checked(client, rows(1), 5.0).version == "1.0.0"
+        admin.unload_model("echo")
+        eventually(lambda: not admin.is_model_ready("echo"))
+        answers: list[Any] = []
+        waiting = threading.Thread(target=lambda: answers.append(checked(client, rows(1), 10.0)))
+        waiting.start()
+        # The next version has another threshold: the client must not use the old one.
+        models.echo(tmp_path / "models", version="1.1.0", policy={**models.POLICY, "threshold": 2})
+        admin.load_model("echo")
+        waiting.join()
+        result = answers[0]
+        assert result.version == "1.1.0"
+        assert result.policy.threshold == 2
+    admin.close()
+
+
+def test_a_name_that_does_not_resolve(pair):
+    with EdgeClient("no-such-host.invalid:8001", pair.cloud.grpc_url) as client:
+        assert checked(client, rows(1), 3.0).source == "cloud"
+    with (
+        EdgeClient("no-such-host.invalid:8001") as client,
+        pytest.raises((Unavailable, DeadlineExceeded), match="no-such-host.invalid"),
+    ):
+        checked(client, rows(1), 0.5)
+
+
+def test_wrong_name_version_shape_and_type_name_both_sides(pair):
+    with EdgeClient(pair.edge.grpc_url) as client:
+        with pytest.raises(ModelNotFound, match=r"'eco'.*it has 'echo'"):
+            client.infer("eco", rows(1))
+        with pytest.raises(ModelNotFound, match=r"version 9000000.*it has version 1\.0\.0"):
+            client.infer("echo", rows(1), version="9.0.0")
+        with pytest.raises(InvalidInput, match=r"\[rows, 4\], \[1, 3\]"):
+            client.infer("echo", rows(1)[:, :3])
+        with pytest.raises(InvalidInput, match="FP32.*float64"):
+            client.infer("echo", rows(1).astype(float))
+        assert client.infer("echo", rows(1), version="1.0.0").version == "1.0.0"
+
+
+def test_a_model_that_fails_is_one_clear_error(pair):
+    with (
+        EdgeClient(pair.edge.grpc_url) as client,
+        pytest.raises(ServerFailed, match="the model does not take NaN"),
+    ):
+        client.infer("echo", np.full((1, 4), np.nan, np.float32))
+
+
+def test_a_server_that_refuses_for_lack_of_room(pair):
+    with EdgeClient(pair.edge.grpc_url, retry=Retry(attempts=2)) as client:
+        x = [rows(1) for _ in range(6)]
+        answers = client.infer_many("full", x, concurrency=6, timeout=20.0)
+        for one, answer in zip(x, answers, strict=True):
+            assert answer["id"].tolist() == one[:, 3:].tolist()
+        assert "retries_total" in client.metrics.prometheus()
+
+
+def test_a_full_queue_sheds_load_at_once(pair):
+    limits = Limits(concurrency=2, queue=2)
+    with EdgeClient(pair.edge.grpc_url, limits=limits) as client:
+        client.infer("echo", rows(1))
+        answers = client.infer_many(
+            "slow", [rows(1)] * 8, concurrency=8, timeout=0.5, return_errors=True
+        )
+        kinds = [type(answer) for answer in answers]
+        assert kinds.count(Overloaded) == 4
+        assert kinds.count(DeadlineExceeded) == 4
+
+
+def test_a_call_past_its_deadline_is_cancelled_on_the_server(pair):
+    before = len(pair.edge_log.read_text().splitlines())
+    with EdgeClient(pair.edge.grpc_url) as client:
+        client.infer("echo", rows(1))
+        start = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            checked(client, rows(1), 0.3, "slow")
+
+        def cancelled() -> bool:
+            lines = pair.edge_log.read_text().splitlines()[before:]
+            return any(json.loads(line)["cancelled"] for line in lines)
+
+        eventually(cancelled)
+        assert time.monotonic() - start < 3.0, "the model was told, it did not run its 5 s"
+
+
+def test_a_cancelled_task_is_cancelled_on_the_server(pair):
+    before = len(pair.edge_log.read_text().splitlines())
+
+    async def main() -> None:
+        async with AsyncEdgeClient(pair.edge.grpc_url) as client:
+            await client.infer("echo", rows(1))
+            task = asyncio.ensure_future(client.infer("slow", rows(1)))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            endpoint = client._core.edge.endpoints[0]
+            assert endpoint.inflight == 0
+
+    asyncio.run(main())
+    eventually(
+        lambda: any(
+            json.loads(line)["cancelled"]
+            for line in pair.edge_log.read_text().splitlines()[before:]
+        ),
+        seconds=3.0,
+    )
+
+
+def test_a_second_server_hides_the_loss_of_the_first(pair):
+    with Proxy(pair.edge.grpc_url) as one, Proxy(pair.edge.grpc_url) as two:
+        with EdgeClient([one.address, two.address]) as client:
+            for _ in range(80):
+                checked(client, rows(1), 5.0)
+            one.blackhole = True
+            for _ in range(20):
+                checked(client, rows(1), 1.0)
+            assert any(key.startswith("hedges_total") for key in client.metrics.snapshot())
+
+
+def test_a_fork_after_use_works_in_the_child_and_in_the_parent(pair):
+    with EdgeClient(pair.edge.grpc_url) as client:
+        checked(client, rows(1), 5.0)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                checked(client, rows(1), 5.0)
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        checked(client, rows(1), 5.0)
+
+
+def test_everything_again_asynchronously(edge_proxy, cloud_proxy):
+    async def main() -> None:
+        async with AsyncEdgeClient(edge_proxy.address, cloud_proxy.address) as client:
+            x = rows(8, unsure=(5,))
+            result = await client.infer("echo", x)
+            assert result.sources[5] == "cloud"
+            assert result["id"].ravel().tolist() == x[:, 3].tolist()
+            many = [rows(2) for _ in range(50)]
+            answers = await client.infer_many("echo", many)
+            for one, answer in zip(many, answers, strict=True):
+                assert answer["id"].ravel().tolist() == one[:, 3].tolist()
+            streamed = [answer async for answer in client.stream("echo", many)]
+            for one, answer in zip(many, streamed, strict=True):
+                assert answer["id"].ravel().tolist() == one[:, 3].tolist()
+            edge_proxy.blackhole = True
+            start = time.monotonic()
+            assert (await client.infer("echo", x, timeout=0.4)).source == "cloud"
+            assert time.monotonic() - start < 0.45
+            cloud_proxy.blackhole = True
+            with pytest.raises(ClientError):
+                await client.infer("echo", x, timeout=0.4)
+
+    asyncio.run(main())
+
+
+def test_streams_and_many_keep_the_order(pair):
+    frames = [rows(2) for _ in range(100)]
+    with EdgeClient(pair.edge.grpc_url, fallback=Fallback()) as client:
+        for answers in (
+            client.infer_many("echo", frames),
+            list(client.stream("echo", iter(frames), window=8)),
+        ):
+            for frame, answer in zip(frames, answers, strict=True):
+                assert answer["id"].ravel().tolist() == frame[:, 3].tolist()
