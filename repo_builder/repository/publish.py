@@ -6,26 +6,27 @@
 
 `OUT/<target>` is a symbolic link to the current generation, so a reader sees the old repository or
 the new one, whole; the previous generation stays for those who still read it, and for rollback.
+A generation is never changed: one that is found damaged gets a successor.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder import __version__, digest
+from repo_builder import __version__, console, digest
 from repo_builder.artifact import Entry
 from repo_builder.digest import Json
-from repo_builder.errors import OutputError
+from repo_builder.errors import OutputError, disk_fix
 from repo_builder.spec.types import Version
 
 FORMAT = 1
@@ -77,13 +78,13 @@ def publish(
     """
     link = out / target
     with _explained(out), _locked(out):
-        if link.exists() and not link.is_symlink():
-            raise OutputError(
-                f"{link} exists and was not made by a build; move it away, or use another --out"
-            )
-        before = _manifest(link)
+        current = _current(link)
         new = {model.name for model in models}
-        kept = {n: m for n, m in before.get("models", {}).items() if n not in new and keep(n)}
+        kept = {
+            name: record
+            for name, record in _manifest(current).get("models", {}).items()
+            if name not in new and keep(name) and _still_whole(current, name, record)
+        }
         records = {model.name: _record(model) for model in models} | kept
         manifest: dict[str, Any] = {
             "format": FORMAT,
@@ -91,44 +92,78 @@ def publish(
             "builder": __version__,
             "models": dict(sorted(records.items())),
         }
-        name = digest.of_json(manifest)[:16]
-        home = out / ".generations" / target
-        folder = home / name
-        if link.is_symlink() and link.resolve() == folder.resolve() and whole(folder, manifest):
+        name = _name(manifest)
+        if whole(current, manifest):
             return Published(link, name, False, records)
+        home = out / ".generations" / target
         home.mkdir(parents=True, exist_ok=True)
         for left in home.glob(".new-*"):
             shutil.rmtree(left, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
         try:
-            _fill(draft, manifest, models, link.resolve(), kept, fetch)
-            draft.chmod(0o755)
-            if folder.exists():  # a generation that is damaged, or that an older link still names
-                shutil.rmtree(folder)
-            draft.replace(folder)
+            folder = home / name
+            if not whole(folder, manifest):  # else the one before is wanted again
+                folder = _unused(folder)
+                _fill(draft / name, manifest, models, current, kept, fetch)
+                (draft / name).replace(folder)
+            (draft / "link").symlink_to(folder.relative_to(out))
+            (draft / "link").replace(link)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        previous = link.resolve().name if link.is_symlink() else ""
-        _point(link, Path(".generations") / target / name)
         for old in home.iterdir():
-            if old.name not in (name, previous):
+            if old not in (folder, current):
                 shutil.rmtree(old, ignore_errors=True)
     return Published(link, name, True, records)
 
 
+def _current(link: Path) -> Path:
+    """The generation that `link` points to; itself where there is none yet."""
+    home = Path(".generations") / link.name
+    if link.is_symlink() and link.readlink().parent == home:
+        return link.parent / link.readlink()
+    if link.is_symlink() or link.exists():
+        raise OutputError(
+            f"{link} exists and was not made by a build; move it away, or use another --out"
+        )
+    return link
+
+
+def _unused(folder: Path) -> Path:
+    """`folder`, or the first of its successors that is not there."""
+    names = (
+        folder.with_name(f"{folder.name}.{n}" if n else folder.name) for n in itertools.count()
+    )
+    return next(name for name in names if not name.exists())
+
+
 def whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Whether every file of a manifest is there with its size; small ones with their content."""
-    for model, record in manifest["models"].items():
-        for name, (sha256, size) in record["files"].items():
-            path = folder / "models" / model / name
-            try:
-                if path.stat().st_size != size:
-                    return False
-                if size < _SMALL and digest.of_file(path) != sha256:
-                    return False
-            except OSError:
+    try:
+        if (folder / "manifest.json").read_bytes() != _text(manifest):
+            return False
+    except OSError:
+        return False
+    return all(_whole(folder, model, record) for model, record in manifest["models"].items())
+
+
+def _whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
+    for name, (sha256, size) in record["files"].items():
+        path = folder / "models" / model / name
+        try:
+            if path.stat().st_size != size:
                 return False
-    return (folder / "manifest.json").is_file()
+            if size < _SMALL and digest.of_file(path) != sha256:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def _still_whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
+    if _whole(folder, model, record):
+        return True
+    console.warn(f"{folder}: the earlier {model} is damaged and is left out; build it again")
+    return False
 
 
 def _record(model: Model) -> dict[str, Any]:
@@ -142,46 +177,46 @@ def _record(model: Model) -> dict[str, Any]:
     }
 
 
-def _manifest(link: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a generation; {} where there is none, or it is not what was written."""
     try:
-        manifest: dict[str, Any] = json.loads((link / "manifest.json").read_bytes())
-    except FileNotFoundError:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
+    except (FileNotFoundError, ValueError):
         return {}
-    except ValueError:
-        return {}  # damaged: nothing of it can be kept
-    if manifest.get("format") != FORMAT:
-        return {}
-    return manifest
+    ours = folder.name.partition(".")[0] == _name(manifest) and manifest["format"] == FORMAT
+    return manifest if ours else {}
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    return digest.of_json(manifest)[:16]
+
+
+def _text(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _fill(
-    draft: Path,
+    folder: Path,
     manifest: Mapping[str, Any],
     models: Sequence[Model],
     previous: Path,
-    kept: Collection[str],
+    kept: Mapping[str, Any],
     fetch: Callable[[Entry, Path], None],
 ) -> None:
+    (folder / "models").mkdir(parents=True)
     for model in models:
-        home = draft / "models" / model.name
+        home = folder / "models" / model.name
         version = home / str(model.version.triton)
         version.mkdir(parents=True)
         fetch(model.entry, version)
         for name, content in model.texts.items():
             (home / name).write_bytes(content)
-    for name in kept:
-        shutil.copytree(previous / "models" / name, draft / "models" / name)
-    (draft / "models").mkdir(exist_ok=True)
-    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
-    (draft / "manifest.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _point(link: Path, target: Path) -> None:
-    """Make `link` a symbolic link to `target`, replacing an older one in one step."""
-    with tempfile.TemporaryDirectory(prefix=".link-", dir=link.parent) as folder:
-        draft = Path(folder) / link.name
-        draft.symlink_to(target)
-        draft.replace(link)
+    for name, record in kept.items():
+        for file in record["files"]:
+            target = folder / "models" / name / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(previous / "models" / name / file, target)
+    (folder / "manifest.json").write_bytes(_text(manifest))
 
 
 @contextlib.contextmanager
@@ -201,12 +236,5 @@ def _explained(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        fix = "check the disk"
-        if failure.errno == errno.ENOSPC:
-            fix = "free some space"
-        elif failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            fix = "make it writable"
-        elif failure.errno in (errno.EEXIST, errno.ENOTDIR):
-            fix = "move it away"
-        what = failure.strerror or str(failure)
-        raise OutputError(f"{out}: {what}; {fix}, or use another --out") from failure
+        what = f"{failure.strerror or failure}; {disk_fix(failure)}"
+        raise OutputError(f"{out}: {what}, or use another --out") from failure
