@@ -31,7 +31,7 @@ def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model
         "ran": ran,
     }
     entries = {step: outcome.entries.get(key) for step, key in variant.steps.items()}
-    measured = _figures(entries, variant.compiled)
+    measured = _figures(entries, variant)
     for key in variant.steps.values():
         if key in outcome.errors:
             return Row(**base, **measured, status="failed", reason=str(outcome.errors[key])), None
@@ -42,7 +42,7 @@ def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model
     score, latency = measured["score"], measured["latency"]
     broken = failures(
         spec.gates,
-        Measured(compiled.artifact.size, score and score.drop, latency and latency.p50_ms),
+        Measured(measured["size"], score and score.drop, latency and latency.p50_ms),
     )
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
@@ -54,26 +54,39 @@ def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
 
 
-def _figures(entries: Mapping[str, Entry | None], compiled: str) -> dict[str, Any]:
-    made, imported = entries[compiled], entries["import"]
+def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str, Any]:
+    made, imported = entries[variant.compiled], entries["import"]
     verify, profile = entries.get("verify"), entries.get("profile")
     figures: dict[str, Any] = {
-        "size": made.artifact.size if made else None,
+        "size": _size(made, variant) if made else None,
         "source_size": imported.artifact.size if imported else None,
         "score": None,
         "latency": None,
     }
     if verify:
         facts: Any = verify.facts
-        figures["level"] = facts["level"]
         figures["difference"] = {o["name"]: o["max_abs"] for o in facts["outputs"]}
         if facts["score"]:
             figures["score"] = Score(**facts["score"])
+    if made and verify:
+        level: Any = made.facts.get("level") or {
+            "name": "prepared" if variant.waits else "executed",
+            "reason": variant.waits or f"ran in {variant.target.runtime}, which serves it",
+        }
+        figures["level"], figures["level_reason"] = level["name"], level["reason"]
     if profile:
         batches: Any = profile.facts["batches"]
         batch_1 = batches[0]
         figures["latency"] = Latency(batch_1["p50_ms"], batch_1["p95_ms"])
     return figures
+
+
+def _size(made: Entry, variant: Variant) -> int:
+    """Bytes of the model: of a bundle only what goes into the firmware, not sources and texts."""
+    if variant.target.backend is not None:
+        return made.artifact.size
+    size: Any = made.facts["size"]
+    return int(size)
 
 
 def _labels(path: Path) -> str:
@@ -86,6 +99,35 @@ def _labels(path: Path) -> str:
 def _model(
     variant: Variant, plan: Plan, imported: Entry, compiled: Entry, verified: Entry, row: Row
 ) -> Model:
+    spec = variant.spec
+    texts: dict[str, bytes] = {}
+    if variant.target.backend is not None:
+        texts = _texts(variant, imported, verified)
+    nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
+    record: dict[str, Any] = {
+        "size": row.size,
+        "precision": row.precision,
+        "verification": {"level": row.level, "reason": row.level_reason},
+        "score": row.score
+        and {"metric": row.score.metric, "source": row.score.source, "built": row.score.built},
+        "latency_ms": row.latency and row.latency.p50_ms,
+        "compiler": compiled.facts,
+        "tools": {
+            tool: version
+            for node in nodes.values()
+            for tool, version in node.recipe["tools"].items()
+        },
+        "provenance": {
+            "source": nodes["import"].recipe["inputs"]["model"],
+            "steps": {step: node.key for step, node in nodes.items()},
+        },
+    }
+    bundle = variant.target.backend is None
+    return Model(spec.name, spec.version, texts, compiled, record, bundle)
+
+
+def _texts(variant: Variant, imported: Entry, verified: Entry) -> dict[str, bytes]:
+    """config.pbtxt and the files of labels."""
     from pydantic import TypeAdapter
 
     spec = variant.spec
@@ -104,22 +146,4 @@ def _model(
     texts = {"config.pbtxt": render.text(decided).encode()}
     for output, path in spec.serving.labels.items():
         texts[path.name] = labels[output].encode()
-    nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
-    record: dict[str, Any] = {
-        "size": compiled.artifact.size,
-        "precision": row.precision,
-        "verification": row.level,
-        "score": row.score
-        and {"metric": row.score.metric, "source": row.score.source, "built": row.score.built},
-        "latency_ms": row.latency and row.latency.p50_ms,
-        "tools": {
-            tool: version
-            for node in nodes.values()
-            for tool, version in node.recipe["tools"].items()
-        },
-        "provenance": {
-            "source": nodes["import"].recipe["inputs"]["model"],
-            "steps": {step: node.key for step, node in nodes.items()},
-        },
-    }
-    return Model(spec.name, spec.version, texts, compiled, record)
+    return texts

@@ -268,9 +268,7 @@ def frontier(
         total = float(np.where(kept, ~edge_correct, ~cloud_correct).mean())
         away = 1 - coverage
         latency = edge_latency + away * cloud_latency
-        out.append(
-            FrontierPoint(float(level), coverage, wrong, total, latency, away * cloud_cost)
-        )
+        out.append(FrontierPoint(float(level), coverage, wrong, total, latency, away * cloud_cost))
     return out
 
 

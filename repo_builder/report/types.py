@@ -32,8 +32,8 @@ class Row:
     """What became of one model@target; figures are None where a step did not get that far.
 
     `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
-    maps outputs to the largest absolute difference from the source in fp32. `level` says how far
-    it was verified and `reason` why it failed.
+    maps outputs to the largest absolute difference from the source in fp32. `level` and
+    `level_reason` say how far it was verified, `reason` why it failed.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Row:
     difference: Mapping[str, float] = field(default_factory=dict)
     latency: Latency | None = None
     level: str = ""
+    level_reason: str = ""
     digest: str = ""
     ran: tuple[str, ...] = ()
 

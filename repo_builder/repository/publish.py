@@ -3,6 +3,7 @@
     OUT/<target>  ->  .generations/<target>/<digest>/
                           manifest.json
                           models/<name>/config.pbtxt, labels..., <version>/...
+                          bundles/<name>/<version>/...
 
 `OUT/<target>` is a symbolic link to the current generation, so a reader sees the old repository or
 the new one, whole; the previous generation stays for those who still read it, and for rollback.
@@ -37,8 +38,9 @@ _SMALL = 65_536
 class Model:
     """A built model, ready to be published.
 
-    `texts` are the files beside the version folder (config.pbtxt, labels); `entry` holds the files
-    of the version folder; `record` is what the manifest says of the model besides its files.
+    `texts` are the files beside the version folder (config.pbtxt, labels), none for a `bundle`,
+    which is built into a firmware and not served; `entry` holds the files of the version folder;
+    `record` is what the manifest says of the model besides its files.
     """
 
     name: str
@@ -46,12 +48,23 @@ class Model:
     texts: Mapping[str, bytes]
     entry: Entry
     record: Mapping[str, Json]
+    bundle: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Where the model lies in its generation."""
+        return f"{'bundles' if self.bundle else 'models'}/{self.name}"
+
+    @property
+    def version_folder(self) -> str:
+        """Triton's number, or the semantic version of a bundle."""
+        return str(self.version) if self.bundle else str(self.version.triton)
 
     def files(self) -> dict[str, tuple[str, int]]:
-        """Path below `models/<name>/` -> (sha256, size)."""
+        """Path below `folder` -> (sha256, size)."""
         files = {name: (digest.of_bytes(text), len(text)) for name, text in self.texts.items()}
         for name, blob in self.entry.artifact.files.items():
-            files[f"{self.version.triton}/{name}"] = (blob.sha256, blob.size)
+            files[f"{self.version_folder}/{name}"] = (blob.sha256, blob.size)
         return files
 
 
@@ -143,12 +156,12 @@ def whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
             return False
     except OSError:
         return False
-    return all(_whole(folder, model, record) for model, record in manifest["models"].items())
+    return all(_whole(folder, record) for record in manifest["models"].values())
 
 
-def _whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
+def _whole(folder: Path, record: Mapping[str, Any]) -> bool:
     for name, (sha256, size) in record["files"].items():
-        path = folder / "models" / model / name
+        path = folder / record["folder"] / name
         try:
             if path.stat().st_size != size:
                 return False
@@ -160,7 +173,7 @@ def _whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
 
 
 def _still_whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
-    if _whole(folder, model, record):
+    if _whole(folder, record):
         return True
     console.warn(f"{folder}: the earlier {model} is damaged and is left out; build it again")
     return False
@@ -172,6 +185,7 @@ def _record(model: Model) -> dict[str, Any]:
         **model.record,
         "version": str(model.version),
         "triton_version": model.version.triton,
+        "folder": model.folder,
         "digest": digest.of_json(files),
         "files": files,
     }
@@ -203,19 +217,19 @@ def _fill(
     kept: Mapping[str, Any],
     fetch: Callable[[Entry, Path], None],
 ) -> None:
-    (folder / "models").mkdir(parents=True)
+    folder.mkdir(parents=True)
     for model in models:
-        home = folder / "models" / model.name
-        version = home / str(model.version.triton)
+        home = folder / model.folder
+        version = home / model.version_folder
         version.mkdir(parents=True)
         fetch(model.entry, version)
         for name, content in model.texts.items():
             (home / name).write_bytes(content)
-    for name, record in kept.items():
+    for record in kept.values():
         for file in record["files"]:
-            target = folder / "models" / name / file
+            target = folder / record["folder"] / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(previous / "models" / name / file, target)
+            shutil.copyfile(previous / record["folder"] / file, target)
     (folder / "manifest.json").write_bytes(_text(manifest))
 
 

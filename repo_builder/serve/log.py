@@ -11,7 +11,9 @@ _LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ ([\w.]+):\d+\] *"?(.*?)"?$')
 _PLAIN = re.compile(r"^(?:error: |\[libprotobuf ERROR \S+\] )(.*)$")
 # A Python stub that could not be started, in the words of the shell or of the loader. Triton waits
 # for it for ever.
-_NO_STUB = re.compile(r"^(?:\S*/)?(?:ba|da)?sh: (?!warning)|: error while loading shared libraries: ")
+_NO_STUB = re.compile(
+    r"^(?:\S*/)?(?:ba|da)?sh: (?!warning)|: error while loading shared libraries: "
+)
 _FAILED_MODEL = re.compile(r"^failed to load '(.+?)' version \d+: (.*)$")
 # Where a Python-based backend raised; for its developers.
 _TRACE = re.compile(r"\\n\\nAt:\\n.*|\bTritonModelException: ")

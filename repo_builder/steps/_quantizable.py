@@ -51,12 +51,12 @@ def prepare(model: ModelProto) -> ModelProto:
     return model
 
 
-def chosen(nodes: Sequence[NodeProto], exclude: Iterable[str]) -> list[NodeProto]:
+def chosen(nodes: Sequence[NodeProto], exclude: Iterable[str], whole: bool) -> list[NodeProto]:
     """The nodes to quantize: heavy ones, those between, and an activation right behind.
 
-    What follows the last heavy node stays in floating point. It costs little, and a detector that
-    decodes boxes there would put pixels and scores on one scale. ModelError: a glob of `exclude`
-    matches no node.
+    What follows the last heavy node stays in floating point: it costs little, and a detector
+    decodes boxes there. With `whole` all nodes are chosen, for toolchains without floating point.
+    ModelError: a glob of `exclude` matches no node.
     """
     patterns = list(exclude)
     names = [node.name for node in nodes]
@@ -76,7 +76,8 @@ def chosen(nodes: Sequence[NodeProto], exclude: Iterable[str]) -> list[NodeProto
         for node in nodes
         if not any(fnmatch.fnmatchcase(node.name, pattern) for pattern in patterns)
         and (
-            node.op_type in HEAVY
+            whole
+            or node.op_type in HEAVY
             or (node.op_type in BETWEEN and any(name in leads_on for name in node.output))
             or (node.op_type in ("Relu", "Clip") and node.input[0] in from_heavy)
         )

@@ -117,9 +117,58 @@ class _OpenVino:
         return {tensor.name: results[port] for port, tensor in enumerate(self.outputs)}
 
 
+class _Qnn:
+    """A QNN context binary in QNN's simulator; rows one after another, as its Triton wrapper."""
+
+    def __init__(self, folder: Path, _options: Options) -> None:
+        from repo_builder.steps import _qnn
+
+        self._session = _qnn.load(folder / MODEL)
+        self.inputs = tuple(_by_rows(_ort_tensor(node)) for node in self._session.get_inputs())
+        self.outputs = tuple(_by_rows(_ort_tensor(node)) for node in self._session.get_outputs())
+        self._names = [tensor.name for tensor in self.outputs]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        rows = max(len(array) for array in feeds.values())
+        runs = [
+            self._session.run(self._names, {n: a[i : i + 1] for n, a in feeds.items()})
+            for i in range(rows)
+        ]
+        joined = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+        return dict(zip(self._names, joined, strict=True))
+
+
+class _LiteRt:
+    """A TFLite model in LiteRT, rows one after another."""
+
+    def __init__(self, folder: Path, _options: Options) -> None:
+        from repo_builder.tflite.ports import Ports
+        from repo_builder.tflite.runner import Runner as TfliteRunner
+
+        ports = Ports.read(folder)
+        self._runner = TfliteRunner((folder / "model.tflite").read_bytes(), ports)
+        self.inputs, self.outputs = (
+            tuple(_by_rows(Tensor(port.name, "FP32", port.shape)) for port in side)
+            for side in (ports.inputs, ports.outputs)
+        )
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        return self._runner.run(feeds)
+
+
+def _by_rows(tensor: Tensor) -> Tensor:
+    """The tensor of a model with one static row, as a caller who gives it many sees it."""
+    shape = ("", *tensor.shape[1:]) if tensor.shape[:1] == (1,) else tensor.shape
+    return Tensor(tensor.name, tensor.dtype, shape)
+
+
 _RUNTIMES: Mapping[str, Callable[[Path, Options], Runner]] = {
     "onnxruntime": _OnnxRuntime,
     "openvino": _OpenVino,
+    "qnn": _Qnn,
+    "litert": _LiteRt,
 }
 
 _ORT_TYPES = {

@@ -30,6 +30,7 @@ WAY_OUT = "exclude the node it names, or write `optimize: {precision: fp32}`"
 class Params:
     """`scheme`: `u8s8` for x86 (activations unsigned, with a zero point), `s8s8` for TensorRT.
 
+    `whole` leaves nothing in floating point, not even what follows the last heavy operator.
     The rest is `repo_builder.spec.types.Quantization`; `samples` rows are used, from the start.
     """
 
@@ -39,6 +40,7 @@ class Params:
     percentile: float = 99.99
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """
     with explained("ONNX Runtime cannot optimize the model", WAY_OUT):
         model = _quantizable.prepare(_onnx.optimized(inputs.model))
-    nodes = _quantizable.chosen(model.graph.node, params.exclude)
+    nodes = _quantizable.chosen(model.graph.node, params.exclude, params.whole)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
         raise StepError(
             "the model has no convolution or matrix product to quantize; "

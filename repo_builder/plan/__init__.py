@@ -1,0 +1,68 @@
+"""Decides what would run: specs x targets -> `Plan`. Pure: reads nothing, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from repo_builder.errors import Problem, SpecError
+from repo_builder.plan.chain import Chain
+from repo_builder.plan.recipes import RECIPES
+from repo_builder.plan.types import (
+    Declaration,
+    Input,
+    Made,
+    Node,
+    Pins,
+    Plan,
+    Source,
+    Variant,
+)
+from repo_builder.plan.why import why
+from repo_builder.spec.types import Spec
+from repo_builder.targets import Target
+
+__all__ = [
+    "Declaration",
+    "Input",
+    "Made",
+    "Node",
+    "Pins",
+    "Plan",
+    "Source",
+    "Variant",
+    "plan",
+    "why",
+]
+
+
+def plan(
+    specs: Sequence[Spec],
+    targets: Mapping[str, Target],
+    declarations: Mapping[str, Declaration],
+    pins: Pins,
+) -> Plan:
+    """The plan that builds `specs`; SpecError where a target's toolchain has no recipe."""
+    _refuse_unbuildable(specs, targets)
+    nodes: dict[str, Node] = {}
+    variants = []
+    for spec in specs:
+        target = targets[spec.target]
+        chain = Chain(spec, target, declarations, pins, nodes)
+        RECIPES[target.runtime](chain)
+        variants.append(Variant(spec, target, chain.steps, chain.compiled, chain.waits))
+    return Plan(nodes, tuple(variants))
+
+
+def _refuse_unbuildable(specs: Sequence[Spec], targets: Mapping[str, Target]) -> None:
+    problems = [
+        Problem(
+            f"{spec.target} is compiled by {targets[spec.target].runtime}, which has no recipe",
+            "remove it from `targets`",
+            str(spec.file),
+            field="targets",
+        )
+        for spec in specs
+        if targets[spec.target].runtime not in RECIPES
+    ]
+    if problems:
+        raise SpecError("targets that cannot be built:", problems)

@@ -1,0 +1,75 @@
+"""The steps of one model@target while they are put together; makes the keys.
+
+A step's key is the digest of its recipe: step, version, parameters, the content digests or keys of
+its inputs, and the versions of the tools that shape its output (see docs/adr/0002). Equal recipes
+are one node, so what several targets share runs once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from repo_builder import digest
+from repo_builder.digest import Json
+from repo_builder.plan.types import Declaration, Input, Made, Node, Pins, Source
+from repo_builder.spec.types import Spec
+from repo_builder.targets import Target
+
+
+@dataclass
+class Chain:
+    """The steps of one variant while they are put together."""
+
+    spec: Spec
+    target: Target
+    declarations: Mapping[str, Declaration]
+    pins: Pins
+    nodes: dict[str, Node]
+    steps: dict[str, str] = field(default_factory=dict)
+    compiled: str = ""
+    waits: str = ""
+
+    def add(
+        self,
+        step: str,
+        params: Mapping[str, Json],
+        *,
+        resources: Mapping[str, int] | None = None,
+        **inputs: Input | None,
+    ) -> Made:
+        """Add a step; an input that is None is left out. Returns its output."""
+        declaration = self.declarations[step]
+        given = {name: value for name, value in inputs.items() if value is not None}
+        recipe: dict[str, Json] = {
+            "step": step,
+            "version": declaration.version,
+            "params": params,
+            "inputs": {name: _identity(value) for name, value in given.items()},
+            "tools": {tool: self.pins.tools[tool] for tool in declaration.tools},
+        }
+        key = digest.of_json(recipe)
+        self.nodes.setdefault(key, Node(key, step, params, given, recipe, resources or {}))
+        self.steps[step] = key
+        return Made(key)
+
+    def file(self, path: Path) -> Source:
+        """A file that the spec names, as an input."""
+        return Source(self.pins.files[path])
+
+    @property
+    def calibration(self) -> Source | None:
+        """The calibration data, where the spec has some."""
+        return self.file(self.spec.calibration.path) if self.spec.calibration else None
+
+    @property
+    def evaluation(self) -> Source | None:
+        """The evaluation data, where the spec has some."""
+        return self.file(self.spec.evaluation.path) if self.spec.evaluation else None
+
+
+def _identity(value: Input) -> Json:
+    if isinstance(value, Made):
+        return value.key
+    return {name: sha256 for name, (_, sha256) in sorted(value.files.items())}

@@ -1,0 +1,176 @@
+"""Which steps build a model for a target: one recipe for each runtime.
+
+A recipe adds the steps to a chain and says which of them makes what is served. All begin with
+`_front` and end with `_check`, so that every target is compared with the same source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from repo_builder.digest import Json
+from repo_builder.plan.chain import Chain
+from repo_builder.plan.types import Made
+
+DEFAULT_MAX_BATCH = 16
+"""The largest batch of an engine's profile, where the spec names none."""
+
+
+def _onnxruntime(chain: Chain) -> None:
+    precision = chain.spec.optimize.precision
+    model = _front(chain)
+    if precision == "int8":
+        model = _quantized(chain, model, "u8s8")
+    chain.compiled = "compile-onnxruntime"
+    model = chain.add(chain.compiled, {"precision": precision}, model=model)
+    _check(chain, model, "onnxruntime", profile=True)
+
+
+def _openvino(chain: Chain) -> None:
+    precision = chain.spec.optimize.precision
+    params: dict[str, Json] = {"precision": precision}
+    calibration = None
+    if precision == "int8":
+        params.update(_quantization(chain))
+        calibration = chain.calibration
+    chain.compiled = "compile-openvino"
+    model = chain.add(chain.compiled, params, model=_front(chain), calibration=calibration)
+    device = chain.target.openvino.device if chain.target.openvino else "CPU"
+    here = device == "CPU"
+    if not here:
+        chain.waits = f"ran on OpenVINO's CPU device; {device} compiles it on the device"
+    _check(chain, model, "openvino", profile=here)
+
+
+def _tensorrt(chain: Chain) -> None:
+    precision, tensorrt = chain.spec.optimize.precision, chain.target.tensorrt
+    model = _front(chain)
+    if precision == "int8":
+        model = _quantized(chain, model, "s8s8")
+    elif precision == "fp16":
+        model = chain.add("compile-onnxruntime", {"precision": precision}, model=model)
+    largest = chain.spec.serving.max_batch_size or DEFAULT_MAX_BATCH
+    params: dict[str, Json] = {
+        "at": chain.target.compile_at,
+        "precision": precision,
+        "batches": [1, max(1, largest // 2), largest],
+        "compute_capability": tensorrt.compute_capability if tensorrt else "",
+    }
+    built_here = chain.target.compile_at == "builder"
+    resources = {"tensorrt": 1, chain.target.name: 1} if built_here else None
+    chain.compiled = "compile-tensorrt"
+    model = chain.add(chain.compiled, params, resources=resources, model=model)
+    chain.waits = "its ONNX ran in ONNX Runtime; no such GPU was here"
+    _check(chain, model, "onnxruntime", profile=False)
+
+
+def _qnn(chain: Chain) -> None:
+    precision, qnn = chain.spec.optimize.precision, chain.target.qnn
+    model = _front(chain)
+    if precision == "int8":
+        model = _quantized(chain, model, "u8s8")
+    params: dict[str, Json] = {
+        "htp_arch": qnn.htp_arch if qnn else 0,
+        "soc_model": qnn.soc_model if qnn else 0,
+    }
+    chain.compiled = "compile-qnn"
+    model = chain.add(chain.compiled, params, model=model, evaluation=chain.evaluation)
+    chain.waits = "ran in QNN's simulator; no Snapdragon was here"
+    _check(chain, model, "qnn", profile=False)
+
+
+def _vela(chain: Chain) -> None:
+    vela = chain.target.vela
+    tflite = _tflite(chain)
+    params: dict[str, Json] = {
+        "model": chain.spec.name,
+        "device": chain.target.name,
+        "accelerator": vela.accelerator if vela else "",
+        "system_config": vela.system_config if vela else "",
+        "memory_mode": vela.memory_mode if vela else "",
+    }
+    chain.compiled = "compile-vela"
+    chain.add(chain.compiled, params, model=tflite)
+    chain.waits = "the int8 model ran in LiteRT; no Ethos-U was here"
+    _check(chain, tflite, "litert", profile=False)
+
+
+def _tflite_micro(chain: Chain) -> None:
+    micro = chain.target.micro
+    tflite = _tflite(chain)
+    params: dict[str, Json] = {
+        "model": chain.spec.name,
+        "device": chain.target.name,
+        "flash_kb": micro.flash_kb if micro else 0,
+        "ram_kb": micro.ram_kb if micro else 0,
+    }
+    chain.compiled = "compile-tflite-micro"
+    chain.add(chain.compiled, params, model=tflite)
+    chain.waits = "the int8 model ran in LiteRT; no microcontroller was here"
+    _check(chain, tflite, "litert", profile=False)
+
+
+RECIPES: Mapping[str, Callable[[Chain], None]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+    "qnn": _qnn,
+    "vela": _vela,
+    "tflite-micro": _tflite_micro,
+}
+"""A target's runtime -> how models are built for it."""
+
+
+def _front(chain: Chain) -> Made:
+    """What every target shares: a checked, simplified model in floating point."""
+    model = chain.add("import", {}, model=chain.file(chain.spec.onnx))
+    if chain.spec.optimize.simplify:
+        model = chain.add("simplify", {}, model=model)
+    return model
+
+
+def _quantization(chain: Chain) -> dict[str, Json]:
+    quantization, calibration = chain.spec.optimize.quantization, chain.spec.calibration
+    return {
+        "method": quantization.method,
+        "percentile": quantization.percentile,
+        "per_channel": quantization.per_channel,
+        "exclude": list(quantization.exclude),
+        "samples": calibration.samples if calibration else 0,
+    }
+
+
+def _quantized(chain: Chain, model: Made, scheme: str, *, whole: bool = False) -> Made:
+    params = {"scheme": scheme, "whole": whole, **_quantization(chain)}
+    return chain.add("quantize", params, model=model, calibration=chain.calibration)
+
+
+def _tflite(chain: Chain) -> Made:
+    """int8 TFLite with the scales of a QDQ model; nothing in it computes in floating point."""
+    model = _quantized(chain, _front(chain), "u8s8", whole=True)
+    return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
+
+
+def _check(chain: Chain, model: Made, runtime: str, *, profile: bool) -> None:
+    """Prove that `model` answers like the source; measure it where its runtime is here."""
+    evaluation = chain.spec.evaluation
+    judged: dict[str, Json] = {}
+    if evaluation is not None:
+        judged = {
+            "metric": evaluation.metric,
+            "labels": dict(evaluation.labels),
+            "outputs": dict(evaluation.outputs),
+            "samples": evaluation.samples,
+        }
+    source = Made(chain.steps["import"])
+    reference = chain.add("reference", judged, model=source, evaluation=chain.evaluation)
+    served: dict[str, Json] = {"runtime": runtime, "threads": chain.target.cores}
+    chain.add(
+        "verify",
+        {**served, **judged},
+        model=model,
+        reference=reference,
+        evaluation=chain.evaluation,
+    )
+    if profile:
+        chain.add("profile", served, model=model, reference=reference)

@@ -1,0 +1,100 @@
+"""What a plan is made of. All frozen; nothing here reads or writes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+from repo_builder.digest import Json
+from repo_builder.spec.types import Spec
+from repo_builder.targets import Target
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a step says of itself, without importing its tools.
+
+    `tools` are the distributions whose versions shape the output and so enter the key; `extra` is
+    the extra of this project that installs them. An `exclusive` step runs while no other does,
+    since it measures time.
+    """
+
+    name: str
+    version: int
+    tools: tuple[str, ...] = ()
+    extra: str = "build"
+    exclusive: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input that comes from the user's disk: name in the artifact -> (path, sha256)."""
+
+    files: Mapping[str, tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """An input that another step makes: that step's key."""
+
+    key: str
+
+
+Input = Union[Source, Made]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step to run: what it is given, and the key of its result.
+
+    `resources` names the hardware that a worker must have, e.g. `{"tensorrt": 1}`; it enters no
+    key, since it does not shape the result.
+    """
+
+    key: str
+    step: str
+    params: Mapping[str, Json]
+    inputs: Mapping[str, Input]
+    recipe: Mapping[str, Any]
+    resources: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model@target: its steps in order (step name -> key), and which of them makes the model.
+
+    `waits` says what of the target was not here when its model ran in another device's runtime;
+    "" where the runtime that serves it was here.
+    """
+
+    spec: Spec
+    target: Target
+    steps: Mapping[str, str]
+    compiled: str
+    waits: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All nodes by key, in an order in which they can run, and the variants they serve."""
+
+    nodes: Mapping[str, Node]
+    variants: tuple[Variant, ...]
+
+    def users(self, key: str) -> list[Variant]:
+        """The variants that a node serves."""
+        return [variant for variant in self.variants if key in variant.steps.values()]
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What the disk and the environment hold: content digests of files, versions of tools.
+
+    `files` maps a path that a spec names to its files, name in the artifact -> (path, sha256): one
+    for data, one or more for a model with external data. A tool that is not installed is None.
+    """
+
+    files: Mapping[Path, Mapping[str, tuple[Path, str]]]
+    tools: Mapping[str, str | None]
