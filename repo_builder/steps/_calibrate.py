@@ -66,7 +66,10 @@ class Histogram:
             return
         bins = np.floor(values.reshape(-1) * (SIDE / self.limit)).astype(np.int32)
         bins = np.clip(bins + SIDE, 0, 2 * SIDE - 1)
-        self.counts += np.bincount(bins, minlength=2 * SIDE)
+        if bins.size < SIDE:
+            np.add.at(self.counts, bins, 1)
+        else:
+            self.counts += np.bincount(bins, minlength=2 * SIDE)
 
     @property
     def magnitudes(self) -> Array:
