@@ -19,7 +19,7 @@ from repo_builder.spec.types import CalibrationMethod
 
 Array: TypeAlias = npt.NDArray[Any]
 
-SIDE = 1 << 14
+SIDE = 1 << 16
 """Bins on either side of zero; more than are searched, for outliers stretch the histogram."""
 
 SEARCHED = 1 << 11
@@ -28,7 +28,7 @@ SEARCHED = 1 << 11
 STRIDE = 4
 """Every fourth of these bins is tried as the threshold; between them the loss hardly moves."""
 
-OUTLIER = (1e-5, 8)
+OUTLIER = (1e-5, 4)
 """All but this share of values, times this factor, bounds the search; see entropy_threshold."""
 
 _SMOOTH = 1e-9
@@ -66,7 +66,10 @@ class Histogram:
             return
         bins = np.floor(values.reshape(-1) * (SIDE / self.limit)).astype(np.int32)
         bins = np.clip(bins + SIDE, 0, 2 * SIDE - 1)
-        self.counts += np.bincount(bins, minlength=2 * SIDE)
+        if bins.size < SIDE:
+            np.add.at(self.counts, bins, 1)
+        else:
+            self.counts += np.bincount(bins, minlength=2 * SIDE)
 
     @property
     def magnitudes(self) -> Array:

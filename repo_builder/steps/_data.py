@@ -49,12 +49,11 @@ class Samples:
 
     def feed(self, run: int) -> dict[str, Array]:
         """The inputs of run number `run`."""
-        return {
-            name: array[run * block : (run + 1) * block]
-            if (block := self.blocks[name])
-            else array[run]
-            for name, array in self.arrays.items()
-        }
+        return {name: self._part(name, array, run) for name, array in self.arrays.items()}
+
+    def _part(self, name: str, array: Array, run: int) -> Array:
+        block = self.blocks[name]
+        return array[run * block : (run + 1) * block] if block else np.asarray(array[run])
 
     def first(self, runs: int) -> Samples:
         """The first `runs` runs."""
@@ -74,11 +73,10 @@ def read(file: Path) -> dict[str, Array]:
     if not file.is_file():
         raise DataError(f"{file.name} is missing; write it with numpy.savez_compressed")
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            if isinstance(stored, np.ndarray):
-                raise DataError(
-                    f"{file.name} is a .npy array; write it with numpy.savez_compressed"
-                )
+        opened = np.load(file, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise DataError(f"{file.name} is a .npy array; write it with numpy.savez_compressed")
+        with opened as stored:
             return {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as failure:
         objects = "allow_pickle" in str(failure)
@@ -89,8 +87,12 @@ def read(file: Path) -> dict[str, Array]:
 
 
 def write(file: Path, arrays: Mapping[str, Array]) -> None:
-    """Write an .npz file; equal arrays give equal bytes."""
-    np.savez(file, **{name: arrays[name] for name in sorted(arrays)})
+    """Write an .npz file; equal arrays give equal bytes. Words are stored as text, not objects."""
+    plain = {
+        name: array.astype(str) if array.dtype.kind == "O" else array
+        for name, array in sorted(arrays.items())
+    }
+    np.savez(file, **plain)
 
 
 def samples(file: Path, inputs: Sequence[Tensor], count: int | None = None) -> Samples:

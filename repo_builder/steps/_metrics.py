@@ -28,10 +28,13 @@ def compute(metric: MetricName, outputs: Arrays, labels: Arrays, inputs: Arrays)
     `inputs` are the model's inputs by name; a reconstruction is compared with the one of its
     shape. DataError where labels and outputs do not fit together.
     """
-    value = _METRICS[metric](outputs, labels, inputs)
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(f"{metric}: the model's output for '{name}' has NaN")
+    value = float(_METRICS[metric](outputs, labels, inputs))
     if not np.isfinite(value):
-        raise DataError(f"the metric {metric} is {value}: the model's outputs are not finite")
-    return float(value)
+        raise DataError(f"{metric} is {value}: the model's outputs are not finite")
+    return value
 
 
 def drop(metric: MetricName, source: float, built: float) -> float:
@@ -86,8 +89,6 @@ def _auroc(outputs: Arrays, labels: Arrays, inputs: Arrays) -> float:
 
 
 def _anomaly_scores(output: Array, inputs: Arrays) -> Array:
-    if not np.isfinite(output).all():
-        return np.full(len(output), np.nan)
     if output.shape[1] == 1:
         return output[:, 0]
     for array in inputs.values():
@@ -127,8 +128,6 @@ def _map50(outputs: Arrays, labels: Arrays, inputs: Arrays) -> float:  # noqa: A
     """
     boxes, scores = outputs["boxes"], outputs["scores"]
     true_boxes, true_classes = labels["true_boxes"], labels["true_classes"]
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        return float("nan")
     known = np.unique(true_classes[true_classes >= 0])
     if boxes.shape[:2] != scores.shape[:2] or boxes.shape[-1] != 4:
         raise DataError(

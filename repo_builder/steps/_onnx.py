@@ -19,10 +19,20 @@ INLINE_LIMIT = 1_800_000_000
 
 
 def load(folder: Path) -> ModelProto:
-    """The model of an artifact's folder, its external data read in."""
+    """The model of an artifact's folder, its external data read in; no trace of it is left."""
     import onnx
 
-    return onnx.load(folder / MODEL)
+    model = onnx.load(folder / MODEL)
+    for tensor in tensors(model):
+        tensor.ClearField("data_location")
+    return model
+
+
+def load_graph(folder: Path) -> ModelProto:
+    """As `load`, without external data: enough to look at the graph of a model of any size."""
+    import onnx
+
+    return onnx.load(folder / MODEL, load_external_data=False)
 
 
 def save(model: ModelProto, folder: Path) -> None:
@@ -116,7 +126,6 @@ def optimized(folder: Path) -> ModelProto:
     BASIC folds constants and batch norms and removes what does nothing; it adds no operator that
     only ONNX Runtime knows (EXTENDED and above do), so the result runs anywhere.
     """
-    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -130,7 +139,7 @@ def optimized(folder: Path) -> ModelProto:
         options.add_session_config_entry(f"{entry}file_name", DATA)
         options.add_session_config_entry(f"{entry}min_size_in_bytes", "1024")
         onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
-        model = onnx.load(path)
+        model = load(path.parent)
     _forget_unused_domains(model)
     return model
 

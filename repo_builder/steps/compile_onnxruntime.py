@@ -44,7 +44,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
     ModelError where the runtime refuses the model, StepError where the conversion fails.
     """
-    source = _onnx.load(inputs.model)
+    source = _onnx.load_graph(inputs.model)
     with explained("ONNX Runtime cannot optimize the model", "check it with onnx.checker"):
         model = _onnx.optimized(inputs.model)
     if params.precision == "fp16":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ FILE = "calibration.npz"
 HEAVY = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
 """Operators that int8 makes faster."""
 
-_COUNTED = re.compile(r"[A-Za-z]+_\d+")
-"""Names that OpenVINO gives from a counter of the process."""
+_COUNTED = re.compile(r"([A-Za-z]+_\d+)(?=/|$)")
+"""How names begin that OpenVINO gives from a counter of the process."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """Operators of the model; `fake_quantized` counts the points where values are rounded."""
+    """Heavy operators (`HEAVY`) with int8 weights or inputs, and those without, by type."""
 
-    operators: int
-    fake_quantized: int
+    quantized: Mapping[str, int]
+    floating: Mapping[str, int]
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -63,17 +64,15 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """
     import openvino as ov
 
-    source = inputs.model / _onnx.MODEL
     with explained("OpenVINO cannot convert the model", "use target `cpu`", ModelError):
-        model = ov.convert_model(source)
-    names = _name_ports(model, source)
+        model = ov.convert_model(inputs.model / _onnx.MODEL)
+    names = _name_ports(model, inputs.model)
     if params.precision == "int8":
         model = _quantize(model, inputs.calibration, params)
     _settle_names(model, names)
     with explained("OpenVINO cannot write the model", "see whether the disk is full"):
         ov.save_model(model, out / "model.xml", compress_to_fp16=params.precision == "fp16")
-    kinds = [op.get_type_name() for op in model.get_ops()]
-    return Facts(len(kinds), kinds.count("FakeQuantize"))
+    return _count(model)
 
 
 def _name_ports(model: Any, source: Path) -> set[str]:
@@ -81,9 +80,7 @@ def _name_ports(model: Any, source: Path) -> set[str]:
 
     Conversion may leave a port with several names, of which a server would see any one.
     """
-    import onnx
-
-    graph = onnx.load(source, load_external_data=False).graph
+    graph = _onnx.load_graph(source).graph
     for ports, values in ((model.inputs, graph.input), (model.outputs, graph.output)):
         wanted = {value.name for value in values}
         for port in ports:
@@ -100,8 +97,8 @@ def _name_ports(model: Any, source: Path) -> set[str]:
 def _settle_names(model: Any, kept: set[str]) -> None:
     """Number the operators that carry a counter's name, so that equal models give equal bytes."""
     for number, op in enumerate(model.get_ordered_ops()):
-        name = op.get_friendly_name()
-        if _COUNTED.fullmatch(name) and name not in kept:
+        counted = _COUNTED.match(op.get_friendly_name())
+        if counted and counted.group() not in kept:
             op.set_friendly_name(f"{op.get_type_name()}.{number}")
 
 
@@ -192,6 +189,23 @@ def _to_leave(model: Any, exclude: Iterable[str]) -> set[str]:
         elif op.get_type_name() not in ("Parameter", "Result", "Constant"):
             left.add(name)
     return left
+
+
+def _count(model: Any) -> Facts:
+    quantized: Counter[str] = Counter()
+    floating: Counter[str] = Counter()
+    for op in filter(_heavy, model.get_ordered_ops()):
+        (quantized if _in_int8(op) else floating)[op.get_type_name()] += 1
+    return Facts(dict(sorted(quantized.items())), dict(sorted(floating.items())))
+
+
+def _in_int8(op: Any) -> bool:
+    """Whether the second input, mostly the weights, is rounded or stored in 8 bits."""
+    source = op.input_value(1).get_node()
+    while source.get_type_name() in ("Convert", "Multiply", "Subtract", "Reshape"):
+        source = source.input_value(0).get_node()
+    kind = source.get_element_type().get_type_name()
+    return source.get_type_name() == "FakeQuantize" or kind in ("i8", "u8")
 
 
 def _heavy(op: Any) -> bool:

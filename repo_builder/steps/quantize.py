@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -82,8 +82,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     }
     with explained("the quantizer failed", WAY_OUT):
         quantized = _quantize(model, nodes, ranges, params)
-    _onnx.require_same_interface(_onnx.load(inputs.model), quantized, "the quantizer", WAY_OUT)
-    in_int8, floating = _count(quantized)
+    source = _onnx.load_graph(inputs.model)
+    _onnx.require_same_interface(source, quantized, "the quantizer", WAY_OUT)
+    in_int8, floating = _count(quantized, {node.name for node in nodes})
     _onnx.save(quantized, out)
     return Facts(in_int8, floating, {name: (r.low, r.high) for name, r in sorted(ranges.items())})
 
@@ -156,13 +157,15 @@ def _quantize(
         sorted({node.op_type for node in nodes}),
         options,
     )
-    result: ModelProto = quantizer.quantize_model()
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    result: ModelProto = quantizer.model.model
     del result.metadata_props[:]
     result.metadata_props.extend(metadata)
     return result
 
 
-def _count(model: ModelProto) -> tuple[dict[str, int], dict[str, int]]:
+def _count(model: ModelProto, chosen: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:
     made = {
         name
         for node in model.graph.node
@@ -173,5 +176,6 @@ def _count(model: ModelProto) -> tuple[dict[str, int], dict[str, int]]:
     floating: Counter[str] = Counter()
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            (in_int8 if made & set(node.input) else floating)[node.op_type] += 1
+            rounded = node.name in chosen and made & set(node.input)
+            (in_int8 if rounded else floating)[node.op_type] += 1
     return dict(sorted(in_int8.items())), dict(sorted(floating.items()))

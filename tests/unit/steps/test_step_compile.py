@@ -1,0 +1,138 @@
+"""simplify, compile-onnxruntime, compile-openvino."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxslim
+import pytest
+from onnx import TensorProto, helper
+from workbench import Bench, cnn, make
+
+from repo_builder.errors import DataError, ModelError, SpecError, StepError
+from repo_builder.steps import _runtimes
+
+X = np.random.default_rng(1).standard_normal((6, 3, 16, 16)).astype(np.float32)
+
+
+def answers(folder: Path, runtime: str = "onnxruntime") -> np.ndarray:
+    return _runtimes.load(folder, runtime).run({"x": X})["y"]
+
+
+def test_simplify_fuses_and_answers_alike(bench: Bench) -> None:
+    source = bench.model(cnn())
+    out, facts = bench.run("simplify", model=source)
+    operators = [node.op_type for node in onnx.load(out / "model.onnx").graph.node]
+    assert "BatchNormalization" not in operators
+    assert facts.nodes_after < facts.nodes_before
+    np.testing.assert_allclose(answers(out), answers(source), rtol=1e-4, atol=1e-3)
+
+
+def test_simplifier_failure_names_the_way_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(model: onnx.ModelProto) -> onnx.ModelProto:
+        raise AssertionError(f"cannot shape {model.graph.name}")
+
+    monkeypatch.setattr(onnxslim, "slim", crash)
+    with pytest.raises(StepError, match=r"simplifier failed: cannot shape.*simplify: false"):
+        bench.run("simplify", model=bench.model(cnn()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnx_for_onnxruntime_is_portable(bench: Bench, precision: str) -> None:
+    source = bench.model(cnn())
+    out, facts = bench.run("compile-onnxruntime", params={"precision": precision}, model=source)
+    model = onnx.load(out / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [o.domain for o in model.opset_import] == [""]
+    assert facts.operators["Conv"] == 2
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert (TensorProto.FLOAT16 in kinds) == (precision == "fp16")
+    tolerance = {"fp32": 1e-5, "fp16": 2e-3}[precision]
+    scale = np.abs(answers(source)).max()
+    np.testing.assert_allclose(answers(out), answers(source), rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnx_bytes_are_the_same_again(bench: Bench, precision: str) -> None:
+    source = bench.model(cnn())
+    first, second = (
+        bench.run("compile-onnxruntime", params={"precision": precision}, model=source)[0]
+        for _ in range(2)
+    )
+    assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("params", "tolerance"),
+    [
+        ({"precision": "fp32"}, 0.01),
+        ({"precision": "fp16"}, 0.01),
+        ({"precision": "int8", "samples": 6}, 0.05),
+        ({"precision": "int8", "method": "percentile", "per_channel": False}, 0.05),
+    ],
+    ids=["fp32", "fp16", "int8", "int8-percentile"],
+)
+def test_openvino(bench: Bench, params: dict[str, object], tolerance: float) -> None:
+    source, calibration = bench.model(cnn()), bench.data("calibration", x=X)
+    first, facts = bench.run(
+        "compile-openvino", params=params, model=source, calibration=calibration
+    )
+    second, _ = bench.run("compile-openvino", params=params, model=source, calibration=calibration)
+    assert sorted(p.name for p in first.iterdir()) == ["model.bin", "model.xml"]
+    for name in ("model.bin", "model.xml"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert str(bench.scratch) not in (first / "model.xml").read_text()
+    runner = _runtimes.load(first, "openvino")
+    assert [(t.name, t.dtype, t.shape) for t in runner.inputs] == [("x", "FP32", ("", 3, 16, 16))]
+    assert [(t.name, t.shape) for t in runner.outputs] == [("y", ("", 5))]
+    heavy = {"Convolution": 2, "MatMul": 1}
+    int8 = params["precision"] == "int8"
+    assert (facts.quantized, facts.floating) == ((heavy, {}) if int8 else ({}, heavy))
+    expected = answers(source)
+    gap = np.linalg.norm(answers(first, "openvino") - expected) / np.linalg.norm(expected)
+    assert gap < tolerance
+
+
+def test_openvino_leaves_out_what_is_excluded(bench: Bench) -> None:
+    source, _ = bench.run("simplify", model=bench.model(cnn()))
+    calibration = bench.data("calibration", x=X)
+
+    def build(*exclude: str) -> Any:
+        params = {"precision": "int8", "exclude": exclude}
+        return bench.run("compile-openvino", params=params, model=source, calibration=calibration)
+
+    _, facts = build("conv2")
+    assert facts.quantized == {"Convolution": 1, "MatMul": 1}
+    assert facts.floating == {"Convolution": 1}
+    with pytest.raises(ModelError, match=r"'convv1' matches no operator; .*conv2"):
+        build("convv1")
+
+
+def test_openvino_without_what_int8_needs(bench: Bench) -> None:
+    source = bench.model(cnn())
+    with pytest.raises(DataError, match="int8 needs calibration data"):
+        bench.run("compile-openvino", params={"precision": "int8"}, model=source)
+    with pytest.raises(SpecError, match="no entropy calibration"):
+        bench.run(
+            "compile-openvino",
+            params={"precision": "int8", "method": "entropy"},
+            model=source,
+            calibration=bench.data("calibration", x=X),
+        )
+
+
+def test_openvino_keeps_outputs_that_are_equal_apart(bench: Bench) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Identity", ["y"], ["z"])]
+    model = make(nodes, {"x": ["N", 3]}, {"y": ["N", 3], "z": ["N", 3]})
+    out, _ = bench.run("compile-openvino", model=bench.model(model))
+    runner = _runtimes.load(out, "openvino")
+    assert [tensor.name for tensor in runner.outputs] == ["y", "z"]
+    answer = runner.run({"x": np.array([[1, -1, 2]], np.float32)})
+    assert answer["y"].tolist() == answer["z"].tolist() == [[1, 0, 2]]

@@ -1,0 +1,236 @@
+"""reference, verify, profile, and what they say of models that fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from workbench import Bench, cnn, make
+
+from repo_builder.errors import DataError, ModelError, StepError
+from repo_builder.steps import _data, _failures, _judge
+
+X = np.random.default_rng(1).standard_normal((20, 3, 16, 16)).astype(np.float32)
+LABEL = np.random.default_rng(2).integers(0, 5, 20)
+ACCURACY = {"metric": "accuracy", "labels": {"label": "label"}, "outputs": {"scores": "y"}}
+
+
+def verify(bench: Bench, source: Any, built: Any, runtime: str = "onnxruntime") -> Any:
+    evaluation = bench.data("evaluation", x=X, label=LABEL)
+    reference, _ = bench.run(
+        "reference", params=ACCURACY, model=bench.model(source), evaluation=evaluation
+    )
+    params = {"runtime": runtime, "threads": 1, **ACCURACY}
+    _, facts = bench.run(
+        "verify", params=params, model=built, reference=reference, evaluation=evaluation
+    )
+    return facts
+
+
+def test_reference_writes_outputs_and_first_inputs(bench: Bench) -> None:
+    evaluation = bench.data("evaluation", x=X, label=LABEL)
+    source = bench.model(cnn())
+    out, facts = bench.run("reference", params=ACCURACY, model=source, evaluation=evaluation)
+    outputs, inputs = _data.read(out / "outputs.npz"), _data.read(out / "inputs.npz")
+    assert facts.rows == 20
+    assert facts.metric == np.mean(outputs["y"].argmax(axis=1) == LABEL)
+    np.testing.assert_array_equal(inputs["x"], X[:8])
+    again, _ = bench.run("reference", params=ACCURACY, model=source, evaluation=evaluation)
+    assert (out / "outputs.npz").read_bytes() == (again / "outputs.npz").read_bytes()
+
+
+def test_samples_take_rows_from_the_start(bench: Bench) -> None:
+    evaluation = bench.data("evaluation", x=X, label=LABEL)
+    params = {**ACCURACY, "samples": 7}
+    _, facts = bench.run(
+        "reference", params=params, model=bench.model(cnn()), evaluation=evaluation
+    )
+    assert facts.rows == 7
+
+
+def test_equal_models(bench: Bench) -> None:
+    facts = verify(bench, cnn(), bench.model(cnn()))
+    assert (facts.level, facts.rows, facts.batched) == ("executed", 20, True)
+    (difference,) = facts.outputs
+    assert difference.name == "y"
+    assert difference.relative < 1e-6
+    assert difference.cosine == pytest.approx(1)
+    assert facts.score.drop == 0
+
+
+def test_a_worse_model_has_a_positive_drop(bench: Bench) -> None:
+    """The source is its own truth; the built model's classes are turned by one."""
+    source, turned = cnn(), cnn()
+    for model in (source, turned):
+        scale = next(t for t in model.graph.initializer if t.name == "scale")
+        scale.CopyFrom(numpy_helper.from_array(np.ones(5, np.float32), "scale"))
+    weight = next(t for t in turned.graph.initializer if t.name == "w3")
+    weight.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(weight), 1, 1), "w3"))
+    reference, _ = bench.run("reference", model=bench.model(source))
+    x = _data.read(reference / "inputs.npz")["x"]
+    label = _data.read(reference / "outputs.npz")["y"].argmax(axis=1)
+    evaluation = bench.data("evaluation", x=x, label=label)
+    reference, facts = bench.run(
+        "reference", params=ACCURACY, model=bench.model(source), evaluation=evaluation
+    )
+    assert facts.metric == 1
+    params = {"runtime": "onnxruntime", **ACCURACY}
+    _, facts = bench.run(
+        "verify",
+        params=params,
+        model=bench.model(turned),
+        reference=reference,
+        evaluation=evaluation,
+    )
+    assert facts.score.source == 1
+    assert facts.score.drop == 1 - facts.score.built > 0.5
+    assert facts.outputs[0].relative > 0.5
+
+
+def test_without_data_seeded_random_rows_are_compared(bench: Bench) -> None:
+    reference, facts = bench.run("reference", model=bench.model(cnn()))
+    again, _ = bench.run("reference", model=bench.model(cnn()))
+    assert facts.metric is None
+    assert (reference / "inputs.npz").read_bytes() == (again / "inputs.npz").read_bytes()
+    built, _ = bench.run("compile-openvino", model=bench.model(cnn()))
+    params = {"runtime": "openvino"}
+    _, facts = bench.run("verify", params=params, model=built, reference=reference)
+    assert (facts.rows, facts.score, facts.batched) == (16, None, True)
+    assert 0 <= facts.outputs[0].relative < 0.02
+
+
+def test_varying_dimensions_and_scalars_without_data(bench: Bench) -> None:
+    node = helper.make_node("Mul", ["x", "k"], ["y"])
+    model = make([node], {"x": ["N", "L"], "k": []}, {"y": ["N", "L"]})
+    reference, facts = bench.run("reference", model=bench.model(model))
+    assert facts.rows == 16
+    params = {"runtime": "onnxruntime"}
+    _, facts = bench.run("verify", params=params, model=bench.model(model), reference=reference)
+    assert not facts.batched
+    _, facts = bench.run("profile", params=params, model=bench.model(model), reference=reference)
+    assert [timing.batch for timing in facts.batches] == [1]
+
+
+def test_a_batch_dimension_that_lies_is_found_in_the_built_model(bench: Bench) -> None:
+    """Each row is divided by the largest value of the whole batch."""
+    nodes = [
+        helper.make_node("Abs", ["c"], ["r"]),
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("ReduceMax", ["r"], ["m"], keepdims=0),
+        helper.make_node("Div", ["r", "m"], ["y"]),
+    ]
+    nodes[:2] = nodes[1::-1]
+    weights = {"w": np.ones((1, 3, 12, 16), np.float32)}
+    model = make(nodes, {"x": ["N", 3, 16, 16]}, {"y": ["N", 1, 5, 1]}, weights)
+    facts = verify(bench, model, bench.model(model))
+    assert not facts.batched
+    assert "changes with the other rows" in facts.why_not_batched
+
+
+def test_a_batch_fixed_inside_is_found_in_the_built_model(bench: Bench) -> None:
+    weights = {"s": np.array([1, 768]), "w": np.ones((768, 5), np.float32)}
+    nodes = [
+        helper.make_node("Reshape", ["x", "s"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    model = make(nodes, {"x": ["N", 3, 16, 16]}, {"y": ["N", 5]}, weights)
+    facts = verify(bench, model, bench.model(model))
+    assert not facts.batched
+    assert facts.why_not_batched == "'y' has no varying first dimension"
+
+
+def test_nan_in_the_built_model_is_never_a_small_difference(bench: Bench) -> None:
+    broken = cnn()
+    scale = next(t for t in broken.graph.initializer if t.name == "scale")
+    scale.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), "scale"))
+    with pytest.raises(StepError, match="output 'y' of the built model is NaN or infinite"):
+        verify(bench, cnn(), bench.model(broken))
+
+
+def test_difference_of_what_is_not_finite_in_both() -> None:
+    source = np.array([1.0, np.inf, np.nan], np.float32)
+    assert _judge.difference("y", source, source.copy()).max_abs == 0
+    assert _judge.difference("y", source, source + 1).max_abs == 1
+
+
+def test_difference_of_words_and_of_shapes() -> None:
+    words = np.array(["a", "b"])
+    assert _judge.difference("y", words, np.array(["a", "c"], dtype=object)).mean_abs == 0.5
+    assert not _judge.difference("y", np.ones((2, 1)), np.ones((3, 1))).comparable
+
+
+def test_difference_figures() -> None:
+    source, built = np.array([3.0, 4.0]), np.array([3.0, 5.0])
+    found = _judge.difference("y", source, built)
+    assert (found.max_abs, found.mean_abs, found.relative) == (1, 0.5, 0.2)
+    assert found.cosine == pytest.approx(29 / (5 * np.sqrt(34)))
+
+
+def test_evaluation_data_that_does_not_fit(bench: Bench) -> None:
+    source = bench.model(cnn())
+    for arrays, expected in (
+        ({"x": X, "label": LABEL[:-1]}, "'label' has 19 labels for 20 rows"),
+        (
+            {"x": X, "lable": LABEL},
+            "no array 'label' for the metric's 'label'; did you mean 'lable'",
+        ),
+        ({"x": X, "label": LABEL + 3}, "the model has 5"),
+        ({"x": X[:, :1], "label": LABEL}, "has shape"),
+    ):
+        evaluation = bench.data("evaluation", **arrays)
+        with pytest.raises(DataError, match=expected):
+            bench.run("reference", params=ACCURACY, model=source, evaluation=evaluation)
+    params = {**ACCURACY, "outputs": {"scores": "logits"}}
+    with pytest.raises(DataError, match="the model's output 'logits', which it does not have"):
+        bench.run(
+            "reference",
+            params=params,
+            model=source,
+            evaluation=bench.data("evaluation", x=X, label=LABEL),
+        )
+
+
+def test_a_model_that_fails_on_a_row(bench: Bench) -> None:
+    node = helper.make_node("Gather", ["t", "i"], ["y"])
+    model = make([node], {}, {"y": ["N", 2]}, {"t": np.ones((3, 2), np.float32)})
+    model.graph.input.append(helper.make_tensor_value_info("i", onnx.TensorProto.INT64, ["N"]))
+    evaluation = bench.data("evaluation", i=np.array([0, 2, 7]))
+    with pytest.raises(ModelError, match="the model fails on row 2: .*out of data bounds"):
+        bench.run("reference", model=bench.model(model), evaluation=evaluation)
+
+
+def test_lack_of_memory_is_told_as_such(bench: Bench) -> None:
+    """A model that asks for 4 TB."""
+    nodes = [helper.make_node("Expand", ["x", "s"], ["y"])]
+    model = make(nodes, {"x": ["N", 1]}, {"y": ["N", "L"]}, {"s": np.array([1, 10**12])})
+    evaluation = bench.data("evaluation", x=np.ones((1, 1), np.float32))
+    with pytest.raises(StepError, match="the model fails on row 0: not enough memory; use fewer"):
+        bench.run("reference", model=bench.model(model), evaluation=evaluation)
+    assert _failures.is_out_of_memory(MemoryError())
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_profile(bench: Bench, runtime: str) -> None:
+    source = bench.model(cnn())
+    reference, _ = bench.run("reference", model=source)
+    built, _ = bench.run(f"compile-{runtime}", model=source)
+    params = {"runtime": runtime, "threads": 1, "batch_sizes": (1, 4), "seconds": 0.05}
+    _, facts = bench.run("profile", params=params, model=built, reference=reference)
+    assert [timing.batch for timing in facts.batches] == [1, 4]
+    for timing in facts.batches:
+        assert timing.runs >= 10
+        assert 0 < timing.p50_ms <= timing.p95_ms
+        assert timing.rows_per_second > 0
+    assert facts.memory_mb > 0
+
+
+def test_every_step_is_listed_and_declares_itself() -> None:
+    from repo_builder import steps
+
+    for name in steps.STEPS:
+        step = steps.load(name)
+        assert step.DECLARATION.name == name
+        assert step.DECLARATION.exclusive == (name == "profile")
