@@ -9,9 +9,10 @@ from pathlib import Path
 
 from repo_builder import report, steps, targets
 from repo_builder.assemble import assemble
-from repo_builder.execute import Outcome, Progress, StepProcesses, execute
+from repo_builder.execute import Outcome, Progress, execute, survey
 from repo_builder.pin import pin
 from repo_builder.plan import Declaration, Plan, plan, why
+from repo_builder.processes import StepProcesses
 from repo_builder.report.types import Report, Row
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.spec.load import load, select
@@ -42,22 +43,26 @@ def build(request: Request, progress: Progress) -> Report:
     with store.in_use():
         the_plan, declarations = prepare(request, store)
         progress.planned(the_plan)
+        damages: set[str] = set()
         with StepProcesses(request.jobs) as executor:
             while True:
-                wanted = [key for variant in the_plan.variants for key in wanted_of(variant.steps)]
                 outcome = execute(
                     the_plan,
-                    wanted,
+                    _wanted(the_plan),
                     store,
                     executor,
                     declarations,
                     progress,
+                    jobs=request.jobs,
                     keep_going=request.keep_going,
                 )
                 try:
                     rows, repositories = _publish(request, the_plan, outcome, store)
                     break
                 except Damaged as damaged:  # dropped from the store; made again on the next turn
+                    if damaged.key in damages:
+                        raise
+                    damages.add(damaged.key)
                     store.drop(damaged.key)
         result = Report(rows, repositories, round(time.monotonic() - begun, 3))
     report.write(result, request.out)
@@ -94,12 +99,13 @@ def preview(request: Request) -> list[Line]:
     store = Store(request.store)
     with store.in_use():
         the_plan, _ = prepare(request, store)
+        _, lacking = survey(the_plan, _wanted(the_plan), store)
         lines = []
         for variant in the_plan.variants:
             last = store.recall(variant.spec.id)
             step_of = {key: step for step, key in variant.steps.items()}
             for step, key in variant.steps.items():
-                cached = store.get(key) is not None
+                cached = key not in lacking
                 reason = "" if cached else why(the_plan.nodes[key], last.get(step), step_of)
                 if not cached and not reason:
                     reason = "no longer in the store"
@@ -107,16 +113,17 @@ def preview(request: Request) -> list[Line]:
     return lines
 
 
-def wanted_of(variant_steps: Mapping[str, str]) -> list[str]:
+def _wanted(the_plan: Plan) -> list[str]:
     """The keys whose results a build reads; what they need follows from the plan."""
-    return [key for step, key in variant_steps.items() if step in _READ or _compiles(step)]
+    return [
+        key
+        for variant in the_plan.variants
+        for step, key in variant.steps.items()
+        if step in _READ or step == variant.compiled
+    ]
 
 
 _READ = ("import", "verify", "profile")
-
-
-def _compiles(step: str) -> bool:
-    return step.startswith("compile-")
 
 
 def _publish(

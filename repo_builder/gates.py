@@ -20,13 +20,20 @@ class Measured:
 
 
 def failures(gates: Gates, measured: Measured) -> list[str]:
-    """One line for each gate that fails, with the figures; [] where all hold."""
+    """One line for each gate that fails, with the figures; [] where all hold.
+
+    NaN meets no gate.
+    """
     lines = []
     drop, latency, size = measured.accuracy_drop, measured.latency_ms, measured.size / 1e6
-    if gates.max_accuracy_drop is not None and drop is not None and drop > gates.max_accuracy_drop:
+    if _fails(drop, gates.max_accuracy_drop):
         lines.append(f"accuracy drop {drop:.4g} > max_accuracy_drop {gates.max_accuracy_drop:g}")
-    if gates.max_size_mb is not None and size > gates.max_size_mb:
+    if _fails(size, gates.max_size_mb):
         lines.append(f"size {size:.3g} MB > max_size_mb {gates.max_size_mb:g}")
-    if gates.max_latency_ms is not None and latency is not None and latency > gates.max_latency_ms:
+    if _fails(latency, gates.max_latency_ms):
         lines.append(f"latency {latency:.3g} ms > max_latency_ms {gates.max_latency_ms:g}")
     return lines
+
+
+def _fails(figure: float | None, limit: float | None) -> bool:
+    return figure is not None and limit is not None and not figure <= limit

@@ -89,7 +89,7 @@ class _Memory:
             about = self.known.get(str(path))
             if about is None or about.get("stamp") != stamp:
                 about = {"stamp": stamp, "sha256": digest.of_file(path)}
-                if time.time_ns() - stamp[1] < _RACY_NS:
+                if time.time_ns() - stamp[2] < _RACY_NS:
                     about["stamp"] = None  # may change again within the clock's grain
                 self.known[str(path)] = about
                 self.changed = True

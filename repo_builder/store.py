@@ -38,7 +38,7 @@ class Damaged(StoreError):
     """A stored file does not match its name; it has been dropped. `key` is the entry's key."""
 
     def __init__(self, key: str, name: str) -> None:
-        super().__init__(f"store entry {key[:12]} is damaged: {name}")
+        super().__init__(f"store entry {key[:12]} is damaged ({name}); check the disk")
         self.args = (key, name)
         self.key = key
 

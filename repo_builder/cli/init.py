@@ -51,15 +51,18 @@ def _signature(model: Path) -> Signature:
     """Look into the model and run it, in a process of its own: a model may crash its runtime."""
     from repo_builder import introspect
     from repo_builder.errors import ModelError, RepoBuilderError
-    from repo_builder.execute import StepProcesses
+    from repo_builder.processes import StepProcesses, WorkerDied
 
     with StepProcesses(1) as processes:
         try:
             signature: Signature = processes.submit(introspect.signature, model).result()
         except RepoBuilderError:
             raise
-        except Exception as failure:  # noqa: BLE001 - a process that died, told as one line
-            raise ModelError(f"{model}: running it ended the process ({failure})") from None
+        except WorkerDied as failure:
+            raise ModelError(f"{model}: running it {failure}") from None
+        except Exception as failure:  # noqa: BLE001 - the runtime's own, told as one line
+            what = " ".join(str(failure).split())
+            raise ModelError(f"{model}: running it failed: {what}") from None
     return signature
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
+from repo_builder.errors import OutputError, disk_fix
 from repo_builder.report.types import Report
 
 
 def write(report: Report, out: Path) -> None:
-    """Write `report.json` and `report.html` into the folder `out`, each in one step."""
+    """Write `report.json` and `report.html` into the folder `out`, each in one step.
+
+    Raises OutputError where the folder cannot be written.
+    """
     from repo_builder.report import html
 
     text = json.dumps(report.as_json(), indent=2, sort_keys=True) + "\n"
-    _replace(out / "report.json", text)
-    _replace(out / "report.html", html.page(report))
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
+            for name, content in (("report.json", text), ("report.html", html.page(report))):
+                draft = Path(folder) / name
+                draft.write_text(content, encoding="utf-8")
+                draft.replace(out / name)
+    except OSError as failure:
+        what = f"{failure.strerror or failure}; {disk_fix(failure)}"
+        raise OutputError(f"{out}: {what}, or use another --out") from failure

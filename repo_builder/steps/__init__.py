@@ -54,10 +54,15 @@ STEPS: dict[str, str] = {
 """Step name -> module, in the order of a build."""
 
 
+def module(name: str) -> str:
+    """The name by which any process can import the step called `name`."""
+    return f"{__name__}.{STEPS[name]}"
+
+
 def load(name: str) -> Step:
     """Import and return the step called `name`; KeyError where there is none."""
-    module: Any = importlib.import_module(f"{__name__}.{STEPS[name]}")
-    step: Step = module
+    loaded: Any = importlib.import_module(module(name))
+    step: Step = loaded
     return step
 
 
