@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from repo_builder import report, steps, targets
 from repo_builder.assemble import assemble
+from repo_builder.cluster import ClusterExecutor
 from repo_builder.execute import Outcome, Progress, execute, survey
 from repo_builder.pin import pin
 from repo_builder.plan import Declaration, Plan, plan, why
@@ -31,6 +34,7 @@ class Request:
     targets_dir: Path | None = None
     jobs: int = 1
     keep_going: bool = True
+    scheduler: str = ""
 
 
 def build(request: Request, progress: Progress) -> Report:
@@ -44,7 +48,7 @@ def build(request: Request, progress: Progress) -> Report:
         the_plan, declarations = prepare(request, store)
         progress.planned(the_plan)
         damages: set[str] = set()
-        with StepProcesses(request.jobs) as executor:
+        with _executor(request, store) as (executor, jobs):
             while True:
                 outcome = execute(
                     the_plan,
@@ -53,7 +57,7 @@ def build(request: Request, progress: Progress) -> Report:
                     executor,
                     declarations,
                     progress,
-                    jobs=request.jobs,
+                    jobs=jobs,
                     keep_going=request.keep_going,
                 )
                 try:
@@ -67,6 +71,17 @@ def build(request: Request, progress: Progress) -> Report:
         result = Report(rows, repositories, round(time.monotonic() - begun, 3))
     report.write(result, request.out)
     return result
+
+
+@contextlib.contextmanager
+def _executor(request: Request, store: Store) -> Iterator[tuple[Executor, int]]:
+    """Where steps run, and how many at a time: processes here, or a cluster's workers."""
+    if request.scheduler:
+        with ClusterExecutor(request.scheduler, store) as cluster:
+            yield cluster, cluster.slots
+    else:
+        with StepProcesses(request.jobs) as processes:
+            yield processes, request.jobs
 
 
 def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration]]:

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="After a failure, go on with what does not depend on it.",
 )
+@click.option(
+    "--scheduler",
+    default="",
+    metavar="URL",
+    help="Run the steps on a Dask cluster, e.g. tcp://host:8786, instead of here.",
+)
 @_options.json_option
 def command(
     specs: tuple[Path, ...],
@@ -54,6 +60,7 @@ def command(
     store: Path | None,
     jobs: int,
     keep_going: bool,
+    scheduler: str,
     as_json: bool,
 ) -> None:
     """Optimize, compile and verify models, and assemble Triton repositories.
@@ -75,6 +82,7 @@ def command(
         targets_dir=targets_dir,
         jobs=jobs,
         keep_going=keep_going,
+        scheduler=scheduler,
     )
     with console.Steps() as steps:
         report = build(request, _Progress(steps))

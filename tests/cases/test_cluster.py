@@ -1,0 +1,155 @@
+"""A build on a real Dask cluster: scheduler and workers are processes, one is killed midway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SPECS = Path(__file__).parents[2] / "model_specs"
+ROOT = SPECS.parent
+GPU = """\
+extends: nvidia-gpu
+compile_at: builder
+"""
+
+
+class Cluster:
+    """A scheduler on a free port, and workers with stores of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        address = folder / "scheduler.json"
+        self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+            "--scheduler-file", str(address),
+        )  # fmt: skip
+        self._until(address.exists, "the scheduler's address")
+        self.address: str = json.loads(address.read_text())["address"]
+
+    def worker(self, name: str) -> subprocess.Popen[bytes]:
+        store = self.folder / name
+        process = self._start(
+            "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+            "--name", name, "--local-directory", str(store),
+            REPO_BUILDER_STORE=str(store / "store"),
+        )  # fmt: skip
+        return process
+
+    def _start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{len(self.processes)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+            stdout=log,
+            stderr=log,
+        )
+        self.processes.append(process)
+        return process
+
+    def _until(self, holds: object, what: str, seconds: float = 60) -> None:
+        assert callable(holds)
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
+            time.sleep(0.05)
+
+    def until_workers(self, count: int) -> None:
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=60)
+
+    def until_file(self, folder: Path, pattern: str) -> None:
+        self._until(lambda: any(folder.rglob(pattern)), f"{pattern} in {folder}")
+
+    def build(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "repo_builder", "build", str(SPECS)]
+        command += ["--store", str(self.folder / "here"), "--out", str(self.folder / "out")]
+        return subprocess.Popen(
+            [*command, "--scheduler", self.address, "--json", *options],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    pytest.importorskip("distributed")
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
+
+
+def test_a_lost_workers_steps_run_elsewhere(cluster: Cluster) -> None:
+    victim = cluster.worker("victim")
+    cluster.worker("other")
+    cluster.until_workers(2)
+    build = cluster.build("--only", "digits@cpu", "--only", "vibration@cpu")
+    # The victim has begun a step as soon as it keeps a log of one.
+    cluster.until_file(cluster.folder / "victim", "*.log")
+    victim.send_signal(signal.SIGKILL)
+    out, err = build.communicate(timeout=180)
+    assert build.returncode == 0, err
+    report = json.loads(out)
+    assert {row["status"] for row in report["rows"]} == {"built"}
+    model = cluster.folder / "out" / "cpu" / "models" / "digits" / "1000000" / "model.onnx"
+    assert model.stat().st_size > 1000
+
+
+def test_hardware_that_no_worker_has_is_told_and_the_rest_goes_on(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    targets = tmp_path / "targets"
+    targets.mkdir()
+    (targets / "gpu-here.yaml").write_text(GPU)
+    spec = tmp_path / "specs" / "digits.yaml"
+    spec.parent.mkdir()
+    text = (SPECS / "vibration.yaml").read_text().split("targets:")[0]
+    text = text.replace("vibration/", f"{SPECS}/vibration/")
+    spec.write_text(text + "targets: [cpu, gpu-here]\n")
+    cluster.worker("plain")
+    cluster.until_workers(1)
+    command = [sys.executable, "-m", "repo_builder", "build", str(spec)]
+    command += ["--store", str(tmp_path / "here"), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [*command, "--scheduler", cluster.address, "--targets-dir", str(targets)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 6
+    assert "waits for hardware: no worker has gpu-here=1 tensorrt=1" in ended.stderr
+    assert (tmp_path / "out" / "cpu" / "models" / "vibration").is_dir()
+
+
+def test_no_scheduler_is_one_line(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "repo_builder", "build", str(SPECS), "--store", str(tmp_path),
+            "--out", str(tmp_path / "out"), "--scheduler", "tcp://127.0.0.1:9",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "no scheduler answers" in ended.stderr
+    assert "Traceback" not in ended.stderr
