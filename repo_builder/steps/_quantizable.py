@@ -29,7 +29,7 @@ OPSET = 13
 
 
 def prepare(model: ModelProto) -> ModelProto:
-    """The model with opset >= 13, a name for every node, and means over space as pooling."""
+    """The model with opset >= 13 and a name for every node, in operators that have int8 forms."""
     import onnx
 
     from repo_builder.steps import _onnx
@@ -43,6 +43,9 @@ def prepare(model: ModelProto) -> ModelProto:
             model = onnx.version_converter.convert_version(model, OPSET)
             model.ir_version = max(model.ir_version, 7)  # the first with opset 13
     _pool_means(model)
+    for node in model.graph.node:
+        if node.op_type == "Sum" and len(node.input) == 2:
+            node.op_type = "Add"
     taken = {node.name for node in model.graph.node}
     for number, node in enumerate(model.graph.node):
         if not node.name:

@@ -116,6 +116,19 @@ def test_mean_keeps_its_shape(bench: Bench, keepdims: int, opset: int) -> None:
     assert gap(out, model, bench) < 0.05
 
 
+def test_a_sum_of_two_is_quantized_as_add(bench: Bench) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("Sum", ["c", "x"], ["s"], "sum"),
+        helper.make_node("Conv", ["s", "w"], ["y"], "last"),
+    ]
+    weights = {"w": np.ones((3, 3, 1, 1), np.float32)}
+    model = make(nodes, {"x": ["N", 3, 16, 16]}, {"y": ["N", 3, 16, 16]}, weights)
+    out, facts = quantize(bench, model)
+    assert facts.quantized == {"Add": 1, "Conv": 2}
+    assert gap(out, model, bench) < 0.05
+
+
 def test_exclude_keeps_nodes_in_floating_point(bench: Bench) -> None:
     out, facts = quantize(bench, cnn(), exclude=("conv1", "den*"))
     assert (facts.quantized["Conv"], facts.floating["Conv"]) == (1, 1)
