@@ -73,7 +73,9 @@ def command(
             }
         )
         return
-    console.say(f"{name} version {model.answered_by} at {url}")
+    console.say(
+        f"{name} {model.semantic_version} (version {model.answered_by}) at {url}".replace("  ", " ")
+    )
     for output, array in outputs.items():
         _print_output(output, array, model.top(output, array, top))
 
@@ -101,6 +103,11 @@ class _Model:
             ).config
         except InferenceServerException as error:
             raise self._explained(error) from None
+
+    @property
+    def semantic_version(self) -> str:
+        """The spec's version, where repo-builder built the model."""
+        return self._parameter("repo_builder.version")
 
     def _explained(self, error: Any) -> InferError:
         """A refusal of the server as one line that says what to do."""

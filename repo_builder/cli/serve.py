@@ -47,7 +47,8 @@ def command(
     from repo_builder import serve
 
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     server = serve.Triton(
         repository,
         triton=triton,
