@@ -122,9 +122,25 @@ def _findings(model: Model) -> Iterator[Finding]:
         if match.group(2).strip(" -")
         for name in match.group(1).split(",")
     }
-    found = [(rule, hit) for rule in rules if rule.id not in disabled for hit in rule.check(model)]
-    made = [_finding(model, rule, hit) for rule, hit in found]
-    yield from sorted(made, key=lambda f: (f.file, f.line, f.rule, f.field))
+    made = [
+        _finding(model, *found)
+        for rule in rules
+        if rule.id not in disabled
+        for found in _hits(model, rule)
+    ]
+    yield from sorted(set(made), key=lambda f: (f.file, f.line, f.rule, f.field))
+
+
+def _hits(model: Model, rule: Rule) -> Iterator[tuple[Rule, Hit]]:
+    """What a rule finds; what it cannot read is a finding of its own."""
+    try:
+        for hit in rule.check(model):
+            yield rule, hit
+    except OSError as failure:
+        place = Path(str(failure.filename))
+        inside = place.is_relative_to(model.folder)
+        file = str(place.relative_to(model.folder)) if inside else ""
+        yield layout.ALWAYS[0], Hit(f"cannot be read: {failure.strerror}", file=file)
 
 
 def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:

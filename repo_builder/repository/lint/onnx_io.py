@@ -47,12 +47,13 @@ def read(path: Path) -> Io:
     """The inputs and outputs of the model at `path`; OSError, or NotOnnx."""
     if path.stat().st_size == 0:
         raise NotOnnx("the file is empty")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        try:
-            with memoryview(content) as view:
-                return _model(view)
-        except (IndexError, UnicodeDecodeError, OverflowError):
-            raise NotOnnx("not an ONNX model, or cut short") from None
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        # Views into the map may outlive this call in a traceback, so it is left to close itself.
+        return _model(memoryview(content))
+    except (IndexError, UnicodeDecodeError, OverflowError):
+        raise NotOnnx("not an ONNX model, or cut short") from None
 
 
 def _model(view: memoryview) -> Io:

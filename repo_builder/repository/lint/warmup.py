@@ -112,5 +112,5 @@ RULES = (
     Rule("warmup-untyped", "error", "core", _INSTANCE, untyped),
     Rule("warmup-shape", "error", "backend", _INSTANCE, shape_differs),
     Rule("warmup-unknown-input", "warning", "sense", _INSTANCE, unknown_input),
-    Rule("warmup-batch", "warning", "sense", _INSTANCE, too_large),
+    Rule("warmup-batch", "error", "backend", _INSTANCE, too_large),
 )
