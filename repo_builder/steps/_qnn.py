@@ -10,12 +10,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repo_builder.artifact import Tensor
 from repo_builder.errors import MissingExtra, ModelError, Problem
 
 if TYPE_CHECKING:
     import onnxruntime
 
 NO_FALLBACK = "session.disable_cpu_ep_fallback"
+
+_TYPES = {
+    "float": "FP32",
+    "float16": "FP16",
+    "uint8": "UINT8",
+    "int8": "INT8",
+    "int32": "INT32",
+    "int64": "INT64",
+}
 
 
 def compile_context(
@@ -46,6 +56,14 @@ def compile_context(
 def load(wrapper: Path) -> onnxruntime.InferenceSession:
     """A session that runs a context binary through its wrapper."""
     return _session(str(wrapper), {NO_FALLBACK: "1"}, {})
+
+
+def tensor(node: onnxruntime.NodeArg) -> Tensor:
+    """An input or output of a session; ModelError where QNN cannot take its type."""
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    if kind not in _TYPES:
+        raise ModelError(f"'{node.name}' is {kind}, which QNN cannot take; use float or int32")
+    return Tensor(node.name, _TYPES[kind], tuple(node.shape))
 
 
 def _session(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repo_builder import resources
-from repo_builder.artifact import Tensor
-from repo_builder.errors import ModelError, StepError
+from repo_builder.errors import StepError
 from repo_builder.plan import Declaration
 from repo_builder.steps import _onnx, _qnn, _rows
 from repo_builder.steps._data import Array
@@ -28,15 +27,6 @@ DECLARATION = Declaration(
 MODEL = "model.onnx"
 CONTEXT = "model_qnn.bin"
 WRAPPER = "model.py"
-
-_TYPES = {
-    "float": "FP32",
-    "float16": "FP16",
-    "uint8": "UINT8",
-    "int8": "INT8",
-    "int32": "INT32",
-    "int64": "INT64",
-}
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     plain = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    tensors = [_tensor(node) for node in plain.get_inputs()]
+    tensors = [_qnn.tensor(node) for node in plain.get_inputs()]
     feeds = _rows.feeds(inputs.evaluation, tensors, params.rows)
     differences = _compare(compiled, plain, feeds)
     data = "evaluation" if inputs.evaluation else "noise"
@@ -129,15 +119,6 @@ def _sdk(wrapper: Path) -> str:
 
     node = onnx.load(wrapper, load_external_data=False).graph.node[0]
     return next((a.s.decode() for a in node.attribute if a.name == "ep_sdk_version"), "unknown")
-
-
-def _tensor(node: onnxruntime.NodeArg) -> Tensor:
-    kind = node.type.removeprefix("tensor(").removesuffix(")")
-    if kind not in _TYPES:
-        raise ModelError(
-            f"input '{node.name}' is {kind}, which QNN cannot take; use float or int32"
-        )
-    return Tensor(node.name, _TYPES[kind], tuple(node.shape))
 
 
 def _compare(

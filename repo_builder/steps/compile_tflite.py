@@ -29,7 +29,11 @@ DECLARATION = Declaration(
 
 MODEL = "model.tflite"
 MINIMUM_AGREEMENT = 0.9
-"""Share of outputs within one step below which the written model is wrong, not just rounded."""
+"""Share of outputs within one step below which the written model is wrong, not just rounded.
+
+Asked of LiteRT's own kernels, which round as ONNX Runtime does. The reference kernels round twice,
+which adds up in deep nets with outputs of a small range, so their share is only told.
+"""
 
 _Feeds = Sequence[dict[str, Array]]
 
@@ -91,11 +95,10 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     expected = _run_onnx(model, feeds)
     litert = _compare(written, feeds, expected, reference=False)
     reference = _compare(written, feeds, expected, reference=True)
-    if min(litert.within_one_step, reference.within_one_step) < MINIMUM_AGREEMENT:
+    if litert.within_one_step < MINIMUM_AGREEMENT:
         raise StepError(
             f"TFLite and ONNX Runtime disagree: {litert.within_one_step:.1%} of outputs within one "
-            f"step (reference kernels: {reference.within_one_step:.1%}), {litert.max_steps} steps "
-            "at worst; quantize the model again, or report it with the model"
+            f"step, {litert.max_steps} steps at worst; report this with the model"
         )
     data = "evaluation" if inputs.evaluation else "noise"
     return Facts(len(written.data), written.ops, data, len(feeds), litert, reference)

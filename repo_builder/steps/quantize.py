@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from repo_builder import tflite
 from repo_builder.errors import StepError
 from repo_builder.plan import Declaration
 from repo_builder.spec.types import CalibrationMethod
@@ -30,7 +31,8 @@ WAY_OUT = "exclude the node it names, or write `optimize: {precision: fp32}`"
 class Params:
     """`scheme`: `u8s8` for x86 (activations unsigned, with a zero point), `s8s8` for TensorRT.
 
-    `whole` leaves nothing in floating point, not even what follows the last heavy operator.
+    `whole` is for TFLite, which runs int8 only: nothing stays in floating point, not even what
+    follows the last heavy operator, and ranges that TFLite's kernels fix replace those seen.
     The rest is `repo_builder.spec.types.Quantization`; `samples` rows are used, from the start.
     """
 
@@ -80,6 +82,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         name: _calibrate.choose(histogram, params.method, params.percentile, symmetric)
         for name, histogram in histograms.items()
     }
+    if params.whole:
+        fixed = tflite.output_ranges(model)
+        ranges.update({name: _calibrate.Range(*fixed[name]) for name in fixed.keys() & ranges})
     with explained("the quantizer failed", WAY_OUT):
         quantized = _quantize(model, nodes, ranges, params)
     source = _onnx.load_graph(inputs.model)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -26,6 +27,7 @@ from onnx import TensorProto, helper
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from repo_builder import digest
+from repo_builder.errors import PreflightFailed
 from repo_builder.trt import record, request
 from repo_builder.trt.record import Device, Record
 
@@ -105,7 +107,9 @@ class Jetson:
 
 
 @pytest.fixture
-def jetson(tmp_path: Path) -> Jetson:
+def jetson(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Jetson:
+    if shutil.which("gcc") is None:
+        unavailable("gcc is not installed")
     folder = tmp_path / "jetson"
     folder.mkdir()
     for name, source in (("libcuda.so.1", CUDA), ("libnvinfer.so.10", NVINFER)):
@@ -238,7 +242,7 @@ def test_preflight(jetson: Jetson, tmp_path: Path) -> None:
     assert out.endswith(f"model.plan fits Orin, TensorRT 10.3.0.30, linux-{machine}\n")
     replace(fits, compute_capability="8.9", tensorrt="10.7.0").write(tmp_path)
     code, out, err = jetson.run("preflight", tmp_path)
-    assert (code, out) == (13, "")
+    assert (code, out) == (PreflightFailed.exit_code, "")
     assert "built with TensorRT 10.7.0, the device has 10.3.0.30" in err
     assert "compute capability 8.9" in err
 

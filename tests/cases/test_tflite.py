@@ -7,16 +7,18 @@ get a share instead; the example models must keep one step on all of their evalu
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nets
 import numpy as np
-import onnx
 import pytest
 from nets import Net
 from qdq_models import quantize, samples, steps_apart
 
+from repo_builder.steps import compile_tflite
+from repo_builder.steps import quantize as quantize_step
 from repo_builder.tflite import write
 
 pytest.importorskip("ai_edge_litert")
@@ -99,14 +101,24 @@ def test_families_of_nets_agree(family: str, reference: bool, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["digits", "vibration", "shapes"])
 def test_example_models_equal_onnx_on_evaluation_data(name: str, tmp_path: Path) -> None:
-    folder = Path("model_specs") / name
-    source = onnx.load(folder / f"{name}.onnx")
-    given = source.graph.input[0].name
-    data = np.load(folder / "evaluation.npz", allow_pickle=False)[given]
-    calibration = np.load(folder / "calibration.npz", allow_pickle=False)[given]
-    model = quantize(source, tmp_path, [row[None] for row in calibration])
-    steps = steps_apart(write(model), model, [row[None] for row in data[:100]], reference=False)
-    assert steps.max() <= 1
+    specs = Path("model_specs") / name
+    for folder in ("float", "qdq", "tflite"):
+        (tmp_path / folder).mkdir()
+    shutil.copyfile(specs / f"{name}.onnx", tmp_path / "float" / "model.onnx")
+    quantized = quantize_step.run(
+        quantize_step.Inputs(tmp_path / "float", specs),
+        quantize_step.Params("u8s8", samples=100, whole=True),
+        tmp_path / "qdq",
+    )
+    assert quantized.floating == {}
+    facts = compile_tflite.run(
+        compile_tflite.Inputs(tmp_path / "qdq", specs),
+        compile_tflite.Params(rows=100),
+        tmp_path / "tflite",
+    )
+    assert (facts.data, facts.rows) == ("evaluation", 100)
+    assert facts.litert.max_steps <= 1
+    assert facts.reference.within_one_step > 0.99
 
 
 def test_unsigned_activations_mean_the_same(tmp_path: Path) -> None:
