@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from triton_models import StartTriton
 
 from repo_builder import serve
 from repo_builder.errors import MissingExtra
-
-StartTriton = Callable[..., serve.Triton]
 
 
 @contextlib.contextmanager

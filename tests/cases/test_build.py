@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import StartTriton
+from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 SPECS = Path(__file__).parents[2] / "model_specs"

@@ -22,8 +22,8 @@ import numpy as np
 import onnx
 import pytest
 import triton_models
-from conftest import StartTriton
 from onnx import TensorProto, helper
+from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from repo_builder import digest

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import triton_models as models
 from click.testing import CliRunner, Result
-from conftest import StartTriton
 from PIL import Image
+from triton_models import StartTriton
 
 from repo_builder.cli import cli
 from repo_builder.client.preprocess import Preprocess

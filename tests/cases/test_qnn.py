@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import StartTriton
 from onnxruntime.quantization import QuantType
 from qdq_models import Net, quantize
+from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from repo_builder.errors import ModelError

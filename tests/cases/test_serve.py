@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import triton_models as models
-from conftest import StartTriton
+from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 

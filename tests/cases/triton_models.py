@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto as T
 from onnx import helper as h
 
+from repo_builder import serve
+
+StartTriton = Callable[..., serve.Triton]
 Tensor = tuple[str, int, list[int | str]]
 
 TRITON_TYPES = {
