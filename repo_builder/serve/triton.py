@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -32,6 +33,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 _POLL_S = 0.05
 _STUBS_END_S = 5
+_REGION = re.compile(r"/dev/shm/triton_\w+_shm_region_[\w-]+")  # noqa: S108
 
 
 class Triton:
@@ -244,9 +246,8 @@ class Triton:
     def kill(self) -> None:
         """End Triton at once, and leave nothing of it behind but the log of a failure."""
         if (process := self._process) is not None:
-            process.kill()
+            _kill_group(process.pid)
             process.wait()
-            _end_group(process.pid)
         shutil.rmtree(self._folder / "backends" if self._keep_log else self._folder)
 
 
@@ -294,11 +295,28 @@ def _claim_ports(host: str, wanted: dict[str, int]) -> dict[str, int]:
         return ports
 
 
-def _end_group(group: int) -> None:
-    """Wait for the stubs of a dead Triton, which end by themselves; kill those that do not."""
-    deadline = time.monotonic() + _STUBS_END_S
+def _kill_group(group: int) -> None:
+    """Kill Triton and its stubs, and unlink the shared memory between them, which only they would.
+
+    Does nothing where they have ended.
+    """
+    members = [path.parent for path in Path("/proc").glob("[0-9]*/stat") if _group(path) == group]
+    regions = {region for member in members for region in _REGION.findall(_text(member / "maps"))}
     with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(group, 0)
-            time.sleep(_POLL_S)
         os.killpg(group, signal.SIGKILL)
+    for region in regions:
+        Path(region).unlink(missing_ok=True)
+
+
+def _group(stat: Path) -> int:
+    """The process group in /proc/<pid>/stat: the third field after the name in parentheses."""
+    fields = _text(stat).rpartition(")")[2].split()
+    return int(fields[2]) if fields else 0
+
+
+def _text(file: Path) -> str:
+    """The content of a file of /proc; '' where its process has ended."""
+    try:
+        return file.read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

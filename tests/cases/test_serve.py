@@ -453,6 +453,11 @@ def pending(endpoints: Mapping[str, str]) -> int:
     return sum(map(int, found))
 
 
+def shared_memory_of(pid: int) -> set[str]:
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    return set(re.findall(r"/dev/shm/triton\S+region\S+", maps))  # noqa: S108
+
+
 def test_ctrl_c_lets_requests_in_flight_end_and_leaves_nothing(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -495,10 +500,13 @@ def test_a_second_ctrl_c_ends_at_once(command: Callable[..., Any], tmp_path: Pat
         assert wait_until(lambda: pending(endpoints) == 1, 10)
         process.send_signal(signal.SIGTERM)
         log = Path(endpoints["log"])
+        regions = shared_memory_of(endpoints["pid"])
+        assert regions
         assert wait_until(lambda: "Waiting for in-flight requests" in log.read_text(), 10)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
-    assert gone(children)
+    assert wait_until(lambda: gone(children), 5)
+    assert not any(map(os.path.exists, regions))
 
 
 def test_nothing_outlives_a_parent_that_is_killed(command: Callable[..., Any], small: Path) -> None:
