@@ -7,7 +7,6 @@ reads no large file again.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -61,10 +60,7 @@ class _Memory:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        try:
-            self.known: dict[str, dict[str, Any]] = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            self.known = {}
+        self.known: dict[str, dict[str, Any]] = store.read_json(self._path) or {}
         self.changed = False
 
     @property

@@ -7,9 +7,9 @@
     tmp/                   work in progress
 
 Blobs and entries appear by rename, entries last, so a process killed at any instant leaves nothing
-that a later one would mistake for whole. An entry carries its own digest; a blob is checked against
-its name whenever it is fetched. What does not match is dropped, and its step runs again. Builds
-hold a shared lock; garbage collection takes it alone.
+that a later one would mistake for whole. A JSON file starts with the digest of the rest; a blob is
+checked against its name whenever it is fetched. What does not match is dropped, and its step runs
+again. Builds hold a shared lock; garbage collection takes it alone.
 """
 
 from __future__ import annotations
@@ -75,18 +75,15 @@ class Store:
 
     def get(self, key: str) -> Entry | None:
         """The entry with this key, or None where it, or any of its blobs, is not there whole."""
+        raw = self.read_json(self._entry_path(key))
         try:
-            head, _, body = self._entry_path(key).read_bytes().partition(b"\n")
-            if digest.of_bytes(body).encode() != head:
-                return None
-            raw = json.loads(body)
             blobs = {name: Blob(*blob) for name, blob in raw["files"].items()}
             entry = Entry(raw["key"], raw["recipe"], Artifact(blobs), raw["facts"], raw["seconds"])
             for blob in blobs.values():
                 if self._blob_path(blob.sha256).stat().st_size != blob.size:
                     return None
-        except (OSError, ValueError, LookupError, TypeError):
-            return None  # absent, torn, or of another format: the step runs again
+        except (OSError, LookupError, TypeError, AttributeError):
+            return None  # absent, or of another format: the step runs again
         return entry if entry.key == key else None
 
     def put(
@@ -159,10 +156,7 @@ class Store:
 
     def recall(self, name: str) -> dict[str, dict[str, Any]]:
         """Step -> recipe of the last good build of `name` (a model@target); {} where none was."""
-        try:
-            recipes: dict[str, dict[str, Any]] = json.loads(self._recall_path(name).read_bytes())
-        except (OSError, ValueError):
-            return {}
+        recipes = self.read_json(self._recall_path(name))
         return recipes if isinstance(recipes, dict) else {}
 
     def remember(self, name: str, recipes: Mapping[str, Mapping[str, Json]]) -> None:
@@ -293,20 +287,29 @@ class Store:
         return blob
 
     def _write_entry(self, entry: Entry) -> None:
-        body = digest.canonical(
+        self.write_json(
+            self._entry_path(entry.key),
             {
                 "key": entry.key,
                 "recipe": entry.recipe,
                 "files": {n: [blob.sha256, blob.size] for n, blob in entry.artifact.files.items()},
                 "facts": entry.facts,
                 "seconds": entry.seconds,
-            }
+            },
         )
-        self._write(self._entry_path(entry.key), digest.of_bytes(body).encode() + b"\n" + body)
 
-    def write_json(self, path: Path, value: Any) -> None:
+    def read_json(self, path: Path) -> Any:
+        """What `write_json` wrote; None where there is nothing, or it is not whole."""
+        try:
+            head, _, body = path.read_bytes().partition(b"\n")
+        except OSError:
+            return None
+        return json.loads(body) if digest.of_bytes(body).encode() == head else None
+
+    def write_json(self, path: Path, value: Json) -> None:
         """Write a file of the store in one step: a reader sees the old or the new one."""
-        self._write(path, digest.canonical(value))
+        body = digest.canonical(value)
+        self._write(path, digest.of_bytes(body).encode() + b"\n" + body)
 
     def _write(self, path: Path, content: bytes) -> None:
         with _explained(self.root), self.workspace() as folder:

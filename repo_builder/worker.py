@@ -78,7 +78,7 @@ def _with_users_paths(failure: RepoBuilderError, node: Node) -> RepoBuilderError
     }
 
     def said(text: str) -> str:
-        return re.sub(r"[\w.-]+", lambda word: paths.get(word[0], word[0]), text)
+        return re.sub(r"(?<![\w./-])[\w.-]+", lambda word: paths.get(word[0], word[0]), text)
 
     problems = [
         dataclasses.replace(p, what=said(p.what), fix=said(p.fix), file=said(p.file))

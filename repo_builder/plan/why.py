@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from repo_builder.plan.types import Made, Node
+from repo_builder.plan.types import Input, Made, Node
 
 
 def why(node: Node, last: Mapping[str, Any] | None, step_of: Mapping[str, str]) -> str:
     """Why a step runs again: what differs between its recipe and that of the last good build.
 
     `last` is the old recipe, `step_of` maps the keys of this plan to step names, so that an input
-    that is made again is told by the name of its step. "" where the recipes are equal.
+    that has another key is told by the name of its step. "" where the recipes are equal.
     """
     if last is None:
         return "not built before"
@@ -24,18 +24,26 @@ def why(node: Node, last: Mapping[str, Any] | None, step_of: Mapping[str, str]) 
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
                 reasons.append(f"{name} {_said(old.get(name))} -> {_said(new.get(name))}")
-    old_inputs = last.get("inputs") or {}
-    for name, value in node.inputs.items():
-        old = old_inputs.get(name)
-        if isinstance(value, Made):
-            if old != value.key:
-                reasons.append(f"{step_of.get(value.key, name)} runs again")
-            continue
-        before = old if isinstance(old, Mapping) else {}
-        for file, (path, sha256) in value.files.items():
-            if before.get(file) != sha256:
-                reasons.append(f"{path.name} {'changed' if file in before else 'is new'}")
+    before = last.get("inputs") or {}
+    for name in sorted({*before, *node.inputs}):
+        reasons += _input_changes(name, before.get(name), node.inputs.get(name), step_of)
     return ", ".join(reasons)
+
+
+def _input_changes(
+    name: str, before: object, now: Input | None, step_of: Mapping[str, str]
+) -> list[str]:
+    if now is None:
+        return [f"{name} is no longer given"]
+    if isinstance(now, Made):
+        return [] if before == now.key else [f"{step_of.get(now.key, name)} changed"]
+    known = before if isinstance(before, Mapping) else {}
+    gone = [f"{file} is gone" for file in known if file not in now.files]
+    return gone + [
+        f"{path.name} {'changed' if file in known else 'is new'}"
+        for file, (path, sha256) in now.files.items()
+        if known.get(file) != sha256
+    ]
 
 
 def _said(value: object) -> str:
