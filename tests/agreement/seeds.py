@@ -20,7 +20,9 @@ output { name: "y" data_type: TYPE_FP32 dims: [4] }
 HEAD = 'backend: "python"\nmax_batch_size: 8\n' + IO
 WARM = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] %s } }'
 
-DYNAMIC = HEAD + """
+DYNAMIC = (
+    HEAD
+    + """
 dynamic_batching {
   max_queue_delay_microseconds: 100
   priority_levels: 2
@@ -31,7 +33,10 @@ dynamic_batching {
 instance_group { kind: KIND_CPU count: 1 rate_limiter { resources { name: "r" count: 1 } } }
 metric_tags { key: "team" value: "edge" }
 """
-DIRECT = HEAD + """
+)
+DIRECT = (
+    HEAD
+    + """
 sequence_batching {
   max_sequence_idle_microseconds: 5000000
   direct { max_queue_delay_microseconds: 10 minimum_slot_utilization: 0.5 }
@@ -40,7 +45,10 @@ sequence_batching {
   control_input { name: "id" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }
 }
 """
-OLDEST = HEAD + """
+)
+OLDEST = (
+    HEAD
+    + """
 sequence_batching {
   oldest { max_candidate_sequences: 4 preferred_batch_size: [2, 4] }
   control_input { name: "ready" control { kind: CONTROL_SEQUENCE_READY fp32_false_true: [0, 1] } }
@@ -48,11 +56,15 @@ sequence_batching {
     initial_state { data_type: TYPE_FP32 dims: [2] zero_data: true name: "i" } }
 }
 """
-VERSIONS = HEAD + """
+)
+VERSIONS = (
+    HEAD
+    + """
 version_policy { specific { versions: [1, 3] } }
 parameters { key: "mode" value { string_value: "fast" } }
 model_transaction_policy { decoupled: false }
 """
+)
 RESHAPED = """
 backend: "python"
 max_batch_size: 4
