@@ -81,8 +81,11 @@ def runtime_unknown(model: Model) -> Iterator[Hit]:
 
 
 def agent_unknown(model: Model) -> Iterator[Hit]:
-    """Triton's images have one repository agent: checksum."""
-    for i, agent in enumerate(model.config.model_repository_agents.agents):
+    """Triton's images have one repository agent: checksum. No agent at all crashes Triton."""
+    agents = model.config.model_repository_agents.agents
+    if model.config.HasField("model_repository_agents") and not agents:
+        yield Hit("has no agents, which crashes Triton", "model_repository_agents", "remove it")
+    for i, agent in enumerate(agents):
         if agent.name != "checksum":
             path = f"model_repository_agents.agents[{i}].name"
             yield Hit(f"no image of Triton has an agent '{agent.name}'", path)

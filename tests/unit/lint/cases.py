@@ -394,6 +394,7 @@ CASES: dict[str, tuple[World, World]] = {
         ir(IR + "instance_group { kind: KIND_CPU }\n"),
     ),
     "openvino-weights": (World(IR, {"1/model.xml": b""}), ir(IR)),
+    "openvino-broken": (World(IR, {"1/model.xml": b"<net>", "1/model.bin": b""}), ir(IR)),
     "openvino-type": (ir(IR.replace("FP32", "FP64")), ir(IR)),
     "openvino-parameter-value": (
         ir(parameter("NUM_STREAMS", "many", IR)),
