@@ -7,7 +7,8 @@ import http.client
 import json
 import re
 import select
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.agreement.mutate import Case
 from tests.agreement.repository import python
 from tests.agreement.seeds import HEAD
 
+DEADLINE_S = 20
 HERE = ("core", "backend")
 """Judges that this Triton has; `c++` backends are not here, and `sense` refuses nothing."""
 
@@ -67,39 +69,58 @@ def judge(cases: Sequence[Case], root: Path) -> list[Verdict]:
                 if f.severity == "error" and f.judge in HERE and f.model == name
             )
         )
-    with serve.Triton(root / "models", models=[], timeout_s=60, drain_s=0) as server:
-        load = _loader(server)
-        with ThreadPoolExecutor(2) as threads:
-            reasons = list(threads.map(load, names))
-        log = server.log.read_text(errors="replace")
-    polled = dict(re.findall(r"Poll failed for model directory '(.+?)': (.*)", log))
-    reasons = [
-        polled.get(name, reason) if reason else ""
-        for name, reason in zip(names, reasons, strict=True)
+    half = len(names) // 2
+    with ThreadPoolExecutor(2) as threads:
+        halves = threads.map(
+            lambda some: _load_all(root / "models", some), (names[:half], names[half:])
+        )
+        reasons = {name: reason for part in halves for name, reason in part.items()}
+    return [
+        Verdict(case, findings, reasons[name])
+        for case, findings, name in zip(cases, found, names, strict=True)
     ]
-    return [Verdict(*both) for both in zip(cases, found, reasons, strict=True)]
 
 
-def _loader(server: serve.Triton) -> Callable[[str], str]:
-    """A function that loads a model, unloads it, and returns why it could not be, or ""."""
+def _load_all(models: Path, names: Sequence[str]) -> dict[str, str]:
+    """Name -> why genuine Triton could not load it, or ""; a server that broke is replaced."""
+    reasons: dict[str, str] = {}
+    while len(reasons) < len(names):
+        with serve.Triton(models, models=[], timeout_s=60, drain_s=0) as server:
+            for name in names[len(reasons) :]:
+                reason, broken = _load(server, name)
+                reasons[name] = reason
+                if broken:
+                    break
+    return reasons
 
-    def post(name: str, verb: str) -> str:
-        connection = http.client.HTTPConnection(server.http_url, timeout=60)
-        with contextlib.closing(connection):
-            connection.request("POST", f"/v2/repository/models/{name}/{verb}")
-            while not select.select([connection.sock], [], [], 0.5)[0]:
+
+def _load(server: serve.Triton, name: str) -> tuple[str, bool]:
+    """Load a model and unload it: why it could not be, and whether that broke the server."""
+    deadline = time.monotonic() + DEADLINE_S
+    connection = http.client.HTTPConnection(server.http_url, timeout=DEADLINE_S)
+    with contextlib.closing(connection):
+        try:
+            connection.request("POST", f"/v2/repository/models/{name}/load")
+            while not select.select([connection.sock], [], [], 0.2)[0]:
                 # Triton waits for ever where the python backend finds no model file.
                 lost = f"Python model file not found in '{server.models_dir}/{name}/"
                 if lost in server.log.read_text(errors="replace"):
-                    return lost
+                    return f"{lost}...; Triton waits for ever", True
+                if time.monotonic() > deadline:
+                    return f"no answer in {DEADLINE_S} s", True
             answer = connection.getresponse()
             body = answer.read()
-            return "" if answer.status == http.client.OK else str(json.loads(body)["error"])
+        except (http.client.RemoteDisconnected, ConnectionError):
+            return "Triton crashed", True
+        if answer.status != http.client.OK:
+            return _reason(server, name, str(json.loads(body)["error"])), False
+        connection.request("POST", f"/v2/repository/models/{name}/unload")
+        connection.getresponse().read()
+    return "", False
 
-    def load(name: str) -> str:
-        reason = post(name, "load")
-        if not reason:
-            post(name, "unload")
-        return reason
 
-    return load
+def _reason(server: serve.Triton, name: str, answer: str) -> str:
+    """What the log says where the answer is only that polling failed."""
+    log = server.log.read_text(errors="replace")
+    found = re.search(rf"Poll failed for model directory '{re.escape(name)}': (.*)", log)
+    return found[1] if found else answer

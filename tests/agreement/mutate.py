@@ -226,8 +226,7 @@ def _files(repository: Repository, chance: random.Random) -> tuple[str, Reposito
 
 
 _OPERATORS: tuple[list[Any], list[int]] = (
-    [_on_message(_change), _on_message(_add), _on_message(_clear), _on_message(_double)]
-    + [_text, _files],
+    [*(_on_message(change) for change in (_change, _add, _clear, _double)), _text, _files],
     [30, 30, 14, 6, 8, 12],
 )
 """Mutations and how often each is drawn."""

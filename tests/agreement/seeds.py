@@ -18,7 +18,6 @@ input { name: "x" data_type: TYPE_FP32 dims: [4] }
 output { name: "y" data_type: TYPE_FP32 dims: [4] }
 """
 HEAD = 'backend: "python"\nmax_batch_size: 8\n' + IO
-WARM = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] %s } }'
 
 DYNAMIC = (
     HEAD
@@ -40,8 +39,10 @@ DIRECT = (
 sequence_batching {
   max_sequence_idle_microseconds: 5000000
   direct { max_queue_delay_microseconds: 10 minimum_slot_utilization: 0.5 }
-  control_input { name: "start" control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } }
-  control_input { name: "end" control { kind: CONTROL_SEQUENCE_END bool_false_true: [false, true] } }
+  control_input { name: "start"
+    control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } }
+  control_input { name: "end"
+    control { kind: CONTROL_SEQUENCE_END bool_false_true: [false, true] } }
   control_input { name: "id" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }
 }
 """
@@ -68,7 +69,8 @@ model_transaction_policy { decoupled: false }
 RESHAPED = """
 backend: "python"
 max_batch_size: 4
-input { name: "x" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [3, 2, -1] reshape { shape: [6, -1] } }
+input { name: "x" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [3, 2, -1]
+  reshape { shape: [6, -1] } }
 input { name: "z" data_type: TYPE_STRING dims: [1] reshape {} optional: true }
 input { name: "r" data_type: TYPE_INT32 dims: [-1] allow_ragged_batch: true }
 output { name: "y" data_type: TYPE_BF16 dims: [4] label_filename: "labels.txt" }
@@ -80,7 +82,8 @@ backend: "python"
 max_batch_size: 0
 input { name: "x" data_type: TYPE_FP32 dims: [4] }
 output { name: "y" data_type: TYPE_FP32 dims: [4] }
-model_warmup { name: "z" batch_size: 1 inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] zero_data: true } } }
+model_warmup { name: "z" batch_size: 1
+  inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] zero_data: true } } }
 model_warmup { name: "f" batch_size: 1 count: 2
   inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] input_data_file: "data" } } }
 optimization { graph { level: 1 } priority: PRIORITY_MAX input_pinned_memory { enable: false } }

@@ -19,6 +19,7 @@ from repo_builder.repository.lint import (
     layout,
     onnxruntime,
     openvino,
+    python,
     resources,
     scheduling,
     shapes,
@@ -42,6 +43,7 @@ _THEMES = (
     onnxruntime,
     openvino,
     tensorrt,
+    python,
     resources,
 )
 _CONFIG_RULES: tuple[Rule, ...] = tuple(rule for theme in _THEMES for rule in theme.RULES)

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from repo_builder.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.types import Edit, Hit, Rule
 
+_SHIPPED = (
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "pytorch",
+    "python",
+    "tensorflow",
+    "dali",
+    "fil",
+    "identity",
+    "repeat",
+    "square",
+    "vllm",
+    "tensorrtllm",
+)
+"""Backends of the images nvcr.io/nvidia/tritonserver, in one or another of them."""
 _UTILS = "core/src/model_config_utils.cc"
 _PLATFORM_OF = {
     "tensorflow": ("tensorflow_graphdef", "tensorflow_savedmodel"),
@@ -43,6 +60,35 @@ def backend_platform(model: Model) -> Iterator[Hit]:
                 "platform",
                 "remove it",
             )
+
+
+def backend_foreign(model: Model) -> Iterator[Hit]:
+    """A backend is one that Triton's images have, or its library lies with the model."""
+    name = model.backend
+    if not name or name in _SHIPPED:
+        return
+    folders = [model.folder, *(model.versions[v] for v in model.loaded)]
+    if not any((f / f"libtriton_{name}.so").is_file() for f in folders):
+        fix = did_you_mean(name, _SHIPPED)
+        yield Hit(f"no image of Triton has a backend '{name}'", "backend", fix)
+
+
+def runtime_unknown(model: Model) -> Iterator[Hit]:
+    """`runtime` is the backend's library, or model.py for a Python-based backend."""
+    name = model.config.runtime
+    if name and name not in (f"libtriton_{model.backend}.so", "model.py"):
+        yield Hit(f"'{name}' is no library of '{model.backend}'", "runtime", "remove it")
+
+
+def agent_unknown(model: Model) -> Iterator[Hit]:
+    """Triton's images have one repository agent: checksum. No agent at all crashes Triton."""
+    agents = model.config.model_repository_agents.agents
+    if model.config.HasField("model_repository_agents") and not agents:
+        yield Hit("has no agents, which crashes Triton", "model_repository_agents", "remove it")
+    for i, agent in enumerate(agents):
+        if agent.name != "checksum":
+            path = f"model_repository_agents.agents[{i}].name"
+            yield Hit(f"no image of Triton has an agent '{agent.name}'", path)
 
 
 def ensemble_backend(model: Model) -> Iterator[Hit]:
@@ -99,6 +145,9 @@ RULES = (
     Rule("backend-unknown", "error", "core", _UTILS, backend_unknown),
     Rule("backend-left-out", "warning", "sense", _UTILS, backend_left_out),
     Rule("backend-platform", "error", "core", _UTILS, backend_platform),
+    Rule("backend-foreign", "error", "core", "core/src/backend_model.cc", backend_foreign),
+    Rule("runtime-unknown", "error", "core", "core/src/backend_model.cc", runtime_unknown),
+    Rule("agent-unknown", "error", "core", "core/src/repo_agent.cc", agent_unknown),
     Rule("ensemble-backend", "error", "core", _UTILS, ensemble_backend),
     Rule("batch-negative", "error", "core", _UTILS, batch_negative),
     Rule("batch-left-out", "warning", "sense", "onnxruntime_backend/README.md", batch_left_out),

@@ -94,8 +94,8 @@ def file_missing(model: Model) -> Iterator[Hit]:
     """The model's file must be in every version folder that is loaded."""
     if not model.backend or not model.file:
         return
-    names = {model.file, *model.config.cc_model_filenames.values()}
-    if model.config.cc_model_filenames and not model.raw.default_model_filename:
+    names = {model.file}
+    if model.backend == "tensorrt" and model.config.cc_model_filenames:
         # With a file for each compute capability the default one is only the last resort.
         names = set(model.config.cc_model_filenames.values())
     for version in model.loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from repo_builder.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
@@ -46,14 +47,47 @@ def kind_cpu(model: Model) -> Iterator[Hit]:
             yield Hit("must be KIND_CPU", f"instance_group[{i}].kind", fix)
 
 
+def _irs(model: Model) -> Iterator[tuple[str, Path]]:
+    """Name and path of the IR of each version that is there."""
+    if _here(model) and model.file.endswith(".xml"):
+        for version in model.loaded:
+            path = model.versions[version] / model.file
+            if path.is_file():
+                yield f"{version}/{model.file}", path
+
+
 def weights_missing(model: Model) -> Iterator[Hit]:
-    """Beside an IR's .xml lies the .bin with its weights."""
-    if not _here(model) or not model.file.endswith(".xml"):
-        return
-    for version in model.loaded:
-        path = model.versions[version] / model.file
-        if path.is_file() and not path.with_suffix(".bin").exists():
-            yield Hit("its weights, the .bin file, are missing", file=f"{version}/{model.file}")
+    """Beside an IR's .xml lies the .bin with its weights, whole."""
+    for file, path in _irs(model):
+        weights = path.with_suffix(".bin")
+        if not weights.exists():
+            yield Hit("its weights, the .bin file, are missing", file=file)
+            continue
+        spans = re.findall(rb'offset="(\d+)"[^>]*?size="(\d+)"', path.read_bytes())
+        need = max((int(offset) + int(size) for offset, size in spans), default=0)
+        if weights.stat().st_size < need:
+            what = f"its weights, the .bin file, have {weights.stat().st_size} of {need} bytes"
+            yield Hit(what, file=file)
+
+
+def broken_ir(model: Model) -> Iterator[Hit]:
+    """An IR is well-formed XML."""
+    from xml.parsers import expat
+
+    for file, path in _irs(model):
+        parser = expat.ParserCreate()
+        parser.EntityDeclHandler = _no_entities
+        try:
+            parser.Parse(path.read_bytes(), True)
+        except expat.ExpatError as failure:
+            what = f"is no well-formed XML: {expat.ErrorString(failure.code)}"
+            yield Hit(what, file=file, line=failure.lineno)
+        except ValueError as failure:
+            yield Hit(str(failure), file=file, line=1)
+
+
+def _no_entities(*_: object) -> None:
+    raise ValueError("declares XML entities, which no IR has")
 
 
 def data_type(model: Model) -> Iterator[Hit]:
@@ -105,6 +139,7 @@ def batch_padding(model: Model) -> Iterator[Hit]:
 RULES = (
     Rule("openvino-kind", "error", "backend", _BACKEND, kind_cpu),
     Rule("openvino-weights", "error", "backend", _BACKEND, weights_missing),
+    Rule("openvino-broken", "error", "backend", "openvino", broken_ir),
     Rule("openvino-type", "error", "c++", _BACKEND, data_type),
     Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
     Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),

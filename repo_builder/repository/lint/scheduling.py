@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.warmup import data_file
 
 _UTILS = "core/src/model_config_utils.cc"
 _KINDS = {0: "START", 1: "READY", 2: "END", 3: "CORRID"}
@@ -128,11 +130,34 @@ def slot_utilization(model: Model) -> Iterator[Hit]:
 
 
 def initial_state(model: Model) -> Iterator[Hit]:
-    """A state has at most one initial state."""
+    """A state starts from at most one initial state, of its own type and shape, with data."""
+    names: list[str] = []
     for i, state in enumerate(model.config.sequence_batching.state):
+        path = f"sequence_batching.state[{i}].initial_state"
         if len(state.initial_state) > 1:
-            path = f"sequence_batching.state[{i}].initial_state"
             yield Hit(f"has {len(state.initial_state)} entries; one is the most", path)
+        if len(state.initial_state) == 1:
+            if state.input_name in names:
+                yield Hit(f"'{state.input_name}' already has an initial state", path)
+            names.append(state.input_name)
+            yield from _initial_state(model, state, state.initial_state[0], path)
+
+
+def _initial_state(model: Model, state: Any, initial: Any, path: str) -> Iterator[Hit]:
+    if initial.data_type != state.data_type:
+        yield Hit("has another data_type than the state", path)
+    if not initial.name:
+        yield Hit("has no name", path)
+    pairs = list(zip(initial.dims, state.dims, strict=False))
+    if len(initial.dims) != len(state.dims) or any(b not in (-1, a) for a, b in pairs):
+        yield Hit(f"{list(initial.dims)} is not the state's {list(state.dims)}", f"{path}.dims")
+    if -1 in initial.dims:
+        yield Hit("-1 is no size of real data", f"{path}.dims")
+    given = initial.WhichOneof("state_data")
+    if given is None:
+        yield Hit("needs zero_data or data_file", path)
+    elif given == "data_file":
+        yield from data_file(model, "initial_state", initial, initial.data_file, path)
 
 
 def strategy_path(model: Model) -> Iterator[Hit]:

@@ -10,6 +10,7 @@ from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.types import Edit, Hit, Rule
 
 _INSTANCE = "core/src/backend_model_instance.cc"
+_STRING = 13
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 2, 8: 4, 9: 8, 10: 2, 11: 4, 12: 8, 13: 4, 14: 2}
 """DataType -> bytes of an element; a string is counted as its length, 4 bytes."""
 
@@ -46,17 +47,21 @@ def data_unset(model: Model) -> Iterator[Hit]:
             yield Hit("needs zero_data, random_data or input_data_file", path, edit=edit)
 
 
-def data_file(model: Model) -> Iterator[Hit]:
+def warmup_file(model: Model) -> Iterator[Hit]:
     """A data file lies under warmup/ and holds enough bytes."""
     for path, _, _, given in _inputs(model):
-        if given.WhichOneof("input_data_type") != "input_data_file":
-            continue
-        file = model.folder / "warmup" / given.input_data_file
-        need = math.prod(given.dims) * _BYTES.get(given.data_type, 1)
-        if not file.is_file():
-            yield Hit(f"no file warmup/{given.input_data_file}", path)
-        elif given.data_type != 13 and file.stat().st_size < need:
-            yield Hit(f"needs {need} bytes, the file has {file.stat().st_size}", path)
+        if given.WhichOneof("input_data_type") == "input_data_file":
+            yield from data_file(model, "warmup", given, given.input_data_file, path)
+
+
+def data_file(model: Model, folder: str, given: Any, name: str, path: str) -> Iterator[Hit]:
+    """A file of `folder` must hold the bytes that `given`, with data_type and dims, needs."""
+    file = model.folder / folder / name
+    need = math.prod(given.dims) * _BYTES.get(given.data_type, 1)
+    if not file.is_file():
+        yield Hit(f"no file {folder}/{name}", path)
+    elif given.data_type != _STRING and file.stat().st_size < need:
+        yield Hit(f"needs {need} bytes, the file has {file.stat().st_size}", path)
 
 
 def untyped(model: Model) -> Iterator[Hit]:
@@ -108,7 +113,7 @@ RULES = (
     Rule("warmup-skipped", "warning", "sense", _INSTANCE, skipped),
     Rule("warmup-variable", "error", "core", _INSTANCE, variable),
     Rule("warmup-data", "error", "core", _INSTANCE, data_unset),
-    Rule("warmup-file", "error", "core", _INSTANCE, data_file),
+    Rule("warmup-file", "error", "core", _INSTANCE, warmup_file),
     Rule("warmup-untyped", "error", "core", _INSTANCE, untyped),
     Rule("warmup-shape", "error", "backend", _INSTANCE, shape_differs),
     Rule("warmup-unknown-input", "warning", "sense", _INSTANCE, unknown_input),

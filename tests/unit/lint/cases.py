@@ -165,6 +165,17 @@ CASES: dict[str, tuple[World, World]] = {
         onnx(GOOD + 'platform: "tensorrt_plan"\n'),
         onnx(GOOD + 'platform: "onnxruntime_onnx"\n'),
     ),
+    "backend-foreign": (
+        World(PYTHON.replace("python", "mine"), {"1/weights": b""}),
+        World(PYTHON.replace("python", "mine"), {"1/libtriton_mine.so": b""}),
+    ),
+    "runtime-unknown": (more('runtime: "x"\n'), more('runtime: "libtriton_python.so"\n')),
+    "agent-unknown": (
+        more('model_repository_agents { agents { name: "x" } }\n'),
+        more('model_repository_agents { agents { name: "checksum" } }\n'),
+    ),
+    "python-syntax": (python().with_files(**{"1/model.py": b"class ("}), python()),
+    "python-class": (python().with_files(**{"1/model.py": b"x = 1"}), python()),
     "ensemble-backend": (ensemble('backend: "python"' + ENSEMBLE + STEP), ensemble()),
     "batch-negative": (io(batch=-1), io(batch=0)),
     "batch-left-out": (python('backend: "python"' + TENSORS), python()),
@@ -264,7 +275,7 @@ CASES: dict[str, tuple[World, World]] = {
     ),
     "initial-state": (
         sequence("state { initial_state {} initial_state {} }"),
-        sequence("state { initial_state {} }"),
+        sequence('state { initial_state { name: "i" zero_data: true } }'),
     ),
     "strategy-path": (
         python(
@@ -383,6 +394,7 @@ CASES: dict[str, tuple[World, World]] = {
         ir(IR + "instance_group { kind: KIND_CPU }\n"),
     ),
     "openvino-weights": (World(IR, {"1/model.xml": b""}), ir(IR)),
+    "openvino-broken": (World(IR, {"1/model.xml": b"<net>", "1/model.bin": b""}), ir(IR)),
     "openvino-type": (ir(IR.replace("FP32", "FP64")), ir(IR)),
     "openvino-parameter-value": (
         ir(parameter("NUM_STREAMS", "many", IR)),

@@ -28,6 +28,8 @@ THREADS = 'parameters { key: "intra_op_thread_count" value { string_value: "1" }
 GOOD = BATCHED + THREADS + "instance_group { kind: KIND_CPU count: 1 }\n"
 PYTHON = 'backend: "python"\nmax_batch_size: 8\n' + TENSORS
 
+MODEL_PY = b"class TritonPythonModel:\n    pass\n"
+
 
 @dataclass(frozen=True)
 class World:
@@ -69,4 +71,4 @@ class World:
 
 def python(config: str = PYTHON, **beside: World) -> World:
     """A model of the python backend, for rules that need no model file to be read."""
-    return World(config, {"1/model.py": b"# a model"}, beside)
+    return World(config, {"1/model.py": MODEL_PY}, beside)

@@ -1,0 +1,85 @@
+"""`python -m tests.agreement`: judge the whole corpus and write docs/lint-agreement.md."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.agreement.judge import Verdict, judge
+from tests.agreement.mutate import corpus
+from tests.agreement.seeds import seeds
+
+COUNT, SEED = 400, 1
+PAGE = Path(__file__).parents[2] / "docs" / "lint-agreement.md"
+
+
+def main() -> None:
+    """Judge, print what differs, write the page."""
+    cases = corpus(seeds(), COUNT, SEED)
+    with tempfile.TemporaryDirectory() as root:
+        verdicts = judge(cases, Path(root))
+    PAGE.write_text(_page(verdicts))
+    print(PAGE.read_text())
+
+
+def _page(verdicts: list[Verdict]) -> str:
+    by_seed: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_seed.setdefault(verdict.case.seed, []).append(verdict)
+    rows = [_row(name, some) for name, some in sorted(by_seed.items())]
+    rules = Counter(f.rule for v in verdicts for f in v.findings)
+    lines = [
+        "# Does lint agree with Triton?",
+        "",
+        f"{len(verdicts)} repositories, made from {len(by_seed)} good ones by mutation (seed "
+        f"{SEED}), were loaded in genuine Triton 2.51 and linted with `--target cpu`. Made by",
+        "",
+        "    python -m tests.agreement",
+        "",
+        "`tests/cases/test_agreement.py` judges a part of them in CI.",
+        "",
+        "| from | repositories | both accept | both refuse | missed by lint | refused by lint only |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        _row("**all**", verdicts),
+        "",
+        "## Triton refuses, lint does not (missed)",
+        "",
+        *(_line(v, v.reason) for v in verdicts if v.missed),
+        *([] if any(v.missed for v in verdicts) else ["None."]),
+        "",
+        "## Lint refuses, Triton does not",
+        "",
+        *(_line(v, ", ".join(f.rule for f in v.findings)) for v in verdicts if v.wrongly_refused),
+        *([] if any(v.wrongly_refused for v in verdicts) else ["None."]),
+        "",
+        "## What is not judged here",
+        "",
+        "Only Triton's core, its python backend and our Python-based `onnxruntime` and `openvino`",
+        "backends are at hand. Rules with the judge `c++` (see [lint](lint.md)) follow the sources",
+        "of the C++ backends and count neither way; so does what a `tensorrt` backend would say.",
+        "Fields that Triton 2.51 does not know yet (`model_metrics`, `max_inflight_requests`,",
+        "`use_growable_memory`) are not drawn: that Triton refuses every config that has them.",
+        "",
+        "## Rules that refused something",
+        "",
+        "| rule | times |",
+        "|---|---|",
+        *(f"| {rule} | {times} |" for rule, times in sorted(rules.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, verdicts: list[Verdict]) -> str:
+    both = Counter((v.lint_refuses, bool(v.reason)) for v in verdicts)
+    figures = [len(verdicts), both[False, False], both[True, True], both[False, True]]
+    return f"| {name} | {' | '.join(map(str, figures))} | {both[True, False]} |"
+
+
+def _line(verdict: Verdict, why: str) -> str:
+    return f"- {verdict.case.seed}, {verdict.case.what}: {' '.join(why.split())[:200]}"
+
+
+if __name__ == "__main__":
+    main()
