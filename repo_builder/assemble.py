@@ -16,6 +16,7 @@ from repo_builder.plan import Plan, Variant
 from repo_builder.report.types import Latency, Row, Score, Status
 from repo_builder.repository import config, render
 from repo_builder.repository.publish import Model
+from repo_builder.trt.first_start import CONFIG as TENSORRT
 
 
 def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model | None]:
@@ -102,7 +103,7 @@ def _model(
     spec = variant.spec
     texts: dict[str, bytes] = {}
     if variant.target.backend is not None:
-        texts = _texts(variant, imported, verified)
+        texts = _texts(variant, imported, compiled, verified)
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
         "size": row.size,
@@ -126,8 +127,12 @@ def _model(
     return Model(spec.name, spec.version, texts, compiled, record, bundle)
 
 
-def _texts(variant: Variant, imported: Entry, verified: Entry) -> dict[str, bytes]:
-    """config.pbtxt and the files of labels."""
+def _texts(variant: Variant, imported: Entry, compiled: Entry, verified: Entry) -> dict[str, bytes]:
+    """config.pbtxt and the files of labels.
+
+    Where the TensorRT plan is built later, config.pbtxt lets ONNX Runtime serve until then, and
+    `configs/tensorrt.pbtxt` is what Triton loads when it is there (see `trt.first_start`).
+    """
     from pydantic import TypeAdapter
 
     spec = variant.spec
@@ -136,14 +141,20 @@ def _texts(variant: Variant, imported: Entry, verified: Entry) -> dict[str, byte
         why = str(verified.facts["why_not_batched"])
         signature = dataclasses.replace(signature, batched=False, why_not_batched=why)
     labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
-    decided = config.decide(
-        spec,
-        variant.target,
-        signature,
-        {output: text.splitlines() for output, text in labels.items()},
-        cores=variant.target.cores or len(os.sched_getaffinity(0)),
-    )
-    texts = {"config.pbtxt": render.text(decided).encode()}
+    targets = {"config.pbtxt": variant.target}
+    if compiled.facts.get("plan_size") == 0:
+        meanwhile = variant.target.model_copy(update={"runtime": "onnxruntime"})
+        targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
+    texts = {}
+    for name, target in targets.items():
+        decided = config.decide(
+            spec,
+            target,
+            signature,
+            {output: text.splitlines() for output, text in labels.items()},
+            cores=target.cores or len(os.sched_getaffinity(0)),
+        )
+        texts[name] = render.text(decided).encode()
     for output, path in spec.serving.labels.items():
         texts[path.name] = labels[output].encode()
     return texts

@@ -224,6 +224,7 @@ def _fill(
         version.mkdir(parents=True)
         fetch(model.entry, version)
         for name, content in model.texts.items():
+            (home / name).parent.mkdir(exist_ok=True)
             (home / name).write_bytes(content)
     for record in kept.values():
         for file in record["files"]:

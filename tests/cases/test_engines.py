@@ -219,6 +219,30 @@ def test_a_plan_that_triton_refuses_leaves_the_old_model_serving(
     assert answer(server.grpc_url) == [[2, 20]]
 
 
+def test_a_built_repository_serves_until_its_plans_are_there(
+    jetson: Jetson, tmp_path: Path, triton: StartTriton
+) -> None:
+    """This Triton has no tensorrt backend, so the switch is refused, and nothing else changes."""
+    out = tmp_path / "out"
+    options = ("--target", "jetson-orin-nx", "--out", out, "--store", tmp_path / "store")
+    code, _, said = jetson.run("build", "model_specs/digits.yaml", *options)
+    assert code == 0, said
+    models = out / "jetson-orin-nx" / "models"
+    assert 'backend: "tensorrt"' in (models / "digits/configs/tensorrt.pbtxt").read_text()
+    server = triton(models, models=["*"])
+    code, _, said = jetson.run(
+        "engines", models, "--cache", tmp_path / "cache", "--triton", server.grpc_url
+    )
+    assert code == 6
+    assert "digits: Triton refuses the plan" in said
+    assert record.read(models / "digits" / "1000000").compute_capability == "8.7"
+    tensor = InferInput("image", [2, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(np.zeros((2, 1, 8, 8), np.float32))
+    client = InferenceServerClient(server.grpc_url)
+    answer = client.infer("digits", [tensor], client_timeout=30)
+    assert answer.as_numpy("logits").shape == (2, 10)
+
+
 def test_preflight(jetson: Jetson, tmp_path: Path) -> None:
     code, out, _ = jetson.run("preflight", "--probe")
     device = record.device_from(out, "stdout")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -152,16 +154,25 @@ def test_without_data_noise_is_used_and_said(tmp_path: Path) -> None:
 
 def test_a_tool_that_hangs_is_stopped_with_its_children(tmp_path: Path) -> None:
     script = "sleep 60 & echo $! > child; echo started; wait"
-    with pytest.raises(StepError, match="still running after 0 s"):
-        _tool.run("sh", ["sh", "-c", script], tmp_path, 0.3)
+    with pytest.raises(StepError, match="still running after 2 s"):
+        _tool.run("sh", ["sh", "-c", script], tmp_path, 2)
     child = int((tmp_path / "child").read_text())
-    status = Path(f"/proc/{child}/stat")
-    assert not status.exists() or status.read_text().split()[2] == "Z"
+    until = time.monotonic() + 10
+    while _lives(child):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_a_tool_that_crashes_is_told_by_its_signal(tmp_path: Path) -> None:
     with pytest.raises(StepError, match=r"sh failed \(killed by SIGSEGV\): about to crash"):
         _tool.run("sh", ["sh", "-c", "echo about to crash; kill -SEGV $$"], tmp_path, 10)
+
+
+def _lives(process: int) -> bool:
+    """Whether it runs; a killed one may wait for its parent to take notice."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    return False
 
 
 def _tflite(model: onnx.ModelProto, folder: Path) -> Path:
