@@ -43,6 +43,7 @@ from repo_builder.client.options import (
     SharedMemory,
 )
 from repo_builder.client.result import Result, Source
+from repo_builder.client.shm import Pool
 from repo_builder.client.sides import Endpoint, Failure, Side
 
 Array = npt.NDArray[Any]
@@ -89,6 +90,7 @@ class Core:
         self._asker = Asker(settings.retry, limits.concurrency, self.metrics, clock)
         self.catalog = Catalog(self._asker)
         self.opinion = SecondOpinion(settings.fallback, self.catalog, self.run, self.metrics, clock)
+        self.shared = Pool(settings.shared_memory, self.metrics)
         self.metrics.gauges(self._gauges)
 
     def infer(
@@ -114,9 +116,10 @@ class Core:
         self.metrics.answered(model, result.source, result.sources, seconds)
         return result
 
-    def close(self) -> None:
-        """No call may begin any more."""
+    def close(self) -> Steps[None]:
+        """No call may begin any more; leave nothing behind on the servers."""
         self.closed = True
+        yield from self.shared.farewell()
 
     def run(
         self,
@@ -129,15 +132,20 @@ class Core:
     ) -> Steps[tuple[dict[str, Array], str] | Failure]:
         """Have `side` run `model` on `batch`: the outputs, and the version number that answered."""
 
+        shared = self.shared
+
         def finish(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = wire.with_row_axis(
-                model.name, wire.outputs_of(response), batch.signature.rows
+            outputs = wire.outputs_of(response)
+            return wire.with_row_axis(model.name, outputs, batch.signature.rows), str(
+                response.model_version
             )
-            return outputs, response.model_version
 
         def build(endpoint: Endpoint, left: float) -> Steps[Exchange]:
+            if shared.suits(endpoint, batch):
+                exchange = yield from shared.exchange(endpoint, model, version, batch, left)
+                if exchange is not None:
+                    return exchange
             return Exchange("ModelInfer", wire.request(model.name, version, batch, left), finish)
-            yield
 
         return (
             yield from self._asker.ask(
