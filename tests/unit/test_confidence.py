@@ -121,9 +121,7 @@ def test_the_promise_is_kept_for_digits():
     data = np.load(SPECS / "digits/evaluation.npz")
     session = onnxruntime.InferenceSession(SPECS / "digits/digits.onnx")
     values = session.run(None, {"image": data["image"]})[0]
-    count, coverage = broken(
-        values, data["label"], max_error=0.02, size=600, splits=SPLITS, seed=3
-    )
+    count, coverage = broken(values, data["label"], max_error=0.02, size=600, splits=SPLITS, seed=3)
     assert count <= ALLOWED
     assert coverage > 0.5
 

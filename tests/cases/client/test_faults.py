@@ -191,9 +191,7 @@ def _free(port: int) -> bool:
     return True
 
 
-def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(
-    triton, tmp_path
-):
+def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(triton, tmp_path):
     models.echo(tmp_path / "models")
     # Below the ephemeral ports: from one of these, a client that keeps trying to connect to a port
     # where nobody listens connects to itself in the end, and holds it.

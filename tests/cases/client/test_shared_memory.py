@@ -135,7 +135,9 @@ def test_a_server_elsewhere_is_served_over_the_wire(pair):
         for _ in range(5):
             assert np.array_equal(client.infer("big", x)["y"], x)
         assert moved(client) == 0
-        assert not pool.suits(endpoint, client._core.catalog.known(client._core.edge, "big").batch(x))
+        assert not pool.suits(
+            endpoint, client._core.catalog.known(client._core.edge, "big").batch(x)
+        )
 
 
 KILLED = """

@@ -17,6 +17,8 @@ from repo_builder.client.core import Core, Settings
 from repo_builder.client.effects import Effect, Enter, Pause, Race, Send
 from repo_builder.client.options import (
     Breaker,
+    Cache,
+    Collector,
     Fallback,
     Limits,
     Retry,
@@ -108,6 +110,8 @@ class World:
         retry: Retry | None = None,
         breaker: Breaker | None = None,
         fallback: Fallback | None = None,
+        cache: Cache | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self.now = 1000.0
         self.sent: list[Send] = []
@@ -120,8 +124,8 @@ class World:
             breaker=breaker or Breaker(),
             fallback=fallback or Fallback(),
             shared_memory=SharedMemory(enabled=False),
-            cache=None,
-            collector=None,
+            cache=cache,
+            collector=collector,
         )
         self.core = Core(settings, clock=lambda: self.now)
 
