@@ -1,9 +1,9 @@
 """Answers kept on the device: one SQLite file, shared by processes, least recently used out first.
 
 A row's key is a digest of its bytes, types and shapes, the model and the version that answered.
-Entries are a small header and raw bytes: nothing is ever unpickled. The file is in WAL mode: readers
-never wait for a writer, and a crash at any point leaves the last committed state. A file that turns
-out to be broken is made anew; it is a cache.
+Entries are a small header and raw bytes: nothing is ever unpickled. The file is in WAL mode:
+readers never wait for a writer, and a crash at any point leaves the last committed state. A file
+that turns out to be broken is made anew; it is a cache.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class FeatureCache:
     def find(self, scope: str, keys: Sequence[tuple[bytes, int | None]]) -> list[Row | None]:
         """The answers that are known, None for the others. Never raises, hardly ever waits."""
         found: list[Row | None] = []
-        for key, near in keys:
+        for exact, near in keys:
+            key = exact
             try:
                 with self._lock:
                     value = self._value(key)

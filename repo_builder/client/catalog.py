@@ -123,7 +123,7 @@ class Catalog:
 
 
 def _always(exchange: Exchange) -> Callable[[Endpoint, float], Steps[Exchange]]:
-    def build(endpoint: Endpoint, left: float) -> Steps[Any]:
+    def build(_endpoint: Endpoint, _left: float) -> Steps[Any]:
         return exchange
         yield  # a generator that never waits
 

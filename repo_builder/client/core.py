@@ -178,16 +178,15 @@ class Core:
                     return exchange
             return Exchange("ModelInfer", wire.request(model.name, version, batch, left), finish)
 
-        return (
-            yield from self._asker.ask(
-                side,
-                model.name,
-                build,
-                deadline,
-                patient=patient,
-                repeatable=model.repeatable,
-            )
+        answer: tuple[dict[str, Array], str] | Failure = yield from self._asker.ask(
+            side,
+            model.name,
+            build,
+            deadline,
+            patient=patient,
+            repeatable=model.repeatable,
         )
+        return answer
 
     def _wait(self, timeout: float) -> Steps[None]:
         admitted = yield Enter(self.gate, timeout)

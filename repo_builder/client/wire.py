@@ -126,7 +126,8 @@ def _payload(datatype: str, array: Array) -> Any:
         return packed.item() if packed.size else b""
     if array.nbytes < _COPY_BELOW:
         return array.tobytes()
-    return memoryview(array.reshape(-1).view(np.uint8))
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
 
 
 def outputs_of(response: Any, elsewhere: Collection[str] = ()) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""One thread that writes to disk behind the calls, so that a slow disk costs no call its deadline."""
+"""One thread that writes to disk behind the calls: a slow disk costs no call its deadline."""
 
 from __future__ import annotations
 

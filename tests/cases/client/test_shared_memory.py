@@ -19,7 +19,7 @@ from faults import Proxy
 
 from repo_builder.client import DeadlineExceeded, EdgeClient, SharedMemory
 
-SHM = Path("/dev/shm")
+SHM = Path("/dev/shm")  # noqa: S108
 
 
 def regions(pid: int | None = None) -> set[str]:
