@@ -43,7 +43,7 @@ class AsyncDriver:
             await one.close()
 
     async def _perform(self, effect: Effect) -> Any:
-        if type(effect) is Send:
+        if isinstance(effect, Send):
             return await self._send(effect)
         if isinstance(effect, Race):
             return await self._race(effect)

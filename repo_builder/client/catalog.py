@@ -16,16 +16,19 @@ from repo_builder.client.effects import Steps
 from repo_builder.client.model import Model, version_name
 from repo_builder.client.sides import Endpoint, Failure, Side
 
+_LATELY_S = 5.0
 _Key = tuple[str, str, str]
 
 
 class Catalog:
     """What is known of models; one per client. Thread-safe: entries are replaced, never changed."""
 
-    def __init__(self, asker: Asker) -> None:
+    def __init__(self, asker: Asker, clock: Callable[[], float]) -> None:
         self._asker = asker
+        self._clock = clock
         self._models: dict[_Key, Model] = {}
-        self._served: dict[_Key, str] = {}
+        # Triton's number of the version that answered last, and when that was.
+        self._served: dict[_Key, tuple[str, float]] = {}
 
     def known(self, side: Side, name: str, version: str = "") -> Model | None:
         """The model if it was described already."""
@@ -54,14 +57,23 @@ class Catalog:
         A model may be replaced between two calls, and its threshold with it.
         """
         key = (side.name, model.name, version)
-        if self._served.get(key) == served:
+        before = self._served.get(key, ("", 0.0))[0]
+        self._served[key] = (served, self._clock())
+        if before == served:
             return model
-        first = key not in self._served
-        self._served[key] = served
+        first = not before
         if first and model.version in ("", version_name(served)):
             return model
         fresh = yield from self._describe(side, model.name, version, deadline, False)
         return model if isinstance(fresh, Failure) else fresh
+
+    def served(self, side: Side, name: str, version: str) -> str:
+        """The number of the version that answers now, or "" if none did lately.
+
+        Who relies on it without asking the server (the cache) is wrong for a moment at most.
+        """
+        number, when = self._served.get((side.name, name, version), ("", 0.0))
+        return number if number and self._clock() - when < _LATELY_S else ""
 
     def forget(self, side: Side, name: str, version: str) -> None:
         """The server no longer agrees with what is known."""
@@ -111,7 +123,7 @@ class Catalog:
 
 
 def _always(exchange: Exchange) -> Callable[[Endpoint, float], Steps[Exchange]]:
-    def build(endpoint: Endpoint, left: float) -> Steps[Any]:
+    def build(_endpoint: Endpoint, _left: float) -> Steps[Any]:
         return exchange
         yield  # a generator that never waits
 

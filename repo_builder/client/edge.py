@@ -184,7 +184,7 @@ class EdgeClient(_Client):
 
     def close(self) -> None:
         """Close all connections. Calls under way fail; later ones raise Closed."""
-        self._core.close()
+        self._driver.drive(self._core.close())
         with self._background_lock:
             background, self._background = self._background, None
         if background:
@@ -263,7 +263,7 @@ class AsyncEdgeClient(_Client):
 
     async def close(self) -> None:
         """As `EdgeClient.close`."""
-        self._core.close()
+        await self._driver.drive(self._core.close())
         await self._driver.close()
 
     async def __aenter__(self) -> AsyncEdgeClient:

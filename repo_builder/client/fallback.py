@@ -167,7 +167,10 @@ class SecondOpinion:
         return self._options.models.get(name) or told or name
 
     def _admit(self, rows: Rows, each: float, whole: bool = False) -> tuple[Rows, str]:
-        """As many of `rows`, of `each` bytes, from the first, as every allowance has room for; `whole`: all or none."""
+        """As many of `rows`, of `each` bytes, from the first, as all allowances have room for.
+
+        `whole`: all or none.
+        """
         if not self._allowances:
             return rows, ""
         now = self._clock()

@@ -45,8 +45,6 @@ class CircuitBreaker:
         if self.state == "closed":
             return True
         with self._lock:
-            if self.state == "closed":
-                return True
             if now < self._open_until or now < self._probe_until:
                 return False
             self.state = "half-open"

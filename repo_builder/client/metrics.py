@@ -180,7 +180,7 @@ def quantile(cells: list[float], q: float) -> float:
     for bound, cell in zip(BUCKETS, cells, strict=False):
         seen += cell
         if seen >= wanted:
-            return bound
+            return float(bound)
     return float("inf")
 
 

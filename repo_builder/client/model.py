@@ -60,11 +60,12 @@ class Tensor:
 class Signature:
     """Names, types and shapes of one call's tensors, known to fit the model.
 
-    Made once and kept with the model, as most calls of an application look alike; `heads` is
-    where wire.py keeps the request headers that belong to it.
+    Made once and kept with the model, as most calls of an application look alike. `heads` is where
+    wire.py keeps the request headers that belong to it, `outputs` where shm.py keeps the sizes in
+    bytes that its outputs had.
     """
 
-    __slots__ = ("heads", "rows", "shapes", "single", "tensors")
+    __slots__ = ("heads", "outputs", "rows", "shapes", "single", "tensors")
 
     def __init__(
         self,
@@ -77,7 +78,8 @@ class Signature:
         self.shapes = shapes
         self.rows = rows
         self.single = single
-        self.heads: dict[tuple[str, str], bytes] = {}
+        self.heads: dict[tuple[Any, ...], bytes] = {}
+        self.outputs: dict[str, int] = {}
 
 
 class Batch:

@@ -56,8 +56,6 @@ class Failure:
             "FAILED_PRECONDITION": "barred",
             "INVALID_ARGUMENT": "rejected",
             "UNIMPLEMENTED": "rejected",
-            "UNAUTHENTICATED": "rejected",
-            "PERMISSION_DENIED": "rejected",
         }
         if status in ("UNKNOWN", "INTERNAL") and ("Stream removed" in details or "RST" in details):
             return "broken"

@@ -45,7 +45,7 @@ class SyncDriver:
             one.close()
 
     def _perform(self, effect: Effect) -> Any:
-        if type(effect) is Send:
+        if isinstance(effect, Send):
             call = self._call(effect)
             servers = effect.endpoint.servers
             try:

@@ -7,7 +7,7 @@ signature, and a tensor is copied once, into the request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 Place = tuple[str, int, int]
 
 SERVICE = "/inference.GRPCInferenceService/"
+_KEPT_HEADS = 64
 _COPY_BELOW = 32 * 1024  # below this, tobytes is quicker than a memory view
 
 
@@ -37,22 +38,24 @@ def request(
     version: str,
     batch: Batch,
     timeout: float,
-    places: Sequence[Place] = (),
-    outputs: Sequence[tuple[str, Place]] = (),
+    places: tuple[Place, ...] = (),
+    outputs: tuple[tuple[str, Place | None], ...] = (),
 ) -> bytes:
     """A ModelInferRequest that the server may drop from its queue after `timeout` seconds.
 
-    With `places` (one per input) the tensors are in shared memory; with `outputs` so are these.
+    With `places` (one per input) the tensors are in shared memory. `outputs` are the ones wanted,
+    with their place there, or None for the wire; empty is all, over the wire.
     """
     signature = batch.signature
-    if places:
-        head = _header(model, version, signature, places, outputs)
-        return b"".join((head, _timeout(_milliseconds(timeout))))
-    key = (model, version)
-    head = signature.heads.get(key, b"")
-    if not head:
-        head = signature.heads[key] = _header(model, version, signature, (), ())
+    key = (model, version, places, outputs)
+    head = signature.heads.get(key)
+    if head is None:
+        if len(signature.heads) >= _KEPT_HEADS:
+            signature.heads.clear()
+        head = signature.heads[key] = _header(model, version, signature, places, outputs)
     parts: list[Any] = [head, _timeout(_milliseconds(timeout))]
+    if places:
+        return b"".join(parts)
     for tensor, array in zip(signature.tensors, batch.arrays, strict=True):
         data = _payload(tensor.datatype, array)
         parts += (_length(len(data)), data)
@@ -64,7 +67,7 @@ def _header(
     version: str,
     signature: Signature,
     places: Sequence[Place],
-    outputs: Sequence[tuple[str, Place]],
+    outputs: Sequence[tuple[str, Place | None]],
 ) -> bytes:
     message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
     for i, (tensor, shape) in enumerate(zip(signature.tensors, signature.shapes, strict=True)):
@@ -72,7 +75,9 @@ def _header(
         if places:
             _place(item, places[i])
     for name, place in outputs:
-        _place(message.outputs.add(name=name), place)
+        item = message.outputs.add(name=name)
+        if place:
+            _place(item, place)
     return bytes(message.SerializeToString())
 
 
@@ -121,20 +126,18 @@ def _payload(datatype: str, array: Array) -> Any:
         return packed.item() if packed.size else b""
     if array.nbytes < _COPY_BELOW:
         return array.tobytes()
-    return memoryview(array.reshape(-1).view(np.uint8))
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
 
 
-def outputs_of(response: Any) -> dict[str, Array]:
-    """The outputs that came over the wire, read-only."""
+def outputs_of(response: Any, elsewhere: Collection[str] = ()) -> dict[str, Array]:
+    """The outputs that came over the wire, read-only; those `elsewhere` left an empty place."""
     raw = response.raw_output_contents
-    found: dict[str, Array] = {}
-    taken = 0
-    for output in response.outputs:
-        if output.parameters and "shared_memory_region" in output.parameters:
-            continue
-        found[output.name] = _array(output.datatype, tuple(output.shape), raw[taken])
-        taken += 1
-    return found
+    return {
+        output.name: _array(output.datatype, tuple(output.shape), raw[i])
+        for i, output in enumerate(response.outputs)
+        if output.name not in elsewhere
+    }
 
 
 def with_row_axis(model: str, outputs: dict[str, Array], rows: int | None) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_the_frontier_ends_at_all_edge_and_all_cloud():
     assert (points[-1].coverage, points[-1].total_error, points[-1].cost) == (0.0, 0.0, 2.0)
     # A fallback pays edge and cloud.
     assert points[-1].latency == pytest.approx(0.16)
-    assert all(a.coverage >= b.coverage for a, b in zip(points, points[1:], strict=False))
+    assert all(a.coverage >= b.coverage for a, b in itertools.pairwise(points))
 
 
 def test_the_split_is_the_same_everywhere():

@@ -342,14 +342,17 @@ def test_a_cancelled_task_is_cancelled_on_the_server(pair):
 
 
 def test_a_second_server_hides_the_loss_of_the_first(pair):
-    with Proxy(pair.edge.grpc_url) as one, Proxy(pair.edge.grpc_url) as two:
-        with EdgeClient([one.address, two.address]) as client:
-            for _ in range(80):
-                checked(client, rows(1), 5.0)
-            one.blackhole = True
-            for _ in range(20):
-                checked(client, rows(1), 1.0)
-            assert any(key.startswith("hedges_total") for key in client.metrics.snapshot())
+    with (
+        Proxy(pair.edge.grpc_url) as one,
+        Proxy(pair.edge.grpc_url) as two,
+        EdgeClient([one.address, two.address]) as client,
+    ):
+        for _ in range(80):
+            checked(client, rows(1), 5.0)
+        one.blackhole = True
+        for _ in range(20):
+            checked(client, rows(1), 1.0)
+        assert any(key.startswith("hedges_total") for key in client.metrics.snapshot())
 
 
 def test_a_fork_after_use_works_in_the_child_and_in_the_parent(pair):

@@ -17,6 +17,8 @@ from repo_builder.client.core import Core, Settings
 from repo_builder.client.effects import Effect, Enter, Pause, Race, Send
 from repo_builder.client.options import (
     Breaker,
+    Cache,
+    Collector,
     Fallback,
     Limits,
     Retry,
@@ -41,7 +43,7 @@ class Server:
     latency: float = 0.001
     policy: dict[str, Any] | None = field(default_factory=lambda: dict(POLICY))
     models: tuple[str, ...] = ("echo",)
-    fault: Callable[[float, str], tuple[float, Failure] | None] = lambda now, method: None
+    fault: Callable[[float, str], tuple[float, Failure] | None] = lambda _now, _method: None
     max_rows: int = 64
     stateful: bool = False
     seen: list[Any] = field(default_factory=list)
@@ -108,6 +110,8 @@ class World:
         retry: Retry | None = None,
         breaker: Breaker | None = None,
         fallback: Fallback | None = None,
+        cache: Cache | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self.now = 1000.0
         self.sent: list[Send] = []
@@ -120,8 +124,8 @@ class World:
             breaker=breaker or Breaker(),
             fallback=fallback or Fallback(),
             shared_memory=SharedMemory(enabled=False),
-            cache=None,
-            collector=None,
+            cache=cache,
+            collector=collector,
         )
         self.core = Core(settings, clock=lambda: self.now)
 
@@ -166,11 +170,11 @@ class World:
         second = self._sent(race.second, self.now + race.after, race.second.timeout)
         ends = sorted([(first[0], 0, first[1]), (race.after + second[0], 1, second[1])])
         results: list[Any] = [None, None]
-        for end, which, outcome in ends:
+        good = [end for end in ends if not isinstance(end[2], Failure)]
+        for seconds, which, outcome in good[:1] or ends:
             results[which] = outcome
-            if not isinstance(outcome, Failure):
-                break
-        self.now += end
+            last = seconds
+        self.now += last
         return results[0], results[1]
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from simulator import BROKEN, BUSY, GONE, Server, World, rows
 
 from repo_builder.client.errors import (
-    ClientError,
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
@@ -21,11 +20,11 @@ from repo_builder.client.sides import Failure
 
 
 def always(failure: Failure, seconds: float = 0.001):
-    return lambda now, method: (seconds, failure)
+    return lambda _now, _method: (seconds, failure)
 
 
 def until(end: float, failure: Failure, seconds: float = 0.001):
-    return lambda now, method: (seconds, failure) if now < end else None
+    return lambda now, _method: (seconds, failure) if now < end else None
 
 
 def test_only_unsure_rows_travel_and_answers_come_back_in_order():
@@ -162,7 +161,7 @@ def test_an_open_breaker_spares_the_server():
     for _ in range(50):
         assert world.infer(rows(1)).source == "cloud"
     assert sum(send.endpoint.address == "e" for send in world.sent) < 10
-    server.fault = lambda now, method: None
+    server.fault = lambda _now, _method: None
     world.now += 3.0
     assert world.infer(rows(1)).source == "edge"
     assert world.core.edge.endpoints[0].breaker.state == "closed"
@@ -190,7 +189,7 @@ def test_a_slow_call_is_hedged_after_the_p95():
     a.latency = b.latency = 0.01
     slow = iter([(0.9, BROKEN)])
 
-    def stuck(now: float, method: str):
+    def stuck(_now: float, _method: str):
         return next(slow, None)
 
     a.fault = b.fault = stuck
@@ -318,7 +317,7 @@ def test_whatever_the_servers_do_a_call_ends_in_time_and_rows_stay_in_place(
     def scripted(events):
         script = iter(events)
 
-        def fault(now, method):
+        def fault(_now, _method):
             failure, seconds = next(script, (None, 0.001))
             return None if failure is None else (seconds, failure)
 
@@ -330,13 +329,13 @@ def test_whatever_the_servers_do_a_call_ends_in_time_and_rows_stay_in_place(
     start = world.now
     try:
         result = world.infer(rows(16, unsure=tuple(unsure)), timeout=timeout)
-    except ClientError as error:
-        assert isinstance(error, Unavailable | DeadlineExceeded | ServerFailed)
+    except (Unavailable, DeadlineExceeded, ServerFailed):
+        pass
     else:
         assert result["id"].ravel().tolist() == list(range(16))
         cloudy = [source == "cloud" for source in result.sources]
         assert result["who"].ravel().tolist() == [float(one) for one in cloudy]
-        if result.source not in ("cloud",):
+        if result.source != "cloud":
             assert all(i in unsure for i, s in enumerate(result.sources) if s != "edge")
     assert world.now - start <= timeout + 0.001
     assert all(e.inflight == 0 for e in world.core.edge.endpoints + world.core.cloud.endpoints)

@@ -1,0 +1,284 @@
+"""One call: ask the edge, see how sure it is, ask the cloud about the rest, merge.
+
+No I/O but the cache's: yields effects (see effects.py), so that the rules below hold for the
+synchronous and the asynchronous client alike, and can be tested by a simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from repo_builder.client.confidence import Floats
+from repo_builder.client.effects import Steps
+from repo_builder.client.errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidInput,
+    ModelNotFound,
+    ServerFailed,
+    Unavailable,
+)
+from repo_builder.client.fallback import merge
+from repo_builder.client.model import Batch, Model, version_name
+from repo_builder.client.result import Result, Source
+from repo_builder.client.sides import Failure, Side
+
+if TYPE_CHECKING:
+    from repo_builder.client.core import Core
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one side answered. `served` is Triton's number of the version that did; `fresh` are the
+    rows that it was asked, None for all: the others came from the cache."""
+
+    side: Side
+    model: Model
+    batch: Batch
+    outputs: dict[str, Array]
+    served: str
+    fresh: Rows | None = None
+
+
+class Call:
+    """What one call knows while it runs. Outputs have a row axis everywhere but in the Result."""
+
+    def __init__(self, core: Core, name: str, version: str, started: float, timeout: float) -> None:
+        self.core = core
+        self.name = name
+        self.version = version
+        self.started = started
+        self.timeout = timeout
+        self.deadline = started + timeout
+        self.timings: dict[str, float] = {}
+
+    def run(self, inputs: Any) -> Steps[Result]:
+        """Edge, then cloud where that fails, then the edge again for as long as there is time."""
+        core, cloud = self.core, self.core.cloud
+        if cloud is None:
+            answer = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
+            if isinstance(answer, Failure):
+                raise self._error(core.edge, answer)
+            return self._result(answer, self._sources(answer))
+        share = self.started + self.timeout * core.settings.fallback.edge_share
+        answer = yield from self._ask(core.edge, self.name, inputs, share, False)
+        if not isinstance(answer, Failure):
+            return (yield from self._judge(answer, cloud))
+        if answer.kind == "rejected":
+            raise self._error(core.edge, answer)
+        name = core.opinion.cloud_name(self.name, core.catalog.known(core.edge, self.name))
+        other = yield from self._ask(cloud, name, inputs, self.deadline, False)
+        if not isinstance(other, Failure):
+            return self._result(other, ["cloud"] * other.batch.count)
+        if other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind):
+            raise self._error(core.edge, answer, other)
+        # Neither side answers now: wait for the nearer one as long as the caller would.
+        again = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
+        if isinstance(again, Failure):
+            raise self._error(core.edge, again, other)
+        return (yield from self._judge(again, cloud))
+
+    def _ask(
+        self, side: Side, name: str, inputs: Any, deadline: float, patient: bool
+    ) -> Steps[Answer | Failure]:
+        core, catalog = self.core, self.core.catalog
+        begun = core.clock()
+        version = self.version if side is core.edge else ""
+        model = yield from catalog.model(side, name, version, deadline, patient)
+        if isinstance(model, Failure):
+            return model
+        if side is core.cloud:
+            inputs = core.opinion.cleared(inputs)
+        try:
+            batch = model.batch(inputs)
+        except InvalidInput:
+            # The server may have loaded another version since: look before blaming the caller.
+            model = yield from catalog.refreshed(side, name, version, deadline)
+            if isinstance(model, Failure):
+                return model
+            batch = model.batch(inputs)
+        if side is core.cloud and (barred := core.opinion.barred(model, batch)):
+            return barred
+        asked = core.clock()
+        self._stage("prepare", asked - begun)
+        recalled = self._recall(side, model, batch, version)
+        if isinstance(recalled, Answer):
+            return recalled
+        part, missing = batch, None
+        if recalled is not None:
+            missing = np.flatnonzero([row is None for row in recalled])
+            part = model.batch(batch.rows_of(missing))
+        got = yield from core.run(side, model, part, version, deadline, patient)
+        self._stage(side.name, core.clock() - asked)
+        if isinstance(got, Failure):
+            if got.kind in ("absent", "rejected"):
+                catalog.forget(side, name, version)
+            return got
+        outputs, served = got
+        model = yield from catalog.confirmed(side, model, version, served, deadline)
+        if recalled is not None and missing is not None:
+            for i, row in enumerate(missing):
+                recalled[row] = {key: array[i] for key, array in outputs.items()}
+            outputs = _stacked(recalled)
+        return Answer(side, model, batch, outputs, served, missing)
+
+    def _recall(
+        self, side: Side, model: Model, batch: Batch, version: str
+    ) -> Answer | list[dict[str, Array] | None] | None:
+        """The whole answer from the cache, or what it has of the rows, or None for nothing."""
+        core = self.core
+        if core.cache is None or side is not core.edge:
+            return None
+        served = core.catalog.served(side, model.name, version)
+        if not served:
+            return None
+        begun = core.clock()
+        scope = self._scope(model, served)
+        found = core.cache.find(scope, core.cache.keys(scope, batch))
+        self._stage("cache", core.clock() - begun)
+        if all(row is not None for row in found):
+            if all(len({row[k].shape for row in found if row}) == 1 for k in found[0] or ()):
+                nothing: Rows = np.zeros(0, np.intp)
+                return Answer(side, model, batch, _stacked(found), served, nothing)
+            return None
+        # Rows of outputs that vary in size may not fit each other.
+        static = all(-1 not in tensor.dims for tensor in model.outputs)
+        return found if static and any(row is not None for row in found) else None
+
+    def _scope(self, model: Model, served: str) -> str:
+        """Whose answers can stand in for this call's: a cloud corrects what an edge alone says."""
+        return f"{model.name} {served} {'cloud' if self.core.cloud else 'edge'}"
+
+    def _sources(self, answer: Answer) -> list[Source]:
+        if answer.fresh is None:
+            return ["edge"] * answer.batch.count
+        sources: list[Source] = ["cache"] * answer.batch.count
+        for row in answer.fresh:
+            sources[row] = "edge"
+        return sources
+
+    def _judge(self, answer: Answer, cloud: Side) -> Steps[Result]:
+        """The edge has answered; the cloud is asked about what it is not sure of."""
+        core = self.core
+        sources = self._sources(answer)
+        scores = core.opinion.scores(answer.model, answer.outputs)
+        if scores is None:
+            return self._result(answer, sources)
+        unsure = core.opinion.unsure(answer.model, scores)
+        if answer.fresh is not None:
+            unsure = unsure[np.isin(unsure, answer.fresh)]
+        if not len(unsure):
+            return self._result(answer, sources, scores=scores)
+        begun = core.clock()
+        opinion = yield from core.opinion.ask(
+            cloud, answer.model, answer.batch, unsure, answer.outputs, self.deadline
+        )
+        self._stage("cloud", core.clock() - begun)
+        for row in unsure:
+            sources[row] = "edge-unverified"
+        for row in opinion.rows:
+            sources[row] = "cloud"
+        if len(opinion.rows):
+            answer = replace(answer, outputs=merge(answer.outputs, opinion.rows, opinion.outputs))
+        return self._result(answer, sources, opinion.version, opinion.why, scores)
+
+    def _result(
+        self,
+        answer: Answer,
+        sources: list[Source],
+        cloud_version: str = "",
+        why: str = "",
+        scores: Floats | None = None,
+    ) -> Result:
+        outputs, batch, served = answer.outputs, answer.batch, version_name(answer.served)
+        by_cloud = answer.side is self.core.cloud
+        if self.core.cache is not None and not by_cloud:
+            self._remember(answer, sources)
+        if self.core.spool is not None and self.core.spool.wants(self.name):
+            self._collect(answer, sources, scores)
+        if batch.signature.single:
+            outputs = {name: array[0] for name, array in outputs.items()}
+        return Result(
+            outputs=outputs,
+            batch=None if batch.signature.single else batch.count,
+            sources=sources,
+            version="" if by_cloud else served,
+            cloud_version=served if by_cloud else version_name(cloud_version),
+            timings=self.timings,
+            why_unverified=why,
+            policy=answer.model.policy,
+            label_names=answer.model.labels,
+            scores=scores,
+        )
+
+    def _remember(self, answer: Answer, sources: Sequence[Source]) -> None:
+        cache = self.core.cache
+        if cache is None:
+            return
+        scope = self._scope(answer.model, answer.served)
+        keys = cache.keys(scope, answer.batch)
+        for row, source in enumerate(sources):
+            if source in ("edge", "cloud"):
+                cache.store(scope, keys[row], {k: a[row] for k, a in answer.outputs.items()})
+
+    def _collect(self, answer: Answer, sources: Sequence[Source], scores: Floats | None) -> None:
+        from repo_builder.client.spool import Sample
+
+        core, spool = self.core, self.core.spool
+        if spool is None:
+            return
+        if scores is None:
+            scores = core.opinion.scores(answer.model, answer.outputs)
+        unsure = (
+            set() if scores is None else set(core.opinion.unsure(answer.model, scores).tolist())
+        )
+        for row, source in enumerate(sources):
+            if source == "cache" or not (row in unsure or spool.audited()):
+                continue
+            given = answer.batch.rows_of(np.array([row]))
+            sample = Sample(
+                model=self.name,
+                version=version_name(answer.served),
+                source=source,
+                reason="unsure" if row in unsure else "audit",
+                confidence=None if scores is None else float(scores[row]),
+                # Copies: the application may go on writing to its own arrays.
+                inputs={name: array.copy() for name, array in given.items()},
+                outputs={name: array[row].copy() for name, array in answer.outputs.items()},
+                share=1.0 if row in unsure else spool.share,
+            )
+            spool.offer(sample)
+
+    def _stage(self, name: str, seconds: float) -> None:
+        self.timings[name] = self.timings.get(name, 0.0) + seconds
+
+    def _error(self, edge: Side, failure: Failure, other: Failure | None = None) -> ClientError:
+        """One error that says what each side said."""
+        said = f"edge ({', '.join(edge.servers.addresses)}): {failure}"
+        kinds = {failure.kind}
+        if other and self.core.cloud:
+            said += f"; cloud ({', '.join(self.core.cloud.servers.addresses)}): {other}"
+            kinds.add(other.kind)
+        spent = self.core.clock() >= self.deadline - 0.001
+        text = f"model '{self.name}': " + (f"no answer within {self.timeout:g} s; " * spent) + said
+        if "rejected" in kinds:
+            return InvalidInput(text)
+        if kinds == {"absent"}:
+            return ModelNotFound(text)
+        if "late" in kinds and spent:
+            return DeadlineExceeded(text)
+        return ServerFailed(text) if kinds == {"failed"} else Unavailable(text)
+
+
+def _stacked(rows: Sequence[dict[str, Array] | None]) -> dict[str, Array]:
+    """Rows as arrays with a row axis."""
+    first = rows[0] or {}
+    return {name: np.stack([row[name] for row in rows if row]) for name in first}
