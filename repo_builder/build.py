@@ -6,17 +6,19 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from repo_builder import report, steps, targets
 from repo_builder.assemble import assemble
 from repo_builder.cluster import ClusterExecutor
+from repo_builder.errors import LintFailed
 from repo_builder.execute import Outcome, Progress, execute, survey
 from repo_builder.pin import pin
 from repo_builder.plan import Declaration, Plan, plan, why
 from repo_builder.processes import StepProcesses
 from repo_builder.report.types import Report, Row
+from repo_builder.repository.lint import refuse
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.spec.load import load, select
 from repo_builder.store import Damaged, Store
@@ -155,6 +157,7 @@ def _publish(
             good[variant.spec.target].append(model)
             recipes = {step: the_plan.nodes[key].recipe for step, key in variant.steps.items()}
             store.remember(variant.spec.id, recipes)
+    devices = {variant.spec.target: variant.target for variant in the_plan.variants}
     tried = {(row.name, row.target) for row in rows}
     repositories: dict[str, Mapping[str, object]] = {}
     for target, models in good.items():
@@ -162,9 +165,22 @@ def _publish(
         def keep(name: str, target: str = target) -> bool:
             return bool(request.only) or (name, target) in tried
 
-        published = publish(request.out, target, models, keep, store.fetch)
+        def check(generation: Path, target: str = target) -> None:
+            if (generation / "models").is_dir():
+                refuse(generation / "models", devices[target])
+
+        try:
+            published = publish(request.out, target, models, keep, store.fetch, check)
+        except LintFailed as failure:
+            rows = [_refused(row, failure) if row.target == target else row for row in rows]
+            continue
         repositories[target] = _said(published)
     return tuple(rows), repositories
+
+
+def _refused(row: Row, failure: LintFailed) -> Row:
+    """The row of a model whose repository was not published."""
+    return replace(row, status="failed", reason=row.reason or str(failure))
 
 
 def _said(published: Published) -> dict[str, object]:

@@ -84,9 +84,11 @@ def publish(
     models: Sequence[Model],
     keep: Callable[[str], bool],
     fetch: Callable[[Entry, Path], None],
+    check: Callable[[Path], None],
 ) -> Published:
     """Publish `models` as `out/target`; earlier models for which `keep(name)` holds stay in it.
 
+    Before the swap `check` is called with the new generation; what it raises ends the publication.
     Raises OutputError where `out` cannot be written or `out/target` is not ours.
     """
     link = out / target
@@ -118,6 +120,7 @@ def publish(
             if not whole(folder, manifest):  # else the one before is wanted again
                 folder = _unused(folder)
                 _fill(draft / name, manifest, models, current, kept, fetch)
+                check(draft / name)
                 (draft / name).replace(folder)
             (draft / "link").symlink_to(folder.relative_to(out))
             (draft / "link").replace(link)

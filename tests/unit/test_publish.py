@@ -15,7 +15,7 @@ import pytest
 
 from repo_builder import digest
 from repo_builder.artifact import Artifact, Blob, Entry
-from repo_builder.errors import OutputError, StoreError
+from repo_builder.errors import LintFailed, OutputError, StoreError
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.spec.types import Version
 from tests import disks
@@ -39,8 +39,25 @@ def fetch(entry: Entry, folder: Path) -> None:
         (folder / name).write_text(entry.key.split(" ", 1)[1])
 
 
+def accept(generation: Path) -> None:
+    """A check that sees the whole generation and holds nothing against it."""
+    assert (generation / "manifest.json").is_file()
+
+
 def put(out: Path, *models: Model, keep: Callable[[str], bool] = lambda _: False) -> Published:
-    return publish(out, "cpu", models, keep, fetch)
+    return publish(out, "cpu", models, keep, fetch, accept)
+
+
+def test_what_the_check_refuses_is_not_published(tmp_path: Path) -> None:
+    put(tmp_path, model("a", "1"))
+
+    def refuse(_: Path) -> None:
+        raise LintFailed("not this one")
+
+    with pytest.raises(LintFailed):
+        publish(tmp_path, "cpu", [model("a", "2")], lambda _: False, fetch, refuse)
+    assert (tmp_path / "cpu" / "models" / "a" / "config.pbtxt").read_text() == "1"
+    assert not list((tmp_path / ".generations" / "cpu").glob(".new-*"))
 
 
 def contents(repository: Path) -> dict[str, set[str]]:
@@ -197,7 +214,7 @@ def test_a_fetch_that_fails_changes_nothing(tmp_path: Path) -> None:
         raise StoreError("damaged")
 
     with pytest.raises(StoreError, match="damaged"):
-        publish(tmp_path, "cpu", [model("a", "2")], lambda _: False, damaged)
+        publish(tmp_path, "cpu", [model("a", "2")], lambda _: False, damaged, lambda _: None)
     assert contents(tmp_path / "cpu") == {"a": {"1"}}
     assert len(generations(tmp_path)) == 1
 

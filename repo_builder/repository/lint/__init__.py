@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from repo_builder.errors import UsageError
+from repo_builder.errors import LintFailed, Problem, UsageError
 from repo_builder.repository.lint import (
     core,
     ensemble,
@@ -30,7 +30,7 @@ from repo_builder.repository.lint.model import Model, read
 from repo_builder.repository.lint.types import CONFIG, Finding, Hit, Rule
 from repo_builder.targets import Target
 
-__all__ = ["RULES", "Finding", "Rule", "lint", "models"]
+__all__ = ["RULES", "Finding", "Rule", "lint", "models", "refuse"]
 
 _THEMES = (
     layout,
@@ -162,3 +162,11 @@ def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:
         fix=hit.fix,
         edit=hit.edit,
     )
+
+
+def refuse(repository: Path, target: Target) -> None:
+    """LintFailed with every error of a repository; nothing where Triton would take all of it."""
+    errors = [f for f in lint([repository], target=target) if f.severity == "error"]
+    if errors:
+        problems = [Problem(f"{f.what} [{f.rule}]", f.fix, f.file, f.line, f.field) for f in errors]
+        raise LintFailed("what was rendered breaks rules of Triton; please report it:", problems)
