@@ -23,6 +23,8 @@ COMMANDS = {
     "keys": "Make and list signing keys; sign a built repository.",
     "pins": "Show what images are made of, and pin base images by digest.",
     "cache": "Look after the store of results.",
+    "schema": "Print the JSON Schema of spec files, for editors.",
+    "completion": "Print what lets a shell complete commands and options.",
     "serve": "Serve a repository with Triton until Ctrl-C.",
     "infer": "Ask a model that is served and print its outputs.",
     "preflight": "Tell whether a TensorRT plan fits a device.",

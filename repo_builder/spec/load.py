@@ -19,6 +19,8 @@ from repo_builder.spec.resolve import resolve
 from repo_builder.targets import Target
 
 DEFAULTS = "defaults.yaml"
+OWN = ("name", "version", "source")
+"""What each spec says for itself; no defaults.yaml may."""
 _FILES = (("source", "onnx"), ("data", "calibration", "path"), ("data", "evaluation", "path"))
 
 
@@ -86,7 +88,7 @@ def _defaults(path: Path, problems: list[Problem]) -> Document | None:
     if not isinstance(defaults.value, dict):
         problems.append(defaults.problem((), "must be a mapping of keys to values"))
         return None
-    for key in ("name", "version", "source"):
+    for key in OWN:
         if key in defaults.value:
             what = "cannot be shared by all models of a folder"
             problems.append(defaults.problem((key,), what, "move it into each spec"))

@@ -125,10 +125,33 @@ class RawServing(Overlay):
     """Output name -> text file with one label a line."""
 
 
-class RawOverride(Raw):
-    """What is different on one target."""
+class RawCalibrationPart(RawCalibration):
+    """What is different about the calibration; the rest is as for other targets."""
 
-    data: RawData | None = None
+    path: str = Field(default_factory=str)
+    """A .npz file with one array per model input, named like it."""
+
+
+class RawEvaluationPart(RawEvaluation):
+    """What is different about the evaluation; the rest is as for other targets."""
+
+    path: str = Field(default_factory=str)
+    """A .npz file with one array per model input, named like it, and the labels."""
+    metric: MetricName = Field(default_factory=lambda: "accuracy")
+    """accuracy, top5, map50 (detection), auroc (anomaly), mse or mae."""
+
+
+class RawDataPart(Raw):
+    """What is different about the data."""
+
+    calibration: RawCalibrationPart | None = None
+    evaluation: RawEvaluationPart | None = None
+
+
+class RawOverride(Raw):
+    """What is different on one target. Only what a user wrote counts: no default here is used."""
+
+    data: RawDataPart | None = None
     optimize: RawOptimize | None = None
     gates: RawGates | None = None
     serving: RawServing | None = None
@@ -137,9 +160,9 @@ class RawOverride(Raw):
 class RawSpec(Raw):
     """A spec file: one model, and the devices it is built for."""
 
-    name: str
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
     """Name in the repository and in requests."""
-    version: str
+    version: Annotated[str, Field(json_schema_extra={"pattern": f"^{_VERSION.pattern}$"})]
     """Semantic version; each part at most 999."""
     source: RawSource
     targets: Annotated[list[str], Field(min_length=1)]

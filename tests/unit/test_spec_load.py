@@ -103,6 +103,22 @@ def test_overrides_change_one_target_only(folder: Path) -> None:
     assert openvino.optimize.simplify is False
 
 
+def test_an_override_need_not_repeat_what_it_leaves_alone(folder: Path) -> None:
+    cpu, openvino = one(
+        folder,
+        MINIMAL.replace("[cpu]", "[cpu, cpu-openvino]")
+        + "data: {calibration: {path: c.npz, samples: 9}, evaluation: {path: e.npz, metric: mse}}\n"
+        + "overrides: {cpu-openvino: {data: {calibration: {samples: 3}, "
+        + "evaluation: {metric: mae}}}}\n",
+    )
+    assert cpu.calibration == Calibration(folder / "c.npz", 9)
+    assert openvino.calibration == Calibration(folder / "c.npz", 3)
+    assert openvino.evaluation is not None
+    assert (openvino.evaluation.path, openvino.evaluation.metric) == (folder / "e.npz", "mae")
+    lines = said(folder, MINIMAL + "overrides: {cpu: {data: {calibration: {samples: 3}}}}")
+    assert lines == ["a.yaml:5: data.calibration.path: is missing; write `path: ...`"]
+
+
 def test_defaults_are_below_every_spec_of_the_folder(folder: Path) -> None:
     (folder / "defaults.yaml").write_text(
         "targets: [cpu]\ngates: {max_size_mb: 5, max_latency_ms: 7}\n"

@@ -1,0 +1,26 @@
+"""`repo-builder schema`: the JSON Schema of spec files, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from repo_builder import console
+from repo_builder.cli import _options
+
+
+@click.command()
+@click.option("--defaults", is_flag=True, help="The schema of defaults.yaml instead.")
+def command(defaults: bool) -> None:
+    """Print the JSON Schema of spec files.
+
+    Save it and name it in a spec's first line, and your editor completes and checks the spec:
+
+        # yaml-language-server: $schema=spec.schema.json
+    """
+    _options.need_build_extra("schema")
+    from repo_builder.spec import schema
+
+    found = schema.of_defaults() if defaults else schema.of_specs()
+    console.out(json.dumps(found, indent=2, ensure_ascii=False))
