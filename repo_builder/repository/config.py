@@ -13,6 +13,7 @@ from repo_builder import digest
 from repo_builder.artifact import Signature, Tensor
 from repo_builder.digest import Json
 from repo_builder.errors import Problem, SpecError, did_you_mean
+from repo_builder.repository import lint, render
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Spec
 from repo_builder.targets import Target
@@ -37,7 +38,8 @@ def decide(
     the building machine's where the target leaves them open.
     Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
     outputs are merged by name, other lists replace, null removes. SpecError with all problems
-    where the spec asks for what the model cannot do; ValueError for a target without Triton.
+    where the spec asks for what the model or Triton cannot do; ValueError for a target that runs
+    no Triton.
     """
     if target.backend is None:
         raise ValueError(f"target {target.name} runs no Triton")
@@ -68,7 +70,23 @@ def decide(
             tensor["label_filename"] = spec.serving.labels[tensor["name"]].name
     if largest > 1 and spec.serving.objective == "throughput":
         decided["dynamic_batching"] = {}
-    return ModelConfig.model_validate(_overlay(decided, spec.serving.config))
+    config = ModelConfig.model_validate(_overlay(decided, spec.serving.config))
+    _refuse_what_triton_would(config, spec, target)
+    return config
+
+
+def _refuse_what_triton_would(config: ModelConfig, spec: Spec, target: Target) -> None:
+    """SpecError for every rule of Triton that the spec's own fields break."""
+    findings = lint.lint_config(render.text(config), config.name, target=target)
+    problems = [
+        Problem(
+            f"{found.what} [{found.rule}]", found.fix, str(spec.file), 0, f"serving.{found.field}"
+        )
+        for found in findings
+        if found.severity == "error"
+    ]
+    if problems:
+        raise SpecError(f"Triton would refuse '{spec.name}':", problems)
 
 
 def _check(spec: Spec, signature: Signature) -> None:

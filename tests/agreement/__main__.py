@@ -39,7 +39,7 @@ def _page(verdicts: list[Verdict]) -> str:
         "",
         "`tests/cases/test_agreement.py` judges a part of them in CI.",
         "",
-        "| from | repositories | both accept | both refuse | missed by lint | refused by lint only |",
+        "| from | repositories | both accept | both refuse | missed by lint | lint alone refuses |",
         "|---|---|---|---|---|---|",
         *rows,
         _row("**all**", verdicts),

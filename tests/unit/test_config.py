@@ -178,3 +178,21 @@ def test_all_problems_at_once() -> None:
     assert "did you mean 'scores'" in found["serving.labels.score"]
     assert "did you mean 'image'" in found["serving.input[0].name"]
     assert len(found) == 3
+
+
+def test_what_triton_would_refuse_is_refused_first() -> None:
+    with pytest.raises(SpecError) as refusal:
+        decide(
+            config={
+                "dynamic_batching": {"preferred_batch_size": [99], "priority_levels": 2},
+                "parameters": {"execution_mode": {"string_value": "2"}},
+                "instance_group": [{"kind": "KIND_GPU"}],
+            }
+        )
+    assert {problem.field for problem in refusal.value.problems} == {
+        "serving.dynamic_batching.preferred_batch_size",
+        "serving.dynamic_batching.default_priority_level",
+        'serving.parameters["execution_mode"]',
+        "serving.instance_group[0].kind",
+    }
+    assert all(problem.file == "digits.yaml" for problem in refusal.value.problems)

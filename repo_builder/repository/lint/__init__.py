@@ -30,7 +30,7 @@ from repo_builder.repository.lint.model import Model, read
 from repo_builder.repository.lint.types import CONFIG, Finding, Hit, Rule
 from repo_builder.targets import Target
 
-__all__ = ["RULES", "Finding", "Rule", "lint", "models", "refuse"]
+__all__ = ["RULES", "Finding", "Rule", "lint", "lint_config", "models", "refuse"]
 
 _THEMES = (
     layout,
@@ -90,8 +90,17 @@ def lint(paths: Iterable[Path], *, target: Target | None = None) -> list[Finding
                 if step.model_name and step.model_name not in loaded and beside.is_dir():
                     loaded[step.model_name] = read(beside, loaded, target)
         for model in chosen:
-            findings += _findings(model)
+            findings += _findings(model, RULES if model.config is not None else layout.ALWAYS)
     return findings
+
+
+def lint_config(text: str, name: str, *, target: Target | None = None) -> list[Finding]:
+    """Findings for the config of a model called `name` that has no folder yet."""
+    model = Model(Path(name), {}, target)
+    model.parse(text)
+    themes = (theme for theme in _THEMES if theme not in (layout, ensemble))
+    rules = [rule for theme in themes for rule in theme.RULES]
+    return list(_findings(model, rules if model.config is not None else layout.ALWAYS))
 
 
 def models(path: Path) -> dict[str, Path]:
@@ -116,8 +125,7 @@ def _is_model(path: Path) -> bool:
         return True
 
 
-def _findings(model: Model) -> Iterator[Finding]:
-    rules: Sequence[Rule] = RULES if model.config is not None else layout.ALWAYS
+def _findings(model: Model, rules: Sequence[Rule]) -> Iterator[Finding]:
     disabled = {
         name
         for match in _DISABLE.finditer(model.text)

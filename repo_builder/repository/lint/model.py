@@ -108,6 +108,18 @@ class Model:
                     found[version] = Hit(str(failure), file=f"{version}/{self.file}")
         return found
 
+    def parse(self, text: str) -> None:
+        """Take `text` as the config; what is wrong with it becomes `config_hit`."""
+        from google.protobuf import text_format
+
+        self.text = text
+        try:
+            self.raw = render.parse(text)
+        except (text_format.ParseError, RecursionError, ValueError) as failure:
+            self.config_hit = _syntax(failure)
+            return
+        self.config = _completed(self)
+
     def instances(self) -> int:
         """How many instances run on the CPU, with Triton's defaults (SetDefaultInstanceCount)."""
         default = 2 if self.backend == "onnxruntime" else 1
@@ -150,8 +162,6 @@ def _classify(model: Model, name: str) -> None:
 
 
 def _read_config(model: Model) -> None:
-    from google.protobuf import text_format
-
     path = model.folder / CONFIG
     try:
         size = path.stat().st_size
@@ -159,8 +169,7 @@ def _read_config(model: Model) -> None:
             what = f"{size} bytes are not read; a config has a few thousand"
             model.config_hit = Hit(what, fix="is it really a config?", line=1)
             return
-        model.text = path.read_bytes().decode()
-        model.raw = render.parse(model.text)
+        model.parse(path.read_bytes().decode())
     except FileNotFoundError:
         model.config_hit = Hit("missing", fix="write one, or serve with auto-completion")
     except OSError as failure:
@@ -168,10 +177,6 @@ def _read_config(model: Model) -> None:
     except UnicodeDecodeError as failure:
         line = failure.object[: failure.start].count(b"\n") + 1
         model.config_hit = Hit("is no text (not UTF-8)", line=line)
-    except (text_format.ParseError, RecursionError, ValueError) as failure:
-        model.config_hit = _syntax(failure)
-    if model.raw is not None:
-        model.config = _completed(model)
 
 
 def _syntax(failure: Exception) -> Hit:
@@ -214,7 +219,7 @@ def _backend_from(model: Model, config: Any) -> str:
             return backend
     if config.platform or config.default_model_filename:
         return ""
-    folders = sorted(p for p in model.folder.iterdir() if p.is_dir())
+    folders = sorted(p for p in model.folder.glob("*") if p.is_dir())
     for backend in ("tensorrt", "onnxruntime", "openvino", "pytorch", "python"):
         if folders and (folders[0] / _DEFAULT_FILES[backend]).exists():
             return backend

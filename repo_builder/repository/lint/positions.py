@@ -41,15 +41,16 @@ class Positions:
         self._tokens = [m for m in _TOKEN.finditer(text) if m.lastgroup != "skip"]
         self._at = 0
         self._spans: dict[str, Span] = {}
+        self._entries: dict[str, str] = {}
         self._message("")
 
     def span(self, path: str) -> Span | None:
         """Where the field is, or None where it is not written."""
-        return self._spans.get(_canonical(path))
+        return self._spans.get(self._resolved(path))
 
     def line(self, path: str) -> int:
         """The line of the field, or of the nearest field around it; 1 where there is none."""
-        for candidate in _around(_canonical(path)):
+        for candidate in _around(self._resolved(path)):
             if candidate in self._spans:
                 return bisect.bisect_right(self._starts, self._spans[candidate].name)
         return 1
@@ -108,16 +109,16 @@ class Positions:
         self._spans[path] = Span(at, first.start(), last.end())
         key = self._spans.get(path + ".key")
         if key is not None and first.lastgroup == "open":
-            alias = f"{prefix}{name}[{self._text[key.start : key.end]}]"
-            self._spans.setdefault(alias, self._spans[path])
-            self._spans.setdefault(alias + ".key", key)
-            value = self._spans.get(path + ".value")
-            if value is not None:
-                self._spans.setdefault(alias + ".value", value)
+            word = self._text[key.start : key.end].replace("'", '"')
+            self._entries.setdefault(f"{prefix}{name}[{word}]", path)
 
-
-def _canonical(path: str) -> str:
-    return path.replace("[0]", "")
+    def _resolved(self, path: str) -> str:
+        """The path as spans are kept: entries of maps by number, and no `[0]`."""
+        path = path.replace("[0]", "")
+        for entry, numbered in self._entries.items():
+            if path.startswith(entry):
+                path = numbered + path[len(entry) :]
+        return path
 
 
 def _around(path: str) -> Iterator[str]:
