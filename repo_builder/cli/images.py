@@ -160,9 +160,11 @@ def inspect(
     running = _engine()
     from repo_builder.images import archive, sizes
     from repo_builder.images import sbom as boms
+    from repo_builder.images.build import cache_root
 
     with archive.saved(running, image) as saved:
-        layers, parts = sizes.layer_sizes(saved), sizes.parts(saved)
+        layers = sizes.layer_sizes(saved, cache_root())
+        parts = sizes.parts(saved)
         if sbom is not None:
             sbom.write_text(boms.make(image, saved), encoding="utf-8")
     if plot is not None:
@@ -196,11 +198,12 @@ def diff(has: str, wants: str, as_json: bool) -> None:
     """Show what a device with image HAS must pull to run image WANTS."""
     running = _engine()
     from repo_builder.images import archive, sizes
+    from repo_builder.images.build import cache_root
 
     with archive.saved(running, has) as saved:
-        before = sizes.layer_sizes(saved)
+        before = sizes.layer_sizes(saved, cache_root())
     with archive.saved(running, wants) as saved:
-        after = sizes.layer_sizes(saved, {layer.diff_id: layer.pull for layer in before})
+        after = sizes.layer_sizes(saved, cache_root())
     found = sizes.difference(before, after)
     if as_json:
         rows = [{**vars(layer), "new": new} for layer, new in found.layers]

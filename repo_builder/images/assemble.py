@@ -29,14 +29,10 @@ _RUNTIME_PARTS = ("Dockerfile", "tools", "wheels", "rootfs")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Everything below the models: the configuration that it gives an image, and its layers.
-
-    `pull_sizes` are the bytes of the layers after compression.
-    """
+    """Everything below the models: the configuration that it gives an image, and its layers."""
 
     config: Mapping[str, Any]
     layers: tuple[Layer, ...]
-    pull_sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,12 +91,7 @@ def runtime(context: Context, engine: Engine, cache: Path, say: Callable[[str], 
         finally:
             engine.drop(image_id)
     config = json.loads((home / "config.json").read_bytes())
-    sizes = json.loads((home / "pull_sizes.json").read_bytes())
-    return Runtime(
-        config,
-        tuple(layers.of_tar(name, home / f"{name}.tar") for name in context.layers),
-        tuple(sizes[name] for name in context.layers),
-    )
+    return Runtime(config, tuple(layers.of_tar(n, home / f"{n}.tar") for n in context.layers))
 
 
 def _build(context: Context, engine: Engine, say: Callable[[str], None]) -> str:
@@ -126,8 +117,6 @@ def _normalized(image_id: str, engine: Engine, home: Path, names: tuple[str, ...
         wanted = ("Env", "User", "ExposedPorts", "Healthcheck", "Entrypoint", "Cmd", "StopSignal")
         kept["config"] = {k: v for k, v in config["config"].items() if k in wanted and v}
         (draft / "config.json").write_bytes(digest.canonical(kept))
-        sizes = {name: layers.of_tar(name, draft / f"{name}.tar").pull_size() for name in names}
-        (draft / "pull_sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
         if home.exists():
             shutil.rmtree(home)
         draft.rename(home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -86,22 +87,22 @@ def build(request: Request, context: Context, engine: Engine, say: Callable[[str
         _, family = pins.load(request.own_pins).family(made.target)
         check_budget(made.target, below, family.budget)
     image = assemble.image(context, below, request.key)
-    label = f"{LABEL}.layers={image.layers_digest}"
-    found = engine.labelled(label)
-    if changed := not found:
+    wanted = image.id, f"{LABEL}.layers={image.layers_digest}", json.loads(image.config)
+    found = engine.find(*wanted)
+    if changed := found is None:
         engine.load(image.stream(f"{repository}:{tag}"))
-        found = engine.labelled(label)
-        if not found:
-            raise ImageError("the engine took the image and does not have it; see its log")
+        found = engine.find(*wanted)
+    if found is None:
+        raise ImageError("the engine took the image and does not have it; see its log")
     for name in (tag, "latest"):
-        engine.tag(str(found[0].id), repository, name)
-    return Built(str(found[0].id), repository, tag, changed, image.layers)
+        engine.tag(found, repository, name)
+    return Built(found, repository, tag, changed, image.layers)
 
 
 def check_budget(target: str, below: assemble.Runtime, budget: Budget) -> None:
     """GateFailed where the image without models is larger than `budget`."""
     disk = sum(layer.content for layer in below.layers)
-    pull = sum(below.pull_sizes)
+    pull = sum(layer.pull_size(cache_root()) for layer in below.layers)
     problems = []
     if disk > budget.disk_mb * 1e6:
         problems.append(f"{console.megabytes(disk)} on disk, budget {budget.disk_mb:g} MB")

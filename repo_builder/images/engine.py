@@ -10,7 +10,7 @@ import contextlib
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +66,22 @@ class Engine:
         with _explained("list images"):
             found: list[Image] = self._client.images.list(filters={"label": label})
             return found
+
+    def find(self, image_id: str, label: str, config: Mapping[str, Any]) -> str | None:
+        """The engine's id of an image that is here, or None.
+
+        Engines that keep manifests (containerd) call an image otherwise than by the digest of its
+        configuration, so there it is known by its label; an image derived from it carries that
+        label too, and differs in layers or settings.
+        """
+        for image in self.labelled(label):
+            same_layers = image.attrs["RootFS"]["Layers"] == config["rootfs"]["diff_ids"]
+            settings = image.attrs["Config"]
+            if image.id == image_id or (
+                same_layers and all(settings.get(k) == v for k, v in config["config"].items())
+            ):
+                return str(image.id)
+        return None
 
     def base(self, reference: str, platform: str) -> str:
         """The id of a base image, pulled where it is not here."""
@@ -250,16 +266,19 @@ def _explained(doing: str) -> Iterator[None]:
     """Turn what the `docker` package raises into one line that says what to do."""
     import docker.errors
     import requests.exceptions
+    import urllib3.exceptions
 
+    broken = (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,  # in the middle of a stream `requests` lets these through
+        OSError,
+    )
     try:
         yield
     except docker.errors.APIError as failure:
         raise ImageError(f"{doing}: {_reason(failure.explanation or str(failure))}") from failure
-    except (
-        docker.errors.DockerException,
-        requests.exceptions.RequestException,
-        OSError,
-    ) as failure:
+    except broken as failure:
         text = str(failure)
         if "Permission denied" in text:
             fix = "you may not use this engine; join its group (docker), or use sudo"

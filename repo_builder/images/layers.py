@@ -35,10 +35,26 @@ class Layer:
     content: int
     chunks: Callable[[], Iterator[bytes]]
 
-    def pull_size(self) -> int:
-        """Bytes of the layer as registries keep it: gzip at its default level (RFC 1952)."""
-        packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-        return sum(len(packer.compress(chunk)) for chunk in self.chunks()) + len(packer.flush())
+    def pull_size(self, cache: Path) -> int:
+        """Bytes of the layer as registries keep it."""
+        return pull_size(self.diff_id, self.chunks, cache)
+
+
+def pull_size(diff_id: str, chunks: Callable[[], Iterator[bytes]], cache: Path) -> int:
+    """Bytes of a layer after gzip at its default level, as engines push it.
+
+    `cache` remembers it by the layer's digest: compressing is slow.
+    """
+    known = cache / "pull-sizes" / diff_id.removeprefix("sha256:")
+    try:
+        return int(known.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        pass
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: with gzip's header (RFC 1952)
+    size = sum(len(packer.compress(chunk)) for chunk in chunks()) + len(packer.flush())
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(str(size), encoding="ascii")
+    return size
 
 
 def of_files(title: str, folder: str, files: Mapping[str, Path | bytes]) -> Layer:

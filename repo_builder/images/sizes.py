@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from repo_builder.images.archive import Saved
+from repo_builder.images.layers import pull_size
 
 # The first pattern that fits a path says what the file is part of.
 _PARTS = (
@@ -66,15 +68,14 @@ def parts(image: Saved) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def layer_sizes(image: Saved, known: Mapping[str, int] | None = None) -> list[LayerSize]:
-    """The layers with their sizes; `known` maps digests to compressed sizes found before."""
-    known = known or {}
+def layer_sizes(image: Saved, cache: Path) -> list[LayerSize]:
+    """The layers with their sizes; `cache` remembers compressed sizes."""
     return [
         LayerSize(
             title,
             diff_id,
             sum(sizes.values()),
-            known[diff_id] if diff_id in known else _compressed(image, number),
+            pull_size(diff_id, partial(image.chunks, number), cache),
         )
         for number, (title, diff_id, sizes) in enumerate(
             zip(image.titles, image.diff_ids, image.sizes(), strict=True)
@@ -94,13 +95,6 @@ def difference(has: Sequence[LayerSize], wants: Sequence[LayerSize]) -> Differen
         sum(layer.pull for layer, new in marked if new),
         sum(layer.pull for layer in wants[same:]),
     )
-
-
-def _compressed(image: Saved, number: int) -> int:
-    """Bytes of a layer after gzip at its default level, as engines push it."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-    size = sum(len(packer.compress(chunk)) for chunk in image.chunks(number))
-    return size + len(packer.flush())
 
 
 def plot(title: str, values: Mapping[str, int]) -> str:

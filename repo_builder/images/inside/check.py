@@ -67,8 +67,11 @@ def signature(manifest: bytes, envelope: Path, trusted: dict[str, bytes]) -> lis
 def trusted_keys(folder: Path) -> dict[str, bytes]:
     """Key id -> raw public key, for every PEM file (`*.pub`) of a folder."""
     keys: dict[str, bytes] = {}
-    for path in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
-        keys.update(read_key(path))
+    # Not by `glob`, which takes a folder that may not be read for an empty one: what cannot be
+    # checked must not pass.
+    for name in sorted(os.listdir(folder)) if os.path.lexists(folder) else ():  # noqa: PTH208
+        if name.endswith(".pub"):
+            keys.update(read_key(folder / name))
     return keys
 
 
@@ -115,10 +118,14 @@ def ed25519(public: bytes, value: bytes, message: bytes) -> bool:
 
 def _files(folder: Path) -> Iterator[str]:
     """Every path below `folder` that is no real folder: a link counts as a file of its own."""
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=_raise):
         links = [name for name in folders if (Path(here) / name).is_symlink()]
         for name in names + links:
             yield (Path(here) / name).relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -1,0 +1,496 @@
+"""Images with a real engine, a real registry and a genuine Triton inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import image_kit as kit
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+
+ROOT = Path(__file__).parents[2]
+WIDTHS = {"one": 100, "two": 2000, "three": 500}
+
+
+@dataclass(frozen=True)
+class World:
+    """An engine, the base image on it, and folders of these tests' own."""
+
+    client: Any
+    base: str
+    folder: Path
+    env: Mapping[str, str]
+
+    def cli(self, *args: object, fails: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run repo-builder; the exit code is `fails`, and a failure no traceback."""
+        done = subprocess.run(
+            [sys.executable, "-m", "repo_builder", *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, **self.env, **env},
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == fails, done.stderr[-3000:]
+        assert "Traceback" not in done.stderr
+        return done
+
+    def build(self, folder: Path, *args: object) -> str:
+        """Build the image of a repository; returns its reference."""
+        return self.cli("images", "build", folder, "--base", self.base, *args).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def world(
+    unavailable: Callable[[str], NoReturn], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """The engine that answers here, with the base image made of Debian's packages."""
+    import docker
+    import docker.errors
+
+    try:
+        client = docker.from_env(timeout=300)
+        client.ping()
+    except docker.errors.DockerException as failure:
+        unavailable(f"no container engine: {failure}")
+    if not kit.have_registry():
+        unavailable("docker-registry is not installed")
+    made = subprocess.run([ROOT / ".ci/base-image"], capture_output=True, text=True, check=False)
+    if made.returncode:
+        unavailable(f"no base image: {made.stderr.strip()[-300:]}")
+    folder = tmp_path_factory.mktemp("images")
+    env = {
+        "PYTHONPATH": str(ROOT),
+        "REPO_BUILDER_KEYS": str(folder / "keys"),
+        "REPO_BUILDER_IMAGE_CACHE": os.environ.get(
+            "REPO_BUILDER_IMAGE_CACHE", str(folder / "cache")
+        ),
+    }
+    yield World(client, made.stdout.strip(), folder, env)
+    for image in client.images.list(filters={"label": "io.repo-builder.target"}):
+        if any("repo-builder-test" in tag or tag.startswith("localhost:") for tag in image.tags):
+            client.images.remove(image.id, force=True)
+    client.close()
+
+
+def repository(out: Path, three: tuple[str, int] = ("1.1.0", 3)) -> Path:
+    """A published repository for the target `cpu`; `three` is a model's version and seed."""
+    versions = {"one": ("1.0.0", 1), "two": ("1.0.0", 2), "three": three}
+    models = {
+        name: (version, {"model.onnx": kit.onnx_model(seed, WIDTHS[name])})
+        for name, (version, seed) in versions.items()
+    }
+    return kit.publish_models(out, "cpu", "onnxruntime", models)
+
+
+@pytest.fixture(scope="session")
+def cpu_repository(world: World) -> Path:
+    """The repository of the CPU image, and a key to sign it with."""
+    world.cli("keys", "new", "ci")
+    return repository(world.folder / "build")
+
+
+@pytest.fixture
+def cpu(world: World, cpu_repository: Path) -> tuple[str, Path]:
+    """The signed CPU image and its repository; built once, loaded again where a test drops it."""
+    name = ("--key", "ci", "--name", "repo-builder-test/cpu:1")
+    return world.build(cpu_repository, *name), cpu_repository
+
+
+@dataclass
+class Running:
+    """A container with a Triton in it."""
+
+    container: Any
+    grpc: str
+    http: str
+
+
+def start(world: World, image: str, **options: Any) -> Running:
+    """Start a container as a device would: no rights, nothing writable but /tmp."""
+    ports = {name: kit.free_port() for name in ("http", "grpc", "metrics")}
+    container = world.client.containers.run(
+        image,
+        [f"--{name}-port={port}" for name, port in ports.items()]
+        + [f"--{name}-address=127.0.0.1" for name in ports],
+        detach=True,
+        network_mode="host",
+        read_only=True,
+        tmpfs={"/tmp": ""},  # noqa: S108 (in the container)
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        shm_size="128m",
+        environment={"TRITON_HTTP_PORT": str(ports["http"])},
+        **options,
+    )
+    return Running(container, f"127.0.0.1:{ports['grpc']}", f"127.0.0.1:{ports['http']}")
+
+
+@pytest.fixture
+def run(world: World) -> Iterator[Callable[..., Running]]:
+    """`run(image, **options)` starts a container that is gone after the test."""
+    running: list[Running] = []
+
+    def begin(image: str, **options: Any) -> Running:
+        running.append(start(world, image, **options))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.container.remove(force=True)
+
+
+def ready(one: Running) -> Running:
+    """Wait until the container's own health check calls it healthy."""
+
+    def healthy() -> bool:
+        one.container.reload()
+        assert one.container.status == "running", one.container.logs().decode()[-2000:]
+        return bool(one.container.attrs["State"]["Health"]["Status"] == "healthy")
+
+    kit.wait_for(healthy, "the container to be healthy")
+    return one
+
+
+def infer(one: Running, model: str, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """The answers of a model through gRPC and through HTTP."""
+    answers = []
+    for module, url in ((tritonclient.grpc, one.grpc), (tritonclient.http, one.http)):
+        client = module.InferenceServerClient(url)
+        tensor = module.InferInput("x", list(x.shape), "FP32")
+        tensor.set_data_from_numpy(x)
+        answers.append(client.infer(model, [tensor]).as_numpy("y"))
+        client.close()
+    return answers
+
+
+def refused(one: Running) -> str:
+    """What a container said that refused to start."""
+    assert one.container.wait(timeout=60)["StatusCode"] == 14
+    text: str = one.container.logs().decode()
+    assert "refused" in text
+    assert "tritonserver" not in text
+    return text
+
+
+X = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def expected(seed: int, width: int) -> np.ndarray[Any, Any]:
+    return (X @ kit.weights(seed, width)).sum(axis=1, keepdims=True)
+
+
+def test_the_image_serves_without_rights_and_ends_when_told(
+    world: World, cpu: tuple[str, Path], run: Callable[..., Running]
+) -> None:
+    one = ready(run(cpu[0]))
+    for name, seed in (("one", 1), ("two", 2), ("three", 3)):
+        for answer in infer(one, name, X):
+            np.testing.assert_allclose(answer, expected(seed, WIDTHS[name]), rtol=1e-4, atol=1e-3)
+    attrs = world.client.images.get(cpu[0]).attrs
+    assert attrs["Config"]["User"] == "10001:10001"
+    assert set(attrs["Config"]["ExposedPorts"]) == {"8000/tcp", "8001/tcp", "8002/tcp"}
+    code, output = one.container.exec_run(["sh", "-c", "id"])
+    assert (code, b"no shell" in output) == (1, True)
+    one.container.stop(timeout=40)
+    one.container.reload()
+    assert one.container.attrs["State"]["ExitCode"] == 0
+
+
+def test_the_image_is_small_and_every_byte_is_explained(
+    world: World, cpu: tuple[str, Path]
+) -> None:
+    plot, sbom = world.folder / "plot.svg", world.folder / "sbom.json"
+    done = world.cli("images", "inspect", cpu[0], "--json", "--plot", plot, "--sbom", sbom)
+    found = json.loads(done.stdout)
+    assert found["disk"] <= 300e6
+    assert found["pull"] <= 110e6
+    assert sum(found["parts"].values()) == found["disk"]
+    assert found["parts"]["model two"] > 8 * WIDTHS["two"]
+    assert plot.read_text().startswith("<svg")
+    names = {
+        part["name"]: part.get("version") for part in json.loads(sbom.read_text())["components"]
+    }
+    assert names["nvidia-pytriton"] == "0.7.0"
+    assert names["two"] == "1.0.0"
+    assert "libc6" in names
+    world.cli("images", "inspect", cpu[0], "--sbom", world.folder / "again.json")
+    assert (world.folder / "again.json").read_bytes() == sbom.read_bytes()
+    over = world.cli("images", "inspect", cpu[0], "--max-disk-mb", "100", fails=7)
+    assert "limit 100 MB" in over.stderr
+
+
+def test_built_from_nothing_again_it_has_the_same_id(world: World, cpu: tuple[str, Path]) -> None:
+    before = world.client.images.get(cpu[0]).id
+    again = world.cli("images", "build", cpu[1], "--base", world.base, "--key", "ci", "--json")
+    assert json.loads(again.stdout)[0]["changed"] is False
+    world.client.images.remove(before, force=True)
+    cache = world.folder / "other-cache"
+    shutil.copytree(Path(world.env["REPO_BUILDER_IMAGE_CACHE"]) / "wheels", cache / "wheels")
+    name = ("--key", "ci", "--name", "repo-builder-test/cpu:1")
+    done = world.cli(
+        *("images", "build", cpu[1], "--base", world.base, *name),
+        REPO_BUILDER_IMAGE_CACHE=str(cache),
+    )
+    assert "Step " in done.stderr  # it was built, not found
+    assert world.client.images.get(cpu[0]).id == before
+
+
+def test_a_changed_or_foreign_file_is_refused_before_triton_starts(
+    cpu: tuple[str, Path], run: Callable[..., Running], tmp_path: Path
+) -> None:
+    other = tmp_path / "model.onnx"
+    other.write_bytes(kit.onnx_model(9, WIDTHS["one"]))
+    changed = {str(other): {"bind": "/models/one/1000000/model.onnx", "mode": "ro"}}
+    assert "one/1000000/model.onnx: sha256" in refused(run(cpu[0], volumes=changed))
+    tree = cpu[1].resolve() / "models"
+    copy = shutil.copytree(tree, tmp_path / "models")
+    (copy / "one" / "2").mkdir()
+    (copy / "one" / "2" / "model.onnx").write_bytes(b"")
+    foreign = {str(copy): {"bind": "/models", "mode": "ro"}}
+    assert "one/2/model.onnx: not in the manifest" in refused(run(cpu[0], volumes=foreign))
+
+
+def test_a_device_that_trusts_another_key_refuses(
+    world: World, cpu: tuple[str, Path], run: Callable[..., Running], tmp_path: Path
+) -> None:
+    world.cli("keys", "new", "device", REPO_BUILDER_KEYS=str(tmp_path))
+    mine = {str(tmp_path): {"bind": "/etc/repo-builder/trusted", "mode": "ro"}}
+    (tmp_path / "device.key").unlink()
+    assert "Permission denied" in refused(run(cpu[0], volumes=mine))  # pytest's folder is private
+    tmp_path.chmod(0o755)
+    assert "not trusted here" in refused(run(cpu[0], volumes=mine))
+
+
+def test_verify_knows_an_image_from_a_forgery(
+    world: World, cpu: tuple[str, Path], tmp_path: Path
+) -> None:
+    assert "signed and whole" in world.cli("verify", cpu[0]).stderr
+    forgeries = {
+        "below": "COPY evil /opt/repo-builder/start.py",
+        "model": "COPY evil /models/one/1000000/model.onnx",
+        "settings": 'ENTRYPOINT ["/opt/tritonserver/bin/tritonserver"]',
+    }
+    (tmp_path / "evil").write_text("print('anything')")
+    for name, line in forgeries.items():
+        (tmp_path / "Dockerfile").write_text(f"FROM {cpu[0]}\n{line}\n")
+        tag = f"repo-builder-test/forged:{name}"
+        world.client.images.build(path=str(tmp_path), tag=tag)
+        assert "not what was signed" in world.cli("verify", tag, fails=14).stderr
+        if name == "below":
+            world.cli("verify", tag, "--unsigned")
+        world.client.images.remove(tag, force=True)
+
+
+@pytest.mark.usefixtures("cpu_repository")
+def test_verify_checks_a_folder(world: World, tmp_path: Path) -> None:
+    folder = repository(tmp_path)
+    assert "not signed" in world.cli("verify", folder, fails=14).stderr
+    world.cli("keys", "sign", "ci", folder)
+    world.cli("verify", folder)
+    (folder / "models" / "one" / "config.pbtxt").write_text("")
+    assert "one/config.pbtxt" in world.cli("verify", folder, fails=14).stderr
+
+
+def test_pushed_pulled_and_upgraded_by_one_layer(
+    world: World, cpu: tuple[str, Path], run: Callable[..., Running], tmp_path: Path
+) -> None:
+    newer = world.build(
+        repository(tmp_path / "build", three=("1.1.1", 4)),
+        *("--key", "ci", "--name", "repo-builder-test/cpu:2"),
+    )
+    with kit.registry(tmp_path / "registry") as address:
+        name = f"{address}/edge/cpu"
+        first = world.cli("images", "push", cpu[0], f"{name}:1").stdout.strip()
+        world.cli("images", "push", newer, f"{name}:2")
+        ids = [world.client.images.get(image).id for image in (cpu[0], newer)]
+        manifests = [kit.registry_json(address, f"/v2/edge/cpu/manifests/{n}") for n in (1, 2)]
+        for image in ids:
+            world.client.images.remove(image, force=True)
+
+        assert world.client.images.pull(f"{name}@{first.rpartition('@')[2]}").id == ids[0]
+        events = list(world.client.api.pull(name, "2", stream=True, decode=True))
+        pulled = {e["id"] for e in events if e.get("status") == "Pull complete"}
+        kept = {e["id"] for e in events if e.get("status") == "Already exists"}
+        assert (len(pulled), len(kept)) == (2, len(manifests[1]["layers"]) - 2)
+        assert world.client.images.get(f"{name}:2").id == ids[1]
+
+        old = {layer["digest"] for layer in manifests[0]["layers"]}
+        fresh = [layer["size"] for layer in manifests[1]["layers"] if layer["digest"] not in old]
+        model = kit.onnx_model(4, WIDTHS["three"])
+        assert sum(fresh) <= len(model) + 50_000
+
+        world.client.images.get(f"{name}@{first.rpartition('@')[2]}").tag(
+            "repo-builder-test/cpu", "1"
+        )
+        world.client.images.get(f"{name}:2").tag("repo-builder-test/cpu", "2")
+        found = json.loads(world.cli("images", "diff", cpu[0], newer, "--json").stdout)
+        assert [row["title"] for row in found["layers"] if row["new"]] == [
+            "model three",
+            "manifest",
+        ]
+        assert found["by_chain"] == found["by_digest"]
+        assert abs(found["by_digest"] - sum(fresh)) < 2000  # two programs' gzip
+
+        world.cli("verify", f"{name}:2")
+        one = ready(run(f"{name}:2"))
+        for answer in infer(one, "three", X):
+            np.testing.assert_allclose(answer, expected(4, WIDTHS["three"]), rtol=1e-4, atol=1e-3)
+
+        taken = world.cli("images", "push", newer, f"{name}:1", fails=13)
+        assert "taken by other content" in taken.stderr
+        world.cli("images", "push", newer, f"{name}:1", "--force")
+
+
+def test_registries_that_refuse_and_registries_that_stumble(
+    world: World, cpu: tuple[str, Path], tmp_path: Path
+) -> None:
+    # A bcrypt hash of a password that nobody uses here.
+    nobody = "nobody:$2y$05$V8Uy0h1vG1W3oMZ0SxFZ4.0W5dZg1wJb5l8rZQ2m0nq8qQy8JmHzK\n"
+    with kit.registry(tmp_path / "locked", nobody) as address:
+        done = world.cli("images", "push", cpu[0], f"{address}/edge/cpu:1", fails=13)
+        assert "docker login" in done.stderr
+    with kit.registry(tmp_path / "open") as address:
+        with kit.faulty(address, [403]) as way:
+            done = world.cli("images", "push", cpu[0], f"{way}/edge/cpu:1", fails=13)
+            assert "check its rights" in done.stderr
+        with kit.faulty(address, [503, 502]) as way:
+            done = world.cli("images", "push", cpu[0], f"{way}/edge/cpu:1")
+            assert "trying again" in done.stderr
+        shutil.copy(ROOT / "repo_builder/images/pins.yaml", tmp_path / "pins.yaml")
+        own = tmp_path / "own.yaml"
+        own.write_text(f"families: {{cpu: {{base: '{address}/no/such:1'}}}}\n")
+        done = world.cli("images", "build", cpu[1], "--pins", own, fails=13)
+        assert f"{address}/no/such:1" in done.stderr
+        assert "the registry has no such" in done.stderr
+        own.write_text(f"families: {{cpu: {{base: '{address}/edge/cpu:1'}}}}\n")
+        world.cli("pins", "update", "cpu", "--pins", own)
+        assert f"{address}/edge/cpu:1@sha256:" in own.read_text()
+    done = world.cli("images", "push", cpu[0], f"{address}/edge/cpu:1", fails=13)
+    assert "connection refused" in done.stderr.lower()
+
+
+def test_engines_that_are_missing_forbidden_or_dying(
+    world: World, cpu: tuple[str, Path], tmp_path: Path
+) -> None:
+    gone = f"unix://{tmp_path}/none.sock"
+    done = world.cli("images", "list", fails=13, DOCKER_HOST=gone)
+    assert "no engine answers there" in done.stderr
+    done = world.cli("images", "build", cpu[1], "--base", world.base, fails=13, DOCKER_HOST=gone)
+    assert "docker build --network none" in done.stderr
+    assert (cpu[1].parent / "images" / "cpu" / "Dockerfile").is_file()
+    engine = "/var/run/docker.sock"
+    with kit.cut_socket(engine, tmp_path, b"Step 5/") as address:
+        shutil.copytree(
+            Path(world.env["REPO_BUILDER_IMAGE_CACHE"]) / "wheels", tmp_path / "cache/wheels"
+        )
+        done = world.cli(
+            *("images", "build", cpu[1], "--base", world.base),
+            fails=13,
+            DOCKER_HOST=address,
+            REPO_BUILDER_IMAGE_CACHE=str(tmp_path / "cache"),
+        )
+        assert "engine" in done.stderr
+        assert not list((tmp_path / "cache").glob("runtimes/*/config.json"))
+
+
+@pytest.mark.usefixtures("world")
+def test_a_user_without_rights_is_told_so() -> None:
+    if not kit.as_root():
+        pytest.skip("needs root, to become a user without rights")
+    code = (
+        "import os\nimport docker\nfrom repo_builder.images import engine\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "engine.connect()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert "you may not use this engine" in done.stderr
+
+
+def test_a_full_disk_leaves_no_half_file(
+    world: World, cpu: tuple[str, Path], tmp_path: Path
+) -> None:
+    if not kit.as_root():
+        pytest.skip("needs root, to make a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=True)
+    try:
+        done = world.cli("images", "save", cpu[0], tmp_path / "cpu.tar", fails=13)
+        assert "the disk is full" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_bad_names_platforms_and_bases_are_one_line(
+    world: World, cpu: tuple[str, Path], tmp_path: Path
+) -> None:
+    for name in ("Upper/Case:1", "a//b:1", "a:b:c d", "-x:1", "repo:" + "t" * 129):
+        done = world.cli("images", "build", cpu[1], "--name", name, fails=2)
+        assert len(done.stderr.splitlines()) == 1
+    arm = ("--base", world.base, "--platform", "linux/arm64")
+    done = world.cli("images", "build", cpu[1], *arm, fails=13)
+    assert "is for linux/amd64, not linux/arm64" in done.stderr
+    done = world.cli("images", "build", cpu[1], "--platform", "linux/s390x", fails=2)
+    assert "not made for linux/s390x" in done.stderr
+    done = world.cli("images", "build", tmp_path, fails=2)
+    assert "run repo-builder build first" in done.stderr
+    assert "no image" in world.cli("images", "inspect", "no/such:image", fails=13).stderr
+
+
+def test_the_context_builds_plainly(
+    world: World, cpu: tuple[str, Path], run: Callable[..., Running]
+) -> None:
+    world.cli("images", "build", cpu[1], "--base", world.base, "--key", "ci", "--context-only")
+    image, _ = world.client.images.build(
+        path=str(cpu[1].parent / "images" / "cpu"),
+        network_mode="none",
+        tag="repo-builder-test/plain:1",
+        forcerm=True,
+    )
+    answers = infer(ready(run(image.id)), "one", X)
+    np.testing.assert_allclose(answers[0], expected(1, WIDTHS["one"]), rtol=1e-4, atol=1e-3)
+    ours = world.client.images.get(cpu[0]).attrs["Config"]
+    for setting in ("User", "Entrypoint", "Env", "StopSignal", "Healthcheck", "ExposedPorts"):
+        assert image.attrs["Config"][setting] == ours[setting], setting
+
+
+def test_saved_and_exported_images_are_whole(
+    world: World, cpu: tuple[str, Path], tmp_path: Path
+) -> None:
+    image = world.client.images.get(cpu[0]).id
+    world.cli("images", "save", cpu[0], tmp_path / "cpu.tar")
+    world.client.images.remove(image, force=True)
+    with (tmp_path / "cpu.tar").open("rb") as file:
+        assert world.client.images.load(file)[0].id == image
+    first = world.cli("images", "export", cpu[0], tmp_path / "layout").stdout.strip()
+    index = json.loads((tmp_path / "layout" / "index.json").read_text())
+    assert index["manifests"][0]["digest"] == first
+    manifest = json.loads((tmp_path / "layout/blobs/sha256" / first[7:]).read_text())
+    assert manifest["config"]["digest"] == image
+    for blob in [manifest["config"], *manifest["layers"]]:
+        assert (tmp_path / "layout/blobs/sha256" / blob["digest"][7:]).stat().st_size == blob[
+            "size"
+        ]
+
+
+def test_the_openvino_image_serves(
+    world: World, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    models = {"ir": ("1.0.0", kit.openvino_model(5, 64, tmp_path))}
+    folder = kit.publish_models(tmp_path / "build", "cpu-openvino", "openvino", models)
+    name = world.build(folder, "--name", "repo-builder-test/openvino:1")
+    for answer in infer(ready(run(name)), "ir", X):
+        np.testing.assert_allclose(answer, expected(5, 64), rtol=1e-2, atol=0.1)
