@@ -35,7 +35,7 @@ from repo_builder.client import AsyncEdgeClient, EdgeClient, SharedMemory
 from repo_builder.serve import Triton
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/cases/client"))
-import models  # noqa: E402
+import models
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 SMALL = np.random.default_rng(0).random((1, 64)).astype(np.float32)  # a digit
@@ -51,6 +51,7 @@ class Plain:
         self.client = tritonclient.InferenceServerClient(url)
 
     def call(self, x: Any) -> Any:
+        """One call."""
         given = tritonclient.InferInput("x", list(x.shape), "FP32")
         given.set_data_from_numpy(x)
         wanted = [tritonclient.InferRequestedOutput("y")]
@@ -72,6 +73,7 @@ class HandWritten:
         self.client.register_system_shared_memory(self.name, f"/{self.name}", size)
 
     def call(self, x: Any) -> Any:
+        """One call."""
         self.into[...] = x
         given = tritonclient.InferInput("x", list(x.shape), "FP32")
         given.set_shared_memory(self.name, x.nbytes)
@@ -81,6 +83,7 @@ class HandWritten:
         return self.out.copy()
 
     def close(self) -> None:
+        """Leave nothing behind."""
         self.client.unregister_system_shared_memory(self.name)
         self.path.unlink()
 
@@ -98,6 +101,7 @@ class Stub:
         self.request = request.SerializeToString()
 
     def call(self, x: Any) -> Any:
+        """One call."""
         answer = self.stub(self.request, timeout=10.0)
         return np.frombuffer(answer.raw_output_contents[0], np.float32).reshape(x.shape)
 
@@ -239,7 +243,9 @@ def fallback_off(url: str, rounds: int) -> None:
             rounds,
         )
     with EdgeClient(url, cloud=url) as client:
-        figures |= latencies({"all rows sure, cloud given": lambda: client.infer("echo", x)}, rounds)
+        figures |= latencies(
+            {"all rows sure, cloud given": lambda: client.infer("echo", x)}, rounds
+        )
     table("Cost of the fallback where it is off", figures, "model without a policy", "µs")
 
 
@@ -296,7 +302,9 @@ def soak(url: str, calls: int) -> None:
                 if number == step:
                     first = megabytes
                 descriptors = len(list(Path("/proc/self/fd").iterdir()))
-                print(f"| {number} | {megabytes:.1f} | {threading.active_count()} | {descriptors} |")
+                print(
+                    f"| {number} | {megabytes:.1f} | {threading.active_count()} | {descriptors} |"
+                )
             if number % 50 == 0:
                 client.infer("big", medium)
             elif number % 10 == 0:
