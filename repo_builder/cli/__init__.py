@@ -27,6 +27,7 @@ COMMANDS = {
     "completion": "Print what lets a shell complete commands and options.",
     "serve": "Serve a repository with Triton until Ctrl-C.",
     "infer": "Ask a model that is served and print its outputs.",
+    "bench": "Drive load on a served model and show its latencies.",
     "preflight": "Tell whether a TensorRT plan fits a device.",
     "engines": "Build TensorRT plans on a device, at its first start.",
 }

@@ -23,6 +23,7 @@ from repo_builder.client.errors import (
     Closed,
     DeadlineExceeded,
     InvalidInput,
+    ModelNotFound,
     Overloaded,
     Unavailable,
 )
@@ -127,18 +128,26 @@ class Core:
             if store is not None:
                 store.close()
 
-    def image_inputs(self, model: str, image: bytes, timeout: float | None) -> Steps[Inputs]:
-        """The inputs that the model's spec makes of an encoded image."""
-        from repo_builder.client.preprocess import Preprocess
-
+    def describe(self, model: str, timeout: float | None, version: str = "") -> Steps[Model]:
+        """What the edge, or else the cloud, says of `model`."""
         timeout = self.settings.limits.timeout if timeout is None else timeout
         deadline = self.clock() + timeout
-        found = yield from self.catalog.model(self.edge, model, "", deadline, self.cloud is None)
+        number, patient = version_number(version), self.cloud is None
+        found = yield from self.catalog.model(self.edge, model, number, deadline, patient)
         if isinstance(found, Failure) and self.cloud is not None:
             name = self.opinion.cloud_name(model, None)
             found = yield from self.catalog.model(self.cloud, name, "", deadline, False)
         if isinstance(found, Failure):
-            raise Unavailable(f"model '{model}': cannot read how it wants images: {found}")
+            kind = ModelNotFound if found.kind == "absent" else Unavailable
+            servers = ", ".join(self.settings.edge.addresses)
+            raise kind(f"model '{model}': edge ({servers}): {found}")
+        return found
+
+    def image_inputs(self, model: str, image: bytes, timeout: float | None) -> Steps[Inputs]:
+        """The inputs that the model's spec makes of an encoded image."""
+        from repo_builder.client.preprocess import Preprocess
+
+        found = yield from self.describe(model, timeout)
         if not found.preprocess:
             raise InvalidInput(f"model '{model}' does not say how it wants images prepared")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -22,6 +23,7 @@ from repo_builder.client.aio_driver import AsyncDriver
 from repo_builder.client.core import Core, Settings
 from repo_builder.client.errors import ClientError
 from repo_builder.client.metrics import Metrics
+from repo_builder.client.model import Model
 from repo_builder.client.options import (
     Breaker,
     Cache,
@@ -73,6 +75,9 @@ class _Client:
     def _open(self) -> None:
         self._core = Core(self._settings)
 
+    def _rest(self) -> None:
+        """Before a fork: let go of threads that can be had again."""
+
     def _forked(self) -> None:
         """In a forked child: nothing of the parent's connections and locks can be used."""
         _parents.append(dict(vars(self)))
@@ -88,7 +93,8 @@ class EdgeClient(_Client):
     """Asks the device's own Triton, and the cloud's where the device's model is not sure.
 
     `edge` and `cloud` are a gRPC address ("localhost:8001"), several, or `Servers` with TLS and
-    token. Thread-safe; usable after a fork; close it or use it as a context manager.
+    token. Thread-safe; close it or use it as a context manager. After a fork the child has
+    connections of its own, provided that no call was under way (a limit of gRPC's).
     """
 
     def _open(self) -> None:
@@ -108,6 +114,10 @@ class EdgeClient(_Client):
         Raises InvalidInput, ModelNotFound, DeadlineExceeded, Unavailable, Overloaded, ServerFailed.
         """
         return self._driver.drive(self._core.infer(model, inputs, timeout, version))
+
+    def describe(self, model: str, *, timeout: float | None = None, version: str = "") -> Model:
+        """What the server says of `model`: inputs, outputs, labels, version, policy."""
+        return self._driver.drive(self._core.describe(model, timeout, version))
 
     def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
         """Run `model` on an encoded image (JPEG, PNG ...), prepared as its spec says."""
@@ -197,6 +207,14 @@ class EdgeClient(_Client):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _rest(self) -> None:
+        with self._background_lock:
+            background = self._background
+            if background is None or background.busy():
+                return
+            self._background = None
+        background.close()
+
     def _in_background(self) -> _Background:
         with self._background_lock:
             if self._background is None:
@@ -219,6 +237,12 @@ class AsyncEdgeClient(_Client):
     ) -> Result:
         """As `EdgeClient.infer`."""
         return await self._driver.drive(self._core.infer(model, inputs, timeout, version))
+
+    async def describe(
+        self, model: str, *, timeout: float | None = None, version: str = ""
+    ) -> Model:
+        """As `EdgeClient.describe`."""
+        return await self._driver.drive(self._core.describe(model, timeout, version))
 
     async def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
         """As `EdgeClient.image`."""
@@ -273,16 +297,28 @@ class AsyncEdgeClient(_Client):
         await self.close()
 
 
+def _not_grpc_noise(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue" in str(record.msg))
+
+
 class _Background:
     """An event loop on a thread of its own: many calls at once, for less than a thread each."""
 
     def __init__(self) -> None:
+        # All event loops of a process share gRPC's one queue, and wake each other up for nothing;
+        # gRPC then logs a BlockingIOError on each, which means nothing (grpc#25364).
+        logging.getLogger("asyncio").addFilter(_not_grpc_noise)
         self.driver = AsyncDriver()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="repo-builder-client", daemon=True
         )
         self._thread.start()
+
+    def busy(self) -> bool:
+        """Whether work is under way."""
+        return bool(asyncio.all_tasks(self._loop))
 
     def start(self, work: Any) -> Any:
         """Begin `work`; returns a concurrent future, whose cancellation cancels the work."""
@@ -364,4 +400,10 @@ def _after_fork() -> None:
         client._forked()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _before_fork() -> None:
+    # gRPC survives a fork only where no thread is inside it, and an event loop's always is.
+    for client in list(_clients):
+        client._rest()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

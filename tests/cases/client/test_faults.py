@@ -358,17 +358,20 @@ def test_a_second_server_hides_the_loss_of_the_first(pair):
 def test_a_fork_after_use_works_in_the_child_and_in_the_parent(pair):
     with EdgeClient(pair.edge.grpc_url) as client:
         checked(client, rows(1), 5.0)
+        client.infer_many("echo", [rows(1)] * 20)
         child = os.fork()
         if child == 0:
             code = 1
             try:
                 checked(client, rows(1), 5.0)
+                client.infer_many("echo", [rows(1)] * 20, timeout=5.0)
                 code = 0
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         checked(client, rows(1), 5.0)
+        client.infer_many("echo", [rows(1)] * 20)
 
 
 def test_everything_again_asynchronously(edge_proxy, cloud_proxy):

@@ -1,0 +1,217 @@
+"""`repo-builder bench`: load on a served model, and its latencies."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repo_builder import console
+from repo_builder.errors import InferError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from repo_builder.client.load import Load
+
+_BAR = 40
+
+
+@click.command()
+@click.argument("url")
+@click.option("--model", required=True, help="The model to ask.")
+@click.option("--callers", type=click.IntRange(1), help="Closed loop: so many ask at once [4].")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Open loop: calls a second at random times; latencies count from when a call was due.",
+)
+@click.option("--seconds", default=10.0, show_default=True, help="How long to measure.")
+@click.option("--rows", default=1, show_default=True, help="Rows a call, where inputs are made up.")
+@click.option(
+    "--input",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A .npz file with an array a model input; its rows are sent in turn "
+    "[default: random values].",
+)
+@click.option("--cloud", help="The cloud's servers, for a model that falls back.")
+@click.option("--timeout", default=10.0, show_default=True, help="Deadline of a call, in seconds.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the percentiles, as SVG.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def command(
+    *,
+    url: str,
+    model: str,
+    callers: int | None,
+    rate: float | None,
+    seconds: float,
+    rows: int,
+    file: Path | None,
+    cloud: str | None,
+    timeout: float,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Drive load on the Triton at URL (host:port of its gRPC) and print the latencies.
+
+    \b
+    repo-builder bench localhost:8001 --model digits --callers 16
+    repo-builder bench localhost:8001 --model digits --rate 200
+    """
+    if callers is not None and rate is not None:
+        raise UsageError("give --callers (closed loop) or --rate (open loop), not both")
+    from repo_builder.client import ClientError
+
+    try:
+        load = asyncio.run(
+            _measure(
+                url,
+                cloud,
+                model,
+                callers or 4,
+                rate,
+                seconds=seconds,
+                rows=rows,
+                file=file,
+                timeout=timeout,
+            )
+        )
+    except ClientError as error:
+        raise InferError(str(error)) from None
+    loop = f"{rate:g} calls/s, open loop" if rate else f"{callers or 4} callers, closed loop"
+    if plot:
+        _draw(plot, f"{model}: {loop}", load)
+    if as_json:
+        console.out_json(_figures(load))
+        return
+    console.say(f"{model} at {url}: {loop}, {load.seconds:.1f} s")
+    _print(load, rate)
+
+
+async def _measure(
+    url: str,
+    cloud: str | None,
+    model: str,
+    callers: int,
+    rate: float | None,
+    *,
+    seconds: float,
+    rows: int,
+    file: Path | None,
+    timeout: float,
+) -> Load:
+    from repo_builder.client import AsyncEdgeClient, Limits
+    from repo_builder.client import load as loads
+
+    # The load is to reach the server: the client's own queue must not shed or delay it.
+    limits = Limits(concurrency=1_000_000, queue=0)
+    async with AsyncEdgeClient(url, cloud, limits=limits) as client:
+        described = await client.describe(model, timeout=timeout)
+        inputs = _inputs(described, rows, file)
+        for one in inputs[:3]:
+            await client.infer(model, one, timeout=timeout)
+        if rate:
+            return await loads.opened(
+                client, model, inputs, rate=rate, seconds=seconds, timeout=timeout
+            )
+        return await loads.closed(
+            client, model, inputs, callers=callers, seconds=seconds, timeout=timeout
+        )
+
+
+def _inputs(model: Any, rows: int, file: Path | None) -> list[dict[str, Any]]:
+    """What to send in turn: the file's rows, or a few made-up batches."""
+    import numpy as np
+
+    if file:
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                arrays = {tensor.name: data[tensor.name] for tensor in model.inputs}
+        except (OSError, ValueError, KeyError) as error:
+            raise InferError(f"{file}: cannot be used: {error}") from None
+        count = min(len(array) for array in arrays.values())
+        starts = range(0, max(1, count - rows + 1), rows)
+        return [{k: a[i : i + rows] for k, a in arrays.items()} for i in starts]
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(16):
+        given: dict[str, Any] = {}
+        for tensor in model.inputs:
+            if tensor.datatype == "BYTES" or -1 in tensor.dims:
+                raise UsageError(
+                    f"input '{tensor.name}' is {tensor.datatype} {list(tensor.dims)}, which cannot "
+                    "be made up; give --input FILE.npz"
+                )
+            shape = (rows, *tensor.dims) if model.max_rows else tensor.dims
+            given[tensor.name] = rng.random(shape).astype(tensor.dtype)
+        made.append(given)
+    return made
+
+
+def _figures(load: Load) -> dict[str, Any]:
+    from repo_builder.client.load import PERCENTILES
+
+    return {
+        "calls": len(load.latencies),
+        "calls_per_second": load.rate,
+        "errors": dict(load.errors),
+        "late_starts": load.late_starts,
+        "latency_ms": {
+            "mean": 1e3 * sum(load.latencies) / len(load.latencies) if load.latencies else None,
+            **{
+                ("max" if q == 100 else f"p{q:g}"): (
+                    1e3 * load.percentile(q) if load.latencies else None
+                )
+                for q in PERCENTILES
+            },
+        },
+        "seconds": load.seconds,
+        "sources": dict(load.sources),
+    }
+
+
+def _print(load: Load, rate: float | None) -> None:
+    figures = _figures(load)
+    latencies = figures["latency_ms"]
+    longest = latencies["max"] or 1.0
+    rows = [
+        (name, f"{value:.2f}", "#" * round(_BAR * value / longest))
+        for name, value in latencies.items()
+        if value is not None
+    ]
+    console.out(console.table(("latency", "ms", ""), rows, right=(1,)))
+    console.out(f"{len(load.latencies)} calls, {load.rate:.1f} a second")
+    if load.sources.keys() - {"edge"}:
+        shares = (f"{k} {v / len(load.latencies):.1%}" for k, v in load.sources.most_common())
+        console.out("answered by: " + ", ".join(shares))
+    if load.errors:
+        console.out("errors: " + ", ".join(f"{k} {v}" for k, v in load.errors.most_common()))
+    if rate and load.late_starts > 0.01 * max(1, len(load.latencies)):
+        console.warn(
+            f"{load.late_starts} calls began more than 10 ms late: this process cannot make "
+            f"{rate:g} calls a second; their latency counts from when they were due"
+        )
+
+
+def _draw(plot: Path, title: str, load: Load) -> None:
+    from repo_builder.svg import line_chart
+
+    # Percentiles by their number of nines, so that the tail gets as much room as the middle.
+    nines = [i / 20 for i in range(61)]
+    points = [(x, 1e3 * load.percentile(100 * (1 - 10**-x))) for x in nines]
+    most = math.log10(max(10, len(load.latencies)))
+    shown = [point for point in points if point[0] <= most]
+    ticks = [(0.301, "p50"), (1.0, "p90"), (2.0, "p99"), (3.0, "p99.9")]
+    text = line_chart(
+        title,
+        "percentile of calls",
+        "latency, ms",
+        {"latency": shown},
+        x_ticks=[tick for tick in ticks if tick[0] <= most],
+    )
+    try:
+        plot.write_text(text)
+    except OSError as error:
+        raise OutputError(f"cannot write {plot}: {error.strerror}") from None

@@ -1,0 +1,161 @@
+"""The story of the documentation: `digits` on the edge, `digits-large` in the cloud, and the
+promise between them, kept by the client without a constant in the application."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from repo_builder import confidence
+from repo_builder.cli import cli
+from repo_builder.client import AsyncEdgeClient, EdgeClient
+from repo_builder.client import load as loads
+
+SPECS = Path(__file__).parents[3] / "model_specs"
+MAX_ERROR = 0.02
+
+
+def write(folder: Path, name: str, parameters: dict[str, str]) -> None:
+    model = folder / name
+    (model / "1000000").mkdir(parents=True)
+    shutil.copy(SPECS / f"{name}/{name}.onnx", model / "1000000/model.onnx")
+    labels = (SPECS / f"{name}/labels.txt").read_text().split()
+    parameters = {
+        "repo_builder.version": "1.0.0",
+        "repo_builder.labels": json.dumps({"logits": labels}),
+        "repo_builder.preprocess": json.dumps(
+            {"input": "image", "size": [8, 8], "color": "gray", "scale": 1 / 255}
+        ),
+        **parameters,
+    }
+    text = "".join(
+        f"parameters {{ key: {json.dumps(k)} value {{ string_value: {json.dumps(v)} }} }}\n"
+        for k, v in parameters.items()
+    )
+    (model / "config.pbtxt").write_text(
+        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 64\n'
+        'input [{ name: "image" data_type: TYPE_FP32 dims: [1, 8, 8] }]\n'
+        'output [{ name: "logits" data_type: TYPE_FP32 dims: [10] }]\n'
+        "instance_group [{ count: 1 kind: KIND_CPU }]\n" + text
+    )
+
+
+@pytest.fixture(scope="module")
+def served(module_triton, tmp_path_factory) -> tuple[str, str, Any, Any]:
+    """Addresses of edge and cloud, and the half of the data that calibration has not seen."""
+    folder = tmp_path_factory.mktemp("digits")
+    data = np.load(SPECS / "digits/evaluation.npz")
+    half = np.random.default_rng(0).permutation(len(data["label"]))
+    seen, unseen = half[:600], half[600:]
+    write(folder / "plain", "digits", {})
+    write(folder / "cloud", "digits-large", {})
+    plain = module_triton(folder / "plain")
+    # Calibrated on what the served model itself answers.
+    with EdgeClient(plain.grpc_url) as client:
+        images = [data["image"][seen[i : i + 60]] for i in range(0, 600, 60)]
+        logits = np.concatenate([r["logits"] for r in client.infer_many("digits", images)])
+    policy, found = confidence.calibrate(
+        logits,
+        data["label"][seen],
+        output="logits",
+        digest="sha256:test",
+        max_error=MAX_ERROR,
+        cloud_model="digits-large",
+    )
+    assert found.threshold is not None, found.warning
+    write(folder / "edge", "digits", {"repo_builder.confidence": policy.to_json()})
+    edge, cloud = module_triton(folder / "edge"), module_triton(folder / "cloud")
+    return edge.grpc_url, cloud.grpc_url, data["image"][unseen], data["label"][unseen]
+
+
+def test_the_promise_is_kept_and_the_cloud_corrects_the_rest(served):
+    edge, cloud, images, labels = served
+    with EdgeClient(edge, cloud) as client, EdgeClient(edge) as alone:
+        parts = range(0, len(images), 50)
+        together = client.infer_many("digits", [images[i : i + 50] for i in parts])
+        apart = alone.infer_many("digits", [images[i : i + 50] for i in parts])
+        policy = client.describe("digits").policy
+    answers = np.concatenate([r["logits"].argmax(1) for r in together])
+    by_edge = np.concatenate([[s == "edge" for s in r.sources] for r in together])
+    edge_only = np.concatenate([r["logits"].argmax(1) for r in apart])
+    assert {s for r in together for s in r.sources} == {"edge", "cloud"}
+    assert (policy.max_error, policy.confidence_level) == (MAX_ERROR, 0.95)
+    wrong, kept = int((answers != labels)[by_edge].sum()), int(by_edge.sum())
+    # 200 unseen images: what speaks against the promise is a rate that 2 % would hardly give.
+    assert confidence.binomial_cdf(wrong - 1, kept, MAX_ERROR) < 0.995
+    assert 0.2 < by_edge.mean() < 1.0
+    assert (answers == labels).mean() >= (edge_only == labels).mean()
+    names = (SPECS / "digits/labels.txt").read_text().split()
+    assert together[0].labels == [names[n] for n in answers[:50]]
+
+
+def test_an_image_as_bytes_is_prepared_as_the_spec_says(served):
+    edge, cloud, _, _ = served
+    with EdgeClient(edge, cloud) as client:
+        result = client.image("digits", (SPECS / "digits/sample.png").read_bytes())
+    assert result.batch is None
+    assert result.labels
+    assert 0.0 < result.confidence <= 1.0
+
+
+def test_bench_prints_and_plots(served, tmp_path):
+    edge, cloud, _, _ = served
+    run = CliRunner()
+    plot = tmp_path / "plot.svg"
+    arguments = ["bench", edge, "--model", "digits", "--cloud", cloud, "--seconds", "0.5"]
+    done = run.invoke(cli, [*arguments, "--callers", "2", "--plot", str(plot)])
+    assert done.exit_code == 0, done.output
+    assert "p99" in done.output
+    assert "calls, " in done.output
+    assert plot.read_text().startswith("<svg")
+    data = str(SPECS / "digits/evaluation.npz")
+    done = run.invoke(cli, [*arguments, "--rate", "50", "--input", data, "--json"])
+    figures = json.loads(done.stdout)
+    assert figures["calls"] > 5
+    assert figures["latency_ms"]["p50"] <= figures["latency_ms"]["max"]
+    assert set(figures["sources"]) <= {"edge", "cloud", "mixed"}
+
+
+def test_an_open_loop_counts_a_stall_for_every_call_it_held_up(served):
+    import asyncio
+
+    from faults import Proxy
+
+    edge, _, images, _ = served
+
+    async def stalled(open_loop: bool) -> loads.Load:
+        with Proxy(edge) as proxy:
+            async with AsyncEdgeClient(proxy.address) as client:
+                await client.infer("digits", images[:1])
+
+                async def stall() -> None:
+                    await asyncio.sleep(0.3)
+                    proxy.blackhole = True
+                    await asyncio.sleep(0.5)
+                    proxy.blackhole = False
+
+                task = asyncio.ensure_future(stall())
+                if open_loop:
+                    load = await loads.opened(
+                        client, "digits", [images[:1]], rate=60, seconds=1.2, timeout=5
+                    )
+                else:
+                    load = await loads.closed(
+                        client, "digits", [images[:1]], callers=1, seconds=1.2, timeout=5
+                    )
+                await task
+                return load
+
+    def slow(load: loads.Load) -> int:
+        return sum(latency > 0.1 for latency in load.latencies)
+
+    # One caller meets the stall once; of 60 calls a second, about 24 were due over 0.1 s before
+    # its end.
+    assert slow(asyncio.run(stalled(open_loop=False))) <= 2
+    assert slow(asyncio.run(stalled(open_loop=True))) >= 8
