@@ -11,7 +11,8 @@ from functools import cache
 from typing import Any, Literal, get_origin
 
 from repo_builder import resources
-from repo_builder.spec.serving import Message, ModelConfig
+from repo_builder.spec.protocol import Message
+from repo_builder.spec.serving import ModelConfig
 
 ORDER = ("name", "platform", "backend", "runtime", "max_batch_size")
 """What a reader wants to see first; the other fields follow as they are declared."""

@@ -8,47 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-DataType = Literal[
-    "TYPE_INVALID",
-    "TYPE_BOOL",
-    "TYPE_UINT8",
-    "TYPE_UINT16",
-    "TYPE_UINT32",
-    "TYPE_UINT64",
-    "TYPE_INT8",
-    "TYPE_INT16",
-    "TYPE_INT32",
-    "TYPE_INT64",
-    "TYPE_FP16",
-    "TYPE_FP32",
-    "TYPE_FP64",
-    "TYPE_STRING",
-    "TYPE_BF16",
-]
-Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
-Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Uint32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Uint64 = Annotated[int, Field(ge=0, le=2**64 - 1)]
-
-
-class Message(BaseModel):
-    """Base of all types here: unknown keys are errors, "3" is no number."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-
-def _one_of(message: Message, *names: str) -> None:
-    given = [name for name in names if getattr(message, name) is not None]
-    if len(given) > 1:
-        raise ValueError(f"only one of {', '.join(names)} may be given, not {' and '.join(given)}")
+from repo_builder.spec.protocol import DataType, Int32, Int64, Message, Uint32, one_of
+from repo_builder.spec.scheduling import DynamicBatching, EnsembleScheduling, SequenceBatching
 
 
 class Resource(Message):
@@ -173,7 +136,7 @@ class VersionPolicy(Message):
 
     @model_validator(mode="after")
     def _one_choice(self) -> VersionPolicy:
-        _one_of(self, "latest", "all", "specific")
+        one_of(self, "latest", "all", "specific")
         return self
 
 
@@ -246,125 +209,6 @@ class Optimization(Message):
     eager_batching: bool = False
 
 
-class QueuePolicy(Message):
-    """What happens to requests that wait."""
-
-    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
-    default_timeout_microseconds: Uint64 = 0
-    allow_timeout_override: bool = False
-    max_queue_size: Uint32 = 0
-
-
-class DynamicBatching(Message):
-    """Requests are joined into batches."""
-
-    preferred_batch_size: list[Int32] = []
-    max_queue_delay_microseconds: Uint64 = 0
-    preserve_ordering: bool = False
-    priority_levels: Uint64 = 0
-    default_priority_level: Uint64 = 0
-    default_queue_policy: QueuePolicy | None = None
-    priority_queue_policy: dict[int, QueuePolicy] = {}
-
-
-class Control(Message):
-    """What a control input tells the model, and as which values."""
-
-    kind: Literal[
-        "CONTROL_SEQUENCE_START",
-        "CONTROL_SEQUENCE_READY",
-        "CONTROL_SEQUENCE_END",
-        "CONTROL_SEQUENCE_CORRID",
-    ] = "CONTROL_SEQUENCE_START"
-    int32_false_true: list[Int32] = []
-    fp32_false_true: list[float] = []
-    bool_false_true: list[bool] = []
-    data_type: DataType = "TYPE_INVALID"
-
-
-class ControlInput(Message):
-    """An input that Triton fills with a sequence's control values."""
-
-    name: str = ""
-    control: list[Control] = []
-
-
-class InitialState(Message):
-    """A state at the start of a sequence: zeros or a file under `initial_state/`."""
-
-    data_type: DataType = "TYPE_INVALID"
-    dims: list[Int64] = []
-    zero_data: bool | None = None
-    data_file: str | None = None
-    name: str = ""
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> InitialState:
-        _one_of(self, "zero_data", "data_file")
-        return self
-
-
-class State(Message):
-    """An output of one request that becomes an input of the sequence's next."""
-
-    input_name: str = ""
-    output_name: str = ""
-    data_type: DataType = "TYPE_INVALID"
-    dims: list[Int64] = []
-    initial_state: list[InitialState] = []
-    use_same_buffer_for_input_output: bool = False
-    use_growable_memory: bool = False
-
-
-class StrategyDirect(Message):
-    """A sequence keeps its slot of the batch."""
-
-    max_queue_delay_microseconds: Uint64 = 0
-    minimum_slot_utilization: float = 0.0
-
-
-class StrategyOldest(Message):
-    """A batch is made from the oldest sequences."""
-
-    max_candidate_sequences: Int32 = 0
-    preferred_batch_size: list[Int32] = []
-    max_queue_delay_microseconds: Uint64 = 0
-    preserve_ordering: bool = False
-
-
-class SequenceBatching(Message):
-    """Requests of one sequence go to one instance."""
-
-    direct: StrategyDirect | None = None
-    oldest: StrategyOldest | None = None
-    max_sequence_idle_microseconds: Uint64 = 0
-    control_input: list[ControlInput] = []
-    state: list[State] = []
-    iterative_sequence: bool = False
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> SequenceBatching:
-        _one_of(self, "direct", "oldest")
-        return self
-
-
-class EnsembleStep(Message):
-    """A model of an ensemble; maps go from the model's tensor to the ensemble's."""
-
-    model_name: str = ""
-    model_version: Int64 = 0
-    input_map: dict[str, str] = {}
-    output_map: dict[str, str] = {}
-    model_namespace: str = ""
-
-
-class EnsembleScheduling(Message):
-    """The steps of an ensemble."""
-
-    step: list[EnsembleStep] = []
-    max_inflight_requests: Uint32 = 0
-
-
 class Parameter(Message):
     """The value of a model-level parameter: always a string."""
 
@@ -382,7 +226,7 @@ class WarmupInput(Message):
 
     @model_validator(mode="after")
     def _one_choice(self) -> WarmupInput:
-        _one_of(self, "zero_data", "random_data", "input_data_file")
+        one_of(self, "zero_data", "random_data", "input_data_file")
         return self
 
 
@@ -490,5 +334,5 @@ class ModelConfig(Overlay):
 
     @model_validator(mode="after")
     def _one_scheduler(self) -> ModelConfig:
-        _one_of(self, "dynamic_batching", "sequence_batching", "ensemble_scheduling")
+        one_of(self, "dynamic_batching", "sequence_batching", "ensemble_scheduling")
         return self

@@ -56,6 +56,9 @@ def _page(verdicts: list[Verdict]) -> str:
         "",
         "## What is not judged here",
         "",
+        f"Of these repositories {sum(v.unjudged for v in verdicts)} ask for what only Triton's C++",
+        "backends do, and our Python-based ones say so; they count as accepted.",
+        "",
         "Only Triton's core, its python backend and our Python-based `onnxruntime` and `openvino`",
         "backends are at hand. Rules with the judge `c++` (see [lint](lint.md)) follow the sources",
         "of the C++ backends and count neither way; so does what a `tensorrt` backend would say.",
@@ -73,7 +76,9 @@ def _page(verdicts: list[Verdict]) -> str:
 
 def _row(name: str, verdicts: list[Verdict]) -> str:
     both = Counter((v.lint_refuses, bool(v.reason)) for v in verdicts)
-    figures = [len(verdicts), both[False, False], both[True, True], both[False, True]]
+    unjudged = sum(v.unjudged and not v.lint_refuses for v in verdicts)
+    missed = sum(v.missed for v in verdicts)
+    figures = [len(verdicts), both[False, False] + unjudged, both[True, True], missed]
     return f"| {name} | {' | '.join(map(str, figures))} | {both[True, False]} |"
 
 

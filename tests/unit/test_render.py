@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 from repo_builder.repository import render
-from repo_builder.spec import serving
-from repo_builder.spec.serving import Message, ModelConfig
+from repo_builder.spec import protocol
+from repo_builder.spec.protocol import Message
+from repo_builder.spec.serving import ModelConfig
 
 
 def _inner(annotation: object) -> type[Message] | None:
@@ -41,7 +42,7 @@ def _compare(message: type[Message], descriptor) -> int:
 def test_the_types_are_the_protocol_field_by_field() -> None:
     assert _compare(ModelConfig, model_config_pb2.ModelConfig.DESCRIPTOR) > 150
     names = {v.name for v in model_config_pb2.DataType.DESCRIPTOR.values}
-    assert set(typing.get_args(serving.DataType)) == names
+    assert set(typing.get_args(protocol.DataType)) == names
 
 
 def test_every_kind_of_value_is_read_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from repo_builder.errors import did_you_mean
@@ -141,6 +142,13 @@ def metrics_incomplete(model: Model) -> Iterator[Hit]:
             yield Hit("histogram_options need buckets", path)
 
 
+def metric_tags(model: Model) -> Iterator[Hit]:
+    """Metric tags are Prometheus label names; another name crashes Triton."""
+    for key in sorted(model.config.metric_tags):
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key) or key.startswith("__"):
+            yield Hit(f"'{key}' is no label name, which crashes Triton", f'metric_tags["{key}"]')
+
+
 RULES = (
     Rule("backend-unknown", "error", "core", _UTILS, backend_unknown),
     Rule("backend-left-out", "warning", "sense", _UTILS, backend_left_out),
@@ -154,4 +162,5 @@ RULES = (
     Rule("cache-conflict", "error", "core", _UTILS, cache_conflict),
     Rule("cache-needs-flag", "note", "sense", "server/docs/response_cache.md", cache_needs_flag),
     Rule("metrics-incomplete", "error", "core", _UTILS, metrics_incomplete),
+    Rule("metric-tags", "error", "core", "core/src/metric_model_reporter.cc", metric_tags),
 )

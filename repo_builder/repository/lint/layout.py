@@ -77,7 +77,9 @@ def version_odd(model: Model) -> Iterator[Hit]:
     with os.scandir(model.folder) as entries:
         names = [e.name for e in entries if e.is_dir() and e.name not in model.ignored]
     for version in model.loaded:
-        if str(version) not in names:
+        if version < 0:
+            yield Hit("is a negative version, which Triton cannot load", file=str(version))
+        elif str(version) not in names:
             odd = next((n for n in names if n.lstrip(" +").startswith(str(version))), "?")
             what = f"is taken for version {version}, whose folder is not there"
             yield Hit(what, fix=f"call it {version}", file=odd)

@@ -133,6 +133,8 @@ def batch_output(model: Model) -> Iterator[Hit]:
     outputs = [t.name for t in model.config.output]
     for i, made in enumerate(model.config.batch_output):
         path = f"batch_output[{i}]"
+        if not made.target_name:
+            yield Hit("has no target_name, which crashes Triton", path)
         if len(made.source_input) != 1:
             yield Hit(f"needs one source_input, not {len(made.source_input)}", path)
         for name in made.source_input:

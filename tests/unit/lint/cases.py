@@ -9,13 +9,9 @@ from repo_builder.targets.types import Cpu, Memory
 from tests.unit.lint.world import (
     BATCHED,
     GOOD,
-    HEAD,
     MLP,
     PYTHON,
-    SCALAR,
-    STATIC,
     TENSORS,
-    THREADS,
     World,
     python,
 )
@@ -86,7 +82,6 @@ def control(text: str, name: str = "c") -> str:
 
 START = "kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1]"
 END = "kind: CONTROL_SEQUENCE_END int32_false_true: [0, 1]"
-TRT = "optimization { execution_accelerators { gpu_execution_accelerator { %s } } }\n"
 
 
 def parameter(key: str, value: str, base: str = BATCHED) -> str:
@@ -106,13 +101,7 @@ def for_target(world: World, target=CPU) -> World:
 
 
 twice = f'}} step {{ model_name: "inner" {IN} {OUT}'
-cached = onnx(
-    GOOD + TRT % 'name: "tensorrt" parameters { key: "trt_engine_cache_path" value: "/c" }'
-)
-ragged = HEAD + "g (float[N] x) => (float[M, 2] y) { a = Unsqueeze(x, z) y = Concat<axis=1>(a, a) }"
-ragged = ragged.replace("{ a", "<int64[1] z = {1}> { a", 1)
-
-CASES: dict[str, tuple[World, World]] = {
+CORE_CASES: dict[str, tuple[World, World]] = {
     "config-unreadable": (World("name: "), World()),
     "bad-disable": (
         more("# lint: disable=io-nam because\n"),
@@ -193,6 +182,10 @@ CASES: dict[str, tuple[World, World]] = {
             "model_metrics { metric_control { metric_identifier { family: 'f' } "
             "histogram_options { buckets: [1] } } }\n"
         ),
+    ),
+    "metric-tags": (
+        more('metric_tags { key: "a-b" value: "c" }\n'),
+        more('metric_tags { key: "a_b" value: "c" }\n'),
     ),
     "io-name": (python(PYTHON.replace('name: "x"', "")), python()),
     "io-twice": (more('input { name: "x" data_type: TYPE_FP32 dims: [4] }\n'), python()),
@@ -329,103 +322,5 @@ CASES: dict[str, tuple[World, World]] = {
     "ensemble-mapping": (step(IN.replace('"x"', '"z"') + OUT), step(IN + OUT)),
     "ensemble-batch": (ensemble(inner=io(batch=4)), ensemble(inner=io(batch=0, dims="[-1, 4]"))),
     "ensemble-inconsistent": (ensemble(inner=io("[5]")), ensemble(inner=io("[-1]"))),
-    "onnx-unreadable": (onnx(GOOD, b"junk"), onnx(GOOD)),
-    "onnx-unknown-tensor": (onnx(GOOD.replace('"x"', '"z"')), onnx(GOOD)),
-    "onnx-input-missing": (
-        onnx(
-            GOOD.replace("input {", "batch_output {").replace(
-                'batch_output { name: "x" data_type: TYPE_FP32 dims: [4] }', ""
-            )
-        ),
-        onnx(GOOD),
-    ),
-    "onnx-no-tensor": (
-        onnx(
-            GOOD,
-            HEAD + "g (float[N, 4] x) => (seq(float[N, 4]) y) { y = SequenceConstruct(x) }",
-        ),
-        onnx(GOOD),
-    ),
-    "onnx-type": (onnx(GOOD.replace("FP32", "FP16")), onnx(GOOD)),
-    "onnx-batch-fixed": (onnx(GOOD, STATIC), onnx(GOOD)),
-    "onnx-shape": (onnx(GOOD.replace("[4]", "[5]")), onnx(GOOD)),
-    "onnx-shape-inexact": (
-        onnx(GOOD.replace("dims: [2]", "dims: [-1]")),
-        onnx(GOOD, MLP.replace("float[N, 4]", "float[N, M]")),
-    ),
-    "onnx-scalar": (
-        onnx('backend: "onnxruntime" max_batch_size: 0' + TENSORS, SCALAR),
-        onnx(
-            'backend: "onnxruntime" max_batch_size: 0'
-            + TENSORS.replace("[4]", "[1]").replace("[2]", "[1]"),
-            SCALAR,
-        ),
-    ),
-    "onnx-optional": (
-        onnx(GOOD.replace("dims: [4]", "dims: [4] optional: true")),
-        onnx(GOOD.replace("dims: [4]", "dims: [4] optional: false")),
-    ),
-    "onnx-ragged": (
-        onnx(GOOD.replace("dims: [4]", "dims: [-1] allow_ragged_batch: true")),
-        onnx(GOOD.replace("dims: [4]", "dims: [-1] allow_ragged_batch: true"), ragged),
-    ),
-    "onnx-parameter-unknown": (
-        onnx(parameter("intra_op_num_threads", "1")),
-        onnx(parameter("intra_op_thread_count", "1")),
-    ),
-    "onnx-parameter-number": (
-        onnx(parameter("execution_mode", "2")),
-        onnx(parameter("execution_mode", "1")),
-    ),
-    "onnx-accelerator": (
-        onnx(GOOD + TRT % 'name: "tensorrt" parameters { key: "trt_engine_hw_compatible" }'),
-        onnx(GOOD + TRT % 'name: "tensorrt" parameters { key: "trt_dla_core" value: "0" }'),
-    ),
-    "onnx-graph-level": (
-        onnx(GOOD + "optimization { graph { level: 2 } }\n"),
-        onnx(GOOD + "optimization { graph { level: 1 } }\n"),
-    ),
-    "tensorrt-cache-shared": (
-        dataclasses.replace(cached, beside={"other": cached}),
-        dataclasses.replace(cached, beside={"other": onnx(GOOD)}),
-    ),
-    "openvino-kind": (
-        ir(IR + "instance_group { kind: KIND_GPU }\n"),
-        ir(IR + "instance_group { kind: KIND_CPU }\n"),
-    ),
-    "openvino-weights": (World(IR, {"1/model.xml": b""}), ir(IR)),
-    "openvino-broken": (World(IR, {"1/model.xml": b"<net>", "1/model.bin": b""}), ir(IR)),
-    "openvino-type": (ir(IR.replace("FP32", "FP64")), ir(IR)),
-    "openvino-parameter-value": (
-        ir(parameter("NUM_STREAMS", "many", IR)),
-        ir(parameter("NUM_STREAMS", "auto", IR)),
-    ),
-    "openvino-parameter-unknown": (
-        ir(parameter("NUM_STREAM", "1", IR)),
-        ir(parameter("NUM_STREAMS", "1", IR)),
-    ),
-    "openvino-batch": (ir(IR.replace("size: 0", "size: 8")), ir(IR)),
-    "openvino-padding": (
-        ir(parameter("ENABLE_BATCH_PADDING", "YES", IR)),
-        ir(parameter("ENABLE_BATCH_PADDING", "NO", IR)),
-    ),
-    "tensorrt-capability": (
-        plan(PLAN + 'cc_model_filenames { key: "8" value: "model.plan" }\n'),
-        plan(PLAN + 'cc_model_filenames { key: "8.7" value: "model.plan" }\n'),
-    ),
-    "tensorrt-strategy": (
-        plan(parameter("execution_context_allocation_strategy", "DYNAMIC", PLAN)),
-        plan(parameter("execution_context_allocation_strategy", "STATIC", PLAN)),
-    ),
-    "tensorrt-kind": (
-        plan(PLAN + "instance_group { kind: KIND_CPU }\n"),
-        plan(PLAN + "instance_group { kind: KIND_GPU }\n"),
-    ),
-    "threads-unset": (onnx(BATCHED), onnx(BATCHED + THREADS)),
-    "threads-above-cores": (
-        for_target(onnx(parameter("intra_op_thread_count", "2"))),
-        for_target(onnx(parameter("intra_op_thread_count", "1"))),
-    ),
-    "memory": (for_target(World(), TINY), for_target(World())),
 }
 """Rule -> a world that breaks it, a world that keeps it."""

@@ -8,9 +8,11 @@ import pytest
 
 from repo_builder.repository.lint import RULES, lint
 from repo_builder.targets.types import TensorRt
-from tests.unit.lint.cases import CASES, CPU, PLAN, ensemble, for_target, plan
+from tests.unit.lint.backend_cases import BACKEND_CASES
+from tests.unit.lint.cases import CORE_CASES, CPU, PLAN, ensemble, for_target, plan
 from tests.unit.lint.world import World
 
+CASES = CORE_CASES | BACKEND_CASES
 ELSEWHERE = {"layout-unreadable", "name-unusual", "tensorrt-no-plan"}
 """Rules whose worlds need more than a World; tests below."""
 
