@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from repo_builder import __version__, digest, resources
 from repo_builder.artifact import Entry, Signature
+from repo_builder.digest import Json
 from repo_builder.errors import DataError, RepoBuilderError
 from repo_builder.execute import Outcome
 from repo_builder.gates import Measured, failures
 from repo_builder.plan import Plan, Variant
 from repo_builder.report.types import Latency, Row, Score, Status
-from repo_builder.repository import config, render
 from repo_builder.repository.publish import Model
+from repo_builder.spec.types import Spec
+from repo_builder.store import Store
+from repo_builder.targets import Target
 from repo_builder.trt.first_start import CONFIG as TENSORRT
 
 
-def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model | None]:
+def assemble(
+    variant: Variant, plan: Plan, outcome: Outcome, store: Store
+) -> tuple[Row, Model | None]:
     """The row of a variant, and its model where every step went well and every gate holds."""
     spec = variant.spec
     ran = tuple(step for step, key in variant.steps.items() if key in outcome.ran)
@@ -50,7 +56,7 @@ def assemble(variant: Variant, plan: Plan, outcome: Outcome) -> tuple[Row, Model
     status: Status = "built" if ran else "cached"
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
-        return row, _model(variant, plan, imported, compiled, verified, row)
+        return row, _model(variant, plan, imported, compiled, verified, row, store)
     except RepoBuilderError as failure:  # what the config cannot say of this model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
 
@@ -93,17 +99,25 @@ def _size(made: Entry, variant: Variant) -> int:
 def _labels(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except OSError as failure:
+        raise DataError(f"{path}: {failure.strerror}") from None
     except UnicodeDecodeError as failure:
         raise DataError(f"{path}: labels must be UTF-8 text ({failure.reason})") from None
 
 
 def _model(
-    variant: Variant, plan: Plan, imported: Entry, compiled: Entry, verified: Entry, row: Row
+    variant: Variant,
+    plan: Plan,
+    imported: Entry,
+    compiled: Entry,
+    verified: Entry,
+    row: Row,
+    store: Store,
 ) -> Model:
     spec = variant.spec
     texts: dict[str, bytes] = {}
     if variant.target.backend is not None:
-        texts = _texts(variant, imported, compiled, verified)
+        texts = _texts(variant, imported, compiled, verified, store)
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
         "size": row.size,
@@ -127,34 +141,56 @@ def _model(
     return Model(spec.name, spec.version, texts, compiled, record, bundle)
 
 
-def _texts(variant: Variant, imported: Entry, compiled: Entry, verified: Entry) -> dict[str, bytes]:
-    """config.pbtxt and the files of labels.
+def _texts(
+    variant: Variant, imported: Entry, compiled: Entry, verified: Entry, store: Store
+) -> dict[str, bytes]:
+    """config.pbtxt and the files of labels; what shaped the configs is what they are kept under.
 
     Where the TensorRT plan is built later, config.pbtxt lets ONNX Runtime serve until then, and
     `configs/tensorrt.pbtxt` is what Triton loads when it is there (see `trt.first_start`).
     """
-    from pydantic import TypeAdapter
-
     spec = variant.spec
-    signature = TypeAdapter(Signature).validate_python(imported.facts["signature"])
-    if signature.batched and not verified.facts["batched"]:
-        why = str(verified.facts["why_not_batched"])
-        signature = dataclasses.replace(signature, batched=False, why_not_batched=why)
+    facts: Any = imported.facts
+    signature = facts["signature"]
+    if signature["batched"] and not verified.facts["batched"]:
+        why = verified.facts["why_not_batched"]
+        signature = {**signature, "batched": False, "why_not_batched": why}
     labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
     targets = {"config.pbtxt": variant.target}
     if compiled.facts.get("plan_size") == 0:
         meanwhile = variant.target.model_copy(update={"runtime": "onnxruntime"})
         targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
-    texts = {}
-    for name, target in targets.items():
-        decided = config.decide(
-            spec,
-            target,
-            signature,
-            {output: text.splitlines() for output, text in labels.items()},
-            cores=target.cores or len(os.sched_getaffinity(0)),
-        )
-        texts[name] = render.text(decided).encode()
+    cores = variant.target.cores or len(os.sched_getaffinity(0))
+    shaped_by = [__version__, _template(), repr(spec), repr(targets), signature, labels, cores]
+    texts = store.recall_texts(shaped_by)
+    if texts is None:
+        texts = {
+            name: _config(spec, target, signature, labels, cores)
+            for name, target in targets.items()
+        }
+        store.remember_texts(shaped_by, texts)
     for output, path in spec.serving.labels.items():
-        texts[path.name] = labels[output].encode()
-    return texts
+        texts[path.name] = labels[output]
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _config(
+    spec: Spec, target: Target, signature: Json, labels: Mapping[str, str], cores: int
+) -> str:
+    from pydantic import TypeAdapter
+
+    from repo_builder.repository import config, render
+
+    decided = config.decide(
+        spec,
+        target,
+        TypeAdapter(Signature).validate_python(signature),
+        {output: text.splitlines() for output, text in labels.items()},
+        cores=cores,
+    )
+    return render.text(decided)
+
+
+@cache
+def _template() -> str:
+    return digest.of_file(resources.folder("templates") / "config.pbtxt.j2")

@@ -150,7 +150,7 @@ def _publish(
     rows: list[Row] = []
     good: dict[str, list[Model]] = {}
     for variant in the_plan.variants:
-        row, model = assemble(variant, the_plan, outcome)
+        row, model = assemble(variant, the_plan, outcome, store)
         rows.append(row)
         good.setdefault(variant.spec.target, [])
         if model is not None:

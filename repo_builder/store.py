@@ -3,6 +3,7 @@
     blobs/ab/abcd...       file contents, named by their sha256, read-only
     entries/ab/abcd....json  what a step made, by its key
     recalls/digits@cpu.json  the recipes of the last good build of each model@target
+    texts/ab/abcd....json  what was rendered, by what shaped it
     logs/abcd....log       what a step printed
     tmp/                   work in progress
 
@@ -164,6 +165,15 @@ class Store:
         if self.recall(name) != recipes:
             self.write_json(self._recall_path(name), recipes)
 
+    def recall_texts(self, shaped_by: Json) -> dict[str, str] | None:
+        """The texts that were rendered from `shaped_by`, by name; None where none were."""
+        texts: dict[str, str] | None = self.read_json(self._texts_path(shaped_by))
+        return texts
+
+    def remember_texts(self, shaped_by: Json, texts: Mapping[str, str]) -> None:
+        """Keep texts until the next garbage collection."""
+        self.write_json(self._texts_path(shaped_by), texts)
+
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold the store for a build: nothing is collected meanwhile.
@@ -228,7 +238,8 @@ class Store:
                     f"the store {self.root} is in use by a build; try again when it has ended"
                 ) from None
             before = self.usage()
-            shutil.rmtree(self.root / "tmp", ignore_errors=True)
+            for folder in ("tmp", "texts"):
+                shutil.rmtree(self.root / folder, ignore_errors=True)
             kept = {
                 digest.of_json(recipe)
                 for path in (self.root / "recalls").glob("*.json")
@@ -274,6 +285,10 @@ class Store:
 
     def _blob_path(self, sha256: str) -> Path:
         return self.root / "blobs" / sha256[:2] / sha256
+
+    def _texts_path(self, shaped_by: Json) -> Path:
+        key = digest.of_json(shaped_by)
+        return self.root / "texts" / key[:2] / f"{key}.json"
 
     def _recall_path(self, name: str) -> Path:
         return self.root / "recalls" / f"{name}.json"

@@ -1,6 +1,7 @@
 """The raw shape of a spec file: exactly what a user may write, nothing resolved.
 
-The JSON Schema for editors is generated from these types, so field docstrings are help texts.
+The JSON Schema for editors is generated from these types, so field docstrings are help texts (see
+`schema.py`; pydantic's own way to read them costs every command a tenth of a second).
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ class Raw(BaseModel):
     """Base of all raw types: unknown keys are errors, "3" is no number, and neither is NaN."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,
     )
 
 
@@ -84,7 +88,7 @@ class RawOptimize(Raw):
     """Fold constants and remove what does nothing."""
     precision: Precision = "fp32"
     """fp32, fp16 or int8."""
-    quantization: RawQuantization = RawQuantization()
+    quantization: RawQuantization = Field(default_factory=RawQuantization)
 
 
 class RawGates(Raw):
@@ -167,11 +171,11 @@ class RawSpec(Raw):
     source: RawSource
     targets: Annotated[list[str], Field(min_length=1)]
     """Devices to build for; see `repo-builder targets list`."""
-    data: RawData = RawData()
-    optimize: RawOptimize = RawOptimize()
-    gates: RawGates = RawGates()
+    data: RawData = Field(default_factory=RawData)
+    optimize: RawOptimize = Field(default_factory=RawOptimize)
+    gates: RawGates = Field(default_factory=RawGates)
     preprocess: RawPreprocess | None = None
-    serving: RawServing = RawServing()
+    serving: RawServing = Field(default_factory=RawServing)
     overrides: dict[str, RawOverride] = {}
     """Target -> what is different there."""
 

@@ -6,18 +6,52 @@ to the loader.
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
+from itertools import pairwise
 from typing import Any
 
+from pydantic import BaseModel
+
+from repo_builder.spec import raw, serving
 from repo_builder.spec.load import OWN
-from repo_builder.spec.raw import RawSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def of_specs() -> dict[str, Any]:
     """The schema of spec files; `targets` is not required, since a `defaults.yaml` may have it."""
-    schema = {"$schema": DIALECT, **RawSpec.model_json_schema()}
+    schema = {"$schema": DIALECT, **raw.RawSpec.model_json_schema()}
+    shapes = {"RawSpec": schema, **schema["$defs"]}
+    for model in (*vars(raw).values(), *vars(serving).values()):
+        if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:
+            _explain(shapes[model.__name__], model)
     return {**schema, "title": "repo-builder spec", "required": list(OWN)}
+
+
+def _explain(shape: dict[str, Any], model: type[BaseModel]) -> None:
+    """Give every property the docstring of its field as description."""
+    texts: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            texts.update(_docstrings(base))
+    for name, field in model.model_fields.items():
+        if name in texts:
+            shape["properties"][field.alias or name]["description"] = texts[name]
+
+
+def _docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """Field -> the string that follows it in the source of its class."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    return {
+        field.target.id: inspect.cleandoc(str(text.value.value))
+        for field, text in pairwise(getattr(definition, "body", []))
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    }
 
 
 def of_defaults() -> dict[str, Any]:

@@ -40,7 +40,9 @@ _BACKENDS: dict[Runtime, str] = {
 class Shape(BaseModel):
     """Base of everything in a target file: frozen, unknown keys are errors, figures are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class Source(Shape):
