@@ -1,6 +1,6 @@
 """The client SDK against plain tritonclient, a bare gRPC stub, and hand-written shared memory.
 
-    python benchmarks/client.py             # the tables of docs/client-benchmarks.md, ~2 minutes
+    python benchmarks/client.py             # the tables of docs/client.md, ~2 minutes
     python benchmarks/client.py --soak 100000
 
 Genuine Triton, started here, with models of its Python backend that do next to nothing, so that
@@ -17,6 +17,7 @@ import os
 import random
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -34,8 +35,8 @@ from tritonclient.grpc import service_pb2
 from repo_builder.client import AsyncEdgeClient, EdgeClient, SharedMemory
 from repo_builder.serve import Triton
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/cases/client"))
-import models
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/cases"))
+import client_models as models
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 SMALL = np.random.default_rng(0).random((1, 64)).astype(np.float32)  # a digit
@@ -157,7 +158,7 @@ def gathered(make: Callable[[], Any], calls: int, tasks: int = 16) -> float:
     return asyncio.run(main())
 
 
-def throughputs(contenders: dict[str, Callable[[], float]], runs: int = 5) -> dict[str, float]:
+def throughputs(contenders: dict[str, Callable[[], float]], runs: int = 9) -> dict[str, float]:
     """The median of `runs` each, taking turns."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
@@ -287,6 +288,29 @@ def crossover(url: str, rounds: int) -> None:
             print(f"| {kilobytes} KB | {figures['wire']:.0f} | {figures['shared']:.0f} |")
 
 
+IMPORTS = """
+import time
+start = time.process_time()
+import tritonclient.grpc
+middle = time.process_time()
+from repo_builder.client import EdgeClient
+print(middle - start, time.process_time() - middle)
+"""
+
+
+def imports() -> None:
+    """The quickest of 9, in CPU milliseconds, with compiled bytecode there."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    runs = []
+    for _ in range(9):
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTS], env=environment, capture_output=True, check=True
+        )
+        runs.append([float(part) * 1e3 for part in done.stdout.split()])
+    theirs, ours = (min(column) for column in zip(*runs, strict=True))
+    print(f"\nImport: tritonclient.grpc {theirs:.0f} ms, repo_builder.client on top {ours:.0f} ms")
+
+
 def soak(url: str, calls: int) -> None:
     """Memory and threads over many calls of all kinds; they must not grow."""
     print("\n| calls | resident MB | threads | descriptors |\n|---:|---:|---:|---:|")
@@ -329,7 +353,8 @@ def main() -> None:
             if chosen.soak:
                 soak(server.grpc_url, chosen.soak)
                 return
-            small(server.grpc_url, 4800 // few)
+            imports()
+            small(server.grpc_url, 3200 // few)
             fallback_off(server.grpc_url, 1000 // few)
             large(server.grpc_url, 200 // few)
             crossover(server.grpc_url, 200 // few)

@@ -64,7 +64,8 @@ class Call:
         """Edge, then cloud where that fails, then the edge again for as long as there is time."""
         core, cloud = self.core, self.core.cloud
         if cloud is None:
-            answer = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
+            patient = core.settings.retry.patient
+            answer = yield from self._ask(core.edge, self.name, inputs, self.deadline, patient)
             if isinstance(answer, Failure):
                 raise self._error(core.edge, answer)
             return self._result(answer, self._sources(answer))
@@ -78,7 +79,8 @@ class Call:
         other = yield from self._ask(cloud, name, inputs, self.deadline, False)
         if not isinstance(other, Failure):
             return self._result(other, ["cloud"] * other.batch.count)
-        if other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind):
+        hopeless = other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind)
+        if hopeless or not core.settings.retry.patient:
             raise self._error(core.edge, answer, other)
         # Neither side answers now: wait for the nearer one as long as the caller would.
         again = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import models
+import client_models as models
 import numpy as np
 import pytest
 import tritonclient.grpc as tritonclient
