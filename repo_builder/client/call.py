@@ -17,6 +17,7 @@ from repo_builder.client.confidence import Floats
 from repo_builder.client.effects import Steps
 from repo_builder.client.errors import (
     ClientError,
+    Closed,
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
@@ -271,6 +272,8 @@ class Call:
             kinds.add(other.kind)
         spent = self.core.clock() >= self.deadline - 0.001
         text = f"model '{self.name}': " + (f"no answer within {self.timeout:g} s; " * spent) + said
+        if self.core.closed:
+            return Closed(f"the client was closed; {text}")
         if "rejected" in kinds:
             return InvalidInput(text)
         if kinds == {"absent"}:
