@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,8 @@ def command(
     """Send one request to the model NAME and print its outputs."""
     import numpy as np
 
-    model = _Model(name, version, url, timeout)
-    outputs = model.infer(model.tensors(inputs))
+    with _Model(name, version, url, timeout) as model:
+        outputs = model.infer(model.tensors(inputs))
     if out:
         with out.open("wb") as file:
             np.savez(file, allow_pickle=False, **outputs)
@@ -73,64 +73,50 @@ def command(
             }
         )
         return
-    console.say(
-        f"{name} {model.semantic_version} (version {model.answered_by}) at {url}".replace("  ", " ")
-    )
+    console.say(f"{name}, version {model.answered_by}, at {url}")
     for output, array in outputs.items():
         _print_output(output, array, model.top(output, array, top))
 
 
 class _Model:
-    """A model on a server, with what its config says of its inputs and labels."""
+    """A model on a server, asked through the client SDK."""
 
     def __init__(self, name: str, version: str, url: str, timeout: float) -> None:
-        from tritonclient.grpc import InferenceServerClient
-        from tritonclient.utils import InferenceServerException
+        from repo_builder.client import EdgeClient, Retry
 
-        self._refused = InferenceServerException
         self._name, self._version, self._url, self._timeout = name, version, url, timeout
-        self._client = InferenceServerClient(url)
+        # Somebody waits at the terminal: a server that is not there is not waited for.
+        self._client = EdgeClient(url, retry=Retry(patient=False))
         self.answered_by = version
         try:
-            self.inputs = {
-                tensor.name: tensor
-                for tensor in self._client.get_model_metadata(
-                    name, version, client_timeout=timeout
-                ).inputs
-            }
-            self._config = self._client.get_model_config(
-                name, version, client_timeout=timeout
-            ).config
-        except InferenceServerException as error:
-            raise self._explained(error) from None
+            with self._explained():
+                self._model = self._client.describe(name, timeout=timeout, version=version)
+        except InferError:
+            self._client.close()
+            raise
+        self.inputs = {tensor.name: tensor for tensor in self._model.inputs}
 
-    @property
-    def semantic_version(self) -> str:
-        """The spec's version, where repo-builder built the model."""
-        return self._parameter("repo_builder.version")
+    def __enter__(self) -> _Model:
+        return self
 
-    def _explained(self, error: Any) -> InferError:
-        """A refusal of the server as one line that says what to do."""
-        message = " ".join(str(error.message()).split())
-        if error.status() == "StatusCode.UNAVAILABLE" and "unknown model" not in message:
-            return InferError(f"no Triton answers at {self._url}; start one: repo-builder serve")
-        if "unknown model" not in message:
-            return InferError(f"{self._name} at {self._url}: {message}")
-        served = self._client.get_model_repository_index(client_timeout=self._timeout).models
-        known = {model.name for model in served}
-        if self._name in known:
-            versions = ", ".join(m.version for m in served if m.name == self._name and m.version)
-            return InferError(
-                f"{self._name} at {self._url}: "
-                + (f"no version {self._version}; it has {versions}" if versions else "not loaded")
-            )
-        hint = did_you_mean(self._name, known)
-        return InferError(f"no model '{self._name}' at {self._url}; {hint}")
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
-    def _parameter(self, key: str) -> str:
-        """A `repo_builder.*` parameter of the config; '' where the builder wrote none."""
-        found = self._config.parameters
-        return str(found[key].string_value) if key in found else ""
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """The client's errors as one line that says what to do."""
+        from repo_builder.client import ClientError, Unavailable
+
+        try:
+            yield
+        except Unavailable as error:
+            if "failed to connect" not in str(error):
+                raise InferError(str(error)) from None
+            raise InferError(
+                f"no Triton answers at {self._url}; start one: repo-builder serve"
+            ) from None
+        except ClientError as error:
+            raise InferError(str(error)) from None
 
     def tensors(self, arguments: tuple[str, ...]) -> dict[str, Array]:
         """The arrays of the `[NAME=]FILE` arguments; raises InferError where they do not fit."""
@@ -149,8 +135,8 @@ class _Model:
                 raise InferError(
                     f"{self._name} has no input '{name}'; {did_you_mean(name, self.inputs)}"
                 )
-            tensors[name] = self._fitted(name, self._read(name, Path(file)))
-        optional = {tensor.name for tensor in self._config.input if tensor.optional}
+            tensors[name] = self._read(name, Path(file))
+        optional = {tensor.name for tensor in self._model.inputs if tensor.optional}
         if missing := self.inputs.keys() - tensors.keys() - optional:
             raise InferError(f"{self._name} also needs --input for: {', '.join(sorted(missing))}")
         return tensors
@@ -173,62 +159,29 @@ class _Model:
         return array
 
     def _image(self, name: str, file: Path) -> Array:
-        from tritonclient.utils import triton_to_np_dtype
+        from repo_builder.client.preprocess import Preprocess
 
-        from repo_builder.client.preprocess import PARAMETER, Preprocess
-
-        text = self._parameter(PARAMETER)
-        if not text:
+        if not self._model.preprocess:
             raise ValueError("the model does not say how to read images; give a .npy file")
-        recipe = Preprocess.from_json(text)
+        recipe = Preprocess.from_json(self._model.preprocess)
         if recipe.input != name:
             raise ValueError(f"the model reads images into '{recipe.input}', not into '{name}'")
-        dtype = triton_to_np_dtype(self.inputs[name].datatype)
-        return recipe.apply(file.read_bytes(), dtype)
-
-    def _fitted(self, name: str, array: Array) -> Array:
-        """`array` as the input `name` takes it; a missing batch dimension is added."""
-        import numpy as np
-        from tritonclient.utils import np_to_triton_dtype
-
-        tensor = self.inputs[name]
-        shape = list(tensor.shape)
-        datatype = np_to_triton_dtype(array.dtype)
-        if datatype != tensor.datatype:
-            raise InferError(
-                f"input '{name}' is {array.dtype} in the file and {tensor.datatype} in the model"
-            )
-        if array.ndim == len(shape) - 1 and shape[0] == -1:
-            array = array[np.newaxis]
-        fits = all(want in (-1, have) for want, have in zip(shape, array.shape, strict=False))
-        if array.ndim != len(shape) or not fits:
-            raise InferError(
-                f"input '{name}' has the shape {list(array.shape)} in the file "
-                f"and {shape} in the model (-1: any)"
-            )
-        return array
+        return recipe.apply(file.read_bytes(), self.inputs[name].dtype)
 
     def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name."""
-        from tritonclient.grpc import InferInput
-
-        inputs = []
-        for name, array in tensors.items():
-            inputs.append(InferInput(name, list(array.shape), self.inputs[name].datatype))
-            inputs[-1].set_data_from_numpy(array)
-        try:
+        """The outputs by name, with a batch axis where the model has one."""
+        with self._explained():
             result = self._client.infer(
-                self._name, inputs, self._version, client_timeout=self._timeout
+                self._name, tensors, timeout=self._timeout, version=self._version
             )
-        except self._refused as error:
-            raise self._explained(error) from None
-        response = result.get_response()
-        self.answered_by = response.model_version
-        return {output.name: result.as_numpy(output.name) for output in response.outputs}
+        self.answered_by = result.version
+        if result.batch is None and self._model.max_rows:
+            return {name: array[None] for name, array in result.outputs.items()}
+        return result.outputs
 
     def top(self, output: str, array: Array, count: int) -> list[list[list[Any]]]:
         """For each row the best `count` as [label, score]; [] where the output has no labels."""
-        labels = json.loads(self._parameter("repo_builder.labels") or "{}").get(output, [])
+        labels = self._model.labels.get(output, [])
         if not labels or array.ndim == 0 or array.shape[-1] != len(labels):
             return []
         rows = array.reshape(-1, len(labels))

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from repo_builder.client import channel
-from repo_builder.client.effects import Effect, Enter, Race, Send, Steps
+from repo_builder.client.effects import Enter, Pause, Race, Send, Steps
 from repo_builder.client.sides import Endpoint, Failure
 
 T = TypeVar("T")
@@ -28,7 +28,10 @@ class AsyncDriver:
         try:
             effect = next(steps)
             while True:
-                effect = steps.send(await self._perform(effect))
+                if isinstance(effect, Send):
+                    effect = steps.send(await self._send(effect))
+                else:
+                    effect = steps.send(await self._perform(effect))
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -42,9 +45,7 @@ class AsyncDriver:
         for one in channels.values():
             await one.close()
 
-    async def _perform(self, effect: Effect) -> Any:
-        if isinstance(effect, Send):
-            return await self._send(effect)
+    async def _perform(self, effect: Race | Pause | Enter) -> Any:
         if isinstance(effect, Race):
             return await self._race(effect)
         if isinstance(effect, Enter):

@@ -17,6 +17,7 @@ from repo_builder.client.confidence import Floats
 from repo_builder.client.effects import Steps
 from repo_builder.client.errors import (
     ClientError,
+    Closed,
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
@@ -64,7 +65,8 @@ class Call:
         """Edge, then cloud where that fails, then the edge again for as long as there is time."""
         core, cloud = self.core, self.core.cloud
         if cloud is None:
-            answer = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
+            patient = core.settings.retry.patient
+            answer = yield from self._ask(core.edge, self.name, inputs, self.deadline, patient)
             if isinstance(answer, Failure):
                 raise self._error(core.edge, answer)
             return self._result(answer, self._sources(answer))
@@ -78,7 +80,8 @@ class Call:
         other = yield from self._ask(cloud, name, inputs, self.deadline, False)
         if not isinstance(other, Failure):
             return self._result(other, ["cloud"] * other.batch.count)
-        if other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind):
+        hopeless = other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind)
+        if hopeless or not core.settings.retry.patient:
             raise self._error(core.edge, answer, other)
         # Neither side answers now: wait for the nearer one as long as the caller would.
         again = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
@@ -269,6 +272,8 @@ class Call:
             kinds.add(other.kind)
         spent = self.core.clock() >= self.deadline - 0.001
         text = f"model '{self.name}': " + (f"no answer within {self.timeout:g} s; " * spent) + said
+        if self.core.closed:
+            return Closed(f"the client was closed; {text}")
         if "rejected" in kinds:
             return InvalidInput(text)
         if kinds == {"absent"}:

@@ -132,7 +132,8 @@ class Core:
         """What the edge, or else the cloud, says of `model`."""
         timeout = self.settings.limits.timeout if timeout is None else timeout
         deadline = self.clock() + timeout
-        number, patient = version_number(version), self.cloud is None
+        number = version_number(version)
+        patient = self.cloud is None and self.settings.retry.patient
         found = yield from self.catalog.model(self.edge, model, number, deadline, patient)
         if isinstance(found, Failure) and self.cloud is not None:
             name = self.opinion.cloud_name(model, None)

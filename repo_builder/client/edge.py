@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from repo_builder.client.aio_driver import AsyncDriver
 from repo_builder.client.core import Core, Settings
-from repo_builder.client.errors import ClientError
+from repo_builder.client.errors import ClientError, Closed
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.model import Model
 from repo_builder.client.options import (
@@ -217,6 +217,8 @@ class EdgeClient(_Client):
 
     def _in_background(self) -> _Background:
         with self._background_lock:
+            if self._core.closed:
+                raise Closed("the client was closed")
             if self._background is None:
                 self._background = _Background()
             return self._background

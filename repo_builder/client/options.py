@@ -82,17 +82,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a side is tried. `attempts` bounds one call where another side can still answer;
-    otherwise the deadline does. `budget` bounds all calls together: repeats that a server has to
-    work for are at most this share of the calls (plus a small reserve). Delays, in seconds, double
-    from `delay` to `max_delay`, with full jitter. With `hedge`, and more than one server on
-    a side, a call that is slower than the p95 is sent to a second server too."""
+    """How often a side is tried.
+
+    `attempts` bounds one call where another side can still answer; otherwise the deadline does,
+    unless `patient` is False. `budget` bounds all calls together: repeats that a server has to work
+    for are at most this share of the calls, plus a small reserve. Delays, in seconds, double from
+    `delay` to `max_delay`, with full jitter. With `hedge`, and more than one server on a side,
+    a call that is slower than the p95 is sent to a second server too.
+    """
 
     attempts: int = 3
     budget: float = 0.1
     delay: float = 0.02
     max_delay: float = 0.5
     hedge: bool = True
+    patient: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,3 +47,34 @@ def module_triton(unavailable: Callable[[str], NoReturn]) -> Iterator[StartTrito
     """As `triton`, for a server that all tests of a module share."""
     with _starter(unavailable) as start:
         yield start
+
+
+@dataclass
+class Pair:
+    """Two servers with the models of client_models.py, and the logs that these write."""
+
+    edge: serve.Triton
+    cloud: serve.Triton
+    edge_log: Path
+    cloud_log: Path
+
+
+@pytest.fixture(scope="module")
+def pair(module_triton: StartTriton, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A genuine Triton for the edge and one for the cloud."""
+    import client_models
+
+    folder = tmp_path_factory.mktemp("pair")
+    edge_log, cloud_log = folder / "edge.log", folder / "cloud.log"
+    client_models.echo(folder / "edge", log=edge_log)
+    client_models.echo(folder / "edge", "slow", wait=5.0, log=edge_log)
+    queue = "dynamic_batching { default_queue_policy { max_queue_size: 1 } }"
+    client_models.echo(folder / "edge", "full", wait=0.3, max_rows=1, extra=queue)
+    client_models.big(folder / "edge")
+    client_models.echo(folder / "cloud", who=1, log=cloud_log)
+    return Pair(
+        module_triton(folder / "edge", models=["*"]),
+        module_triton(folder / "cloud", models=["*"]),
+        edge_log,
+        cloud_log,
+    )

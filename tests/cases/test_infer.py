@@ -111,7 +111,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     broken.write_bytes(picture.read_bytes()[:40])
     good = saved("good.npy", np.zeros((1, 1, 4, 4), np.float32))
     wrong = {
-        ("clasifier", good): f"no model 'clasifier' at {url}; did you mean 'classifier'?",
+        ("clasifier", good): "unknown model: 'clasifier' is not found; it has 'classifier'",
         ("classifier", f"imag={good}"): "no input 'imag'; did you mean 'image'?",
         ("classifier", tmp_path / "none.npy"): "none.npy: No such file or directory",
         ("classifier", text): "text.npy: cannot be used: ",
@@ -120,20 +120,20 @@ def test_mistakes_are_one_line_that_says_what_to_do(
         ("optional", f"bias={saved('b.npy', np.float32([1]))}"): "also needs --input for: x",
         ("greeting", picture): "the model does not say how to read images; give a .npy",
         ("classifier", saved("double.npy", np.zeros((1, 1, 4, 4)))): (
-            "input 'image' is float64 in the file and FP32 in the model"
+            "input 'image' is FP32 (float32), an array of float64 was given"
         ),
         ("classifier", saved("shape.npy", np.zeros((1, 1, 5, 4), np.float32))): (
-            "shape [1, 1, 5, 4] in the file and [-1, 1, 4, 4] in the model"
+            "input 'image' has shape [rows, 1, 4, 4], [1, 1, 5, 4] was given"
         ),
         ("classifier", saved("many.npy", np.zeros((5, 1, 4, 4), np.float32))): (
-            "inference request batch-size must be <= 4"
+            "5 rows given, it takes 1 to 4 at once"
         ),
     }
     for (model, given), message in wrong.items():
         found = mistake(run(url, model, "--input", given))
         assert message in found
         assert "\n" not in found
-    assert "no version 7; it has 1" in mistake(
+    assert "it has version 1 of 'classifier'" in mistake(
         run(url, "classifier", "--input", good, "--version", 7)
     )
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from client_simulator import Server, World, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from simulator import Server, World, rows
 
 from repo_builder.client.cache import FeatureCache, decode, encode, perceptual_hash
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.model import Batch, Signature, Tensor
 from repo_builder.client.options import Cache
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def opened(path: Path, max_bytes: int = 1 << 20, near: int = 0) -> FeatureCache:
@@ -115,7 +115,7 @@ def test_order_of_use_does_not_depend_on_the_clock(tmp_path, monkeypatch):
 WRITER = """
 import sys, numpy as np
 sys.path.insert(0, sys.argv[3])
-from test_cache import opened, put, frame
+from test_client_cache import opened, put, frame
 from pathlib import Path
 cache = opened(Path(sys.argv[1]), max_bytes=50_000)
 print("ready", flush=True)
@@ -238,7 +238,7 @@ def test_the_client_answers_known_rows_from_the_cache_and_asks_only_for_the_othe
 
 
 def test_what_the_cloud_could_not_verify_is_not_kept(tmp_path):
-    gone = pytest.importorskip("simulator").GONE
+    gone = pytest.importorskip("client_simulator").GONE
     cloud = Server(who=1.0, fault=lambda _now, _method: (0.001, gone))
     world = World({"e": Server()}, {"c": cloud}, cache=Cache(tmp_path / "c"))
     for _ in range(2):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from client_simulator import BROKEN, BUSY, GONE, Server, World, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator import BROKEN, BUSY, GONE, Server, World, rows
 
 from repo_builder.client.errors import (
     DeadlineExceeded,

@@ -8,8 +8,8 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import client_models as models
 import grpc
-import models
 import numpy as np
 import pytest
 

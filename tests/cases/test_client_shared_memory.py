@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import models
+import client_models as models
 import numpy as np
 import pytest
 import tritonclient.grpc as tritonclient

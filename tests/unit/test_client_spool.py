@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from simulator import Server, World, rows
+from client_simulator import Server, World, rows
 
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Collector
 from repo_builder.client.spool import Sample, Spool
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def sample(number: int, size: int = 4) -> Sample:
@@ -33,7 +33,7 @@ def opened(path: Path, **options: Any) -> tuple[Spool, Metrics]:
 
 
 def kept(path: Path) -> list[Path]:
-    return sorted(path.glob("*.npz"))
+    return sorted(path.glob("[0-9]*.npz"))
 
 
 def test_a_sample_is_one_file_that_needs_no_pickle(tmp_path):
@@ -78,10 +78,10 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_spool import opened, sample
+from test_client_spool import opened, sample
 spool, _ = opened(Path(sys.argv[1]))
 print("ready", flush=True)
-number = 0
+number = int(sys.argv[3])
 while True:
     spool.offer(sample(number, 20_000))
     spool.flush()
@@ -90,16 +90,23 @@ while True:
 
 
 def test_a_kill_at_any_moment_leaves_only_whole_samples(tmp_path):
-    for pause in (0.05, 0.11, 0.2):
+    for target in (2, 5, 9):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path / "s"), str(Path(__file__).parent)],
+            [
+                sys.executable,
+                "-c",
+                WRITER,
+                str(tmp_path / "s"),
+                str(Path(__file__).parent),
+                str(1000 * target),
+            ],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert process.stdout.readline() == b"ready\n"
-        end = time.monotonic() + pause
-        while time.monotonic() < end:
-            time.sleep(0.01)
+        end = time.monotonic() + 20
+        while len(kept(tmp_path / "s")) < target:
+            assert time.monotonic() < end
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -107,7 +114,7 @@ def test_a_kill_at_any_moment_leaves_only_whole_samples(tmp_path):
     spool.offer(sample(10_000))
     spool.close()
     files = kept(tmp_path / "s")
-    assert len(files) > 3
+    assert len(files) >= 10
     for file in files:
         with np.load(file, allow_pickle=False) as data:
             assert data["input:x"].dtype == np.float32

@@ -13,7 +13,7 @@ SCRIPT = """
 import json, sys, sqlite3
 from pathlib import Path
 import numpy as np
-from simulator import Server, World, rows
+from client_simulator import Server, World, rows
 from repo_builder.client.options import Cache, Collector
 
 disk = Path(sys.argv[1])
@@ -50,12 +50,12 @@ print(json.dumps({
 
 
 def test_a_full_disk_costs_no_call(tmp_path, unavailable):
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     command = (
         f'mount -t tmpfs -o size=2m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$SCRIPT" '
         f'"{tmp_path}"'
     )
-    path = os.pathsep.join([str(root), str(root / "tests/unit/client")])
+    path = os.pathsep.join([str(root), str(root / "tests/unit")])
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command],
         capture_output=True,

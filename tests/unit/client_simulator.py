@@ -35,7 +35,7 @@ BUSY = Failure("RESOURCE_EXHAUSTED", "no room")
 
 @dataclass
 class Server:
-    """Answers as the echo model of tests/cases/client/models.py does. `fault(now, method)` may say
+    """Answers as the echo model of tests/cases/client_models.py does. `fault(now, method)` may say
     (seconds, Failure) for what happens instead; `latency` is in seconds."""
 
     who: float = 0.0

@@ -17,7 +17,7 @@ from repo_builder.cli import cli
 from repo_builder.client import AsyncEdgeClient, EdgeClient
 from repo_builder.client import load as loads
 
-SPECS = Path(__file__).parents[3] / "model_specs"
+SPECS = Path(__file__).parents[2] / "model_specs"
 MAX_ERROR = 0.02
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import models
+import client_models as models
 import numpy as np
 import pytest
 import tritonclient.grpc as tritonclient
@@ -26,6 +26,7 @@ from faults import Proxy
 from repo_builder.client import (
     AsyncEdgeClient,
     ClientError,
+    Closed,
     DeadlineExceeded,
     EdgeClient,
     Fallback,
@@ -397,6 +398,28 @@ def test_everything_again_asynchronously(edge_proxy, cloud_proxy):
                 await client.infer("echo", x, timeout=0.4)
 
     asyncio.run(main())
+
+
+def test_a_closed_client_says_so_also_to_calls_under_way(pair):
+    client = EdgeClient(pair.edge.grpc_url)
+    client.infer("echo", rows(1))
+    errors: list[ClientError] = []
+
+    def work() -> None:
+        try:
+            client.infer("slow", rows(1))
+        except ClientError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    eventually(lambda: client._core.edge.endpoints[0].inflight == 1)
+    client.close()
+    thread.join(5)
+    assert [type(error) for error in errors] == [Closed]
+    for call in (client.infer, client.infer_many):
+        with pytest.raises(Closed):
+            call("echo", rows(1))
 
 
 def test_streams_and_many_keep_the_order(pair):
