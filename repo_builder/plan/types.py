@@ -14,7 +14,7 @@ from repo_builder.targets import Target
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a step says of itself, without importing its tools.
+    """What a plan must know of a step.
 
     `tools` are the distributions whose versions shape the output and so enter the key; `extra` is
     the extra of this project that installs them. An `exclusive` step runs while no other does,

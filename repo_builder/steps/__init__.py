@@ -2,7 +2,6 @@
 
 A step module has:
 
-- `DECLARATION`: name, version, tools (see `repo_builder.plan.Declaration`);
 - `Params`, `Inputs`, `Facts`: frozen dataclasses. Params and facts are plain JSON types (nested
   dataclasses, tuples, mappings allowed). Every field of `Inputs` is a `Path`: the folder that
   holds an artifact's files, or, for a user's file, the folder with that file in it;
@@ -26,7 +25,6 @@ from repo_builder.plan import Declaration
 class Step(Protocol):
     """The shape of a step module."""
 
-    DECLARATION: Declaration
     Params: type[Any]
     Inputs: type[Any]
     Facts: type[Any]
@@ -36,27 +34,51 @@ class Step(Protocol):
         ...
 
 
-STEPS: dict[str, str] = {
-    "import": "import_onnx",
-    "simplify": "simplify",
-    "quantize": "quantize",
-    "compile-onnxruntime": "compile_onnxruntime",
-    "compile-openvino": "compile_openvino",
-    "compile-tensorrt": "compile_tensorrt",
-    "compile-qnn": "compile_qnn",
-    "compile-tflite": "compile_tflite",
-    "compile-vela": "compile_vela",
-    "compile-tflite-micro": "compile_tflite_micro",
-    "reference": "reference",
-    "verify": "verify",
-    "profile": "profile",
+STEPS: dict[str, Declaration] = {
+    "import_onnx": Declaration("import", 1, tools=("onnx", "onnxruntime")),
+    "simplify": Declaration("simplify", 1, tools=("onnx", "onnxslim")),
+    "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
+    "compile_onnxruntime": Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime")),
+    "compile_openvino": Declaration(
+        "compile-openvino", 1, tools=("onnx", "openvino", "nncf"), extra="openvino"
+    ),
+    # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
+    "compile_tensorrt": Declaration("compile-tensorrt", 1, tools=("onnx",)),
+    "compile_qnn": Declaration(
+        "compile-qnn", 1, tools=("onnx", "onnxruntime", "onnxruntime-qnn"), extra="qualcomm"
+    ),
+    "compile_tflite": Declaration(
+        "compile-tflite",
+        1,
+        tools=("onnx", "onnxruntime", "ai-edge-litert", "flatbuffers"),
+        extra="tflite",
+    ),
+    "compile_vela": Declaration(
+        "compile-vela", 1, tools=("ethos-u-vela", "flatbuffers"), extra="ethos"
+    ),
+    "compile_tflite_micro": Declaration(
+        "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
+    ),
+    "reference": Declaration("reference", 1, tools=("onnxruntime",)),
+    "verify": Declaration("verify", 1, tools=("onnxruntime",)),
+    "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
 }
-"""Step name -> module, in the order of a build."""
+"""Module -> what its step is, in the order of a build.
+
+It stands here, and not in the modules, so that a build with nothing to do imports none of them. A
+step whose output changes for the same inputs needs a new version.
+"""
+
+
+def declarations() -> dict[str, Declaration]:
+    """What every step is, by its name."""
+    return {step.name: step for step in STEPS.values()}
 
 
 def module(name: str) -> str:
-    """The name by which any process can import the step called `name`."""
-    return f"{__name__}.{STEPS[name]}"
+    """The name by which any process can import the step called `name`; KeyError for none."""
+    modules = {step.name: module for module, step in STEPS.items()}
+    return f"{__name__}.{modules[name]}"
 
 
 def load(name: str) -> Step:
@@ -64,8 +86,3 @@ def load(name: str) -> Step:
     loaded: Any = importlib.import_module(module(name))
     step: Step = loaded
     return step
-
-
-def declarations() -> dict[str, Declaration]:
-    """What every step says of itself, by name."""
-    return {name: load(name).DECLARATION for name in STEPS}

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repo_builder.plan import Declaration
 from repo_builder.spec.types import Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-DECLARATION = Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime"))
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from repo_builder.errors import DataError, ModelError, SpecError
-from repo_builder.plan import Declaration
 from repo_builder.spec.types import CalibrationMethod, Precision
 from repo_builder.steps import _data, _onnx, _runtimes
 from repo_builder.steps._failures import explained
-
-DECLARATION = Declaration(
-    "compile-openvino", 1, tools=("onnx", "openvino", "nncf"), extra="openvino"
-)
 
 FILE = "calibration.npz"
 HEAVY = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})

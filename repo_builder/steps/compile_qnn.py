@@ -12,17 +12,12 @@ import numpy as np
 
 from repo_builder import resources
 from repo_builder.errors import StepError
-from repo_builder.plan import Declaration
 from repo_builder.steps import _onnx, _qnn, _rows
 from repo_builder.steps._data import Array
 from repo_builder.steps._level import Level
 
 if TYPE_CHECKING:
     import onnxruntime
-
-DECLARATION = Declaration(
-    "compile-qnn", 1, tools=("onnx", "onnxruntime", "onnxruntime-qnn"), extra="qualcomm"
-)
 
 MODEL = "model.onnx"
 CONTEXT = "model_qnn.bin"

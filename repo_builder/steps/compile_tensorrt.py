@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from repo_builder import digest
 from repo_builder.errors import ModelError, Problem, StepError
-from repo_builder.plan import Declaration
 from repo_builder.spec.types import Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._level import Level
@@ -18,9 +17,6 @@ from repo_builder.trt.request import Hardware, Profile, Request
 
 if TYPE_CHECKING:
     from onnx import GraphProto
-
-DECLARATION = Declaration("compile-tensorrt", 1, tools=("onnx",))
-"""TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import numpy as np
 
 from repo_builder.artifact import Tensor
 from repo_builder.errors import StepError
-from repo_builder.plan import Declaration
 from repo_builder.steps import _onnx, _rows
 from repo_builder.steps._data import Array
 
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
     import onnx
 
     from repo_builder.tflite import Written
-
-DECLARATION = Declaration(
-    "compile-tflite",
-    1,
-    tools=("onnx", "onnxruntime", "ai-edge-litert", "flatbuffers"),
-    extra="tflite",
-)
 
 MODEL = "model.tflite"
 MINIMUM_AGREEMENT = 0.9

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder.errors import GateFailed, Problem
-from repo_builder.plan import Declaration
 from repo_builder.steps import _firmware
 from repo_builder.steps._level import Level
 from repo_builder.tflite.arena import Estimate
 from repo_builder.tflite.ports import Ports
-
-DECLARATION = Declaration(
-    "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
-)
 
 MODEL = "model.tflite"
 RUNTIME_FLASH = 16 * 1024

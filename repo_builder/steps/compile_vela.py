@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder.errors import GateFailed, MissingExtra, Problem, StepError
-from repo_builder.plan import Declaration
 from repo_builder.steps import _firmware, _tool
 from repo_builder.steps._level import Level
 from repo_builder.tflite.arena import Estimate
 from repo_builder.tflite.ports import Ports
-
-DECLARATION = Declaration("compile-vela", 1, tools=("ethos-u-vela", "flatbuffers"), extra="ethos")
 
 TIME_LIMIT_S = 600.0
 MODEL = "model_vela.tflite"

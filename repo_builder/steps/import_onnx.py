@@ -7,11 +7,8 @@ from pathlib import Path
 
 from repo_builder.artifact import Signature
 from repo_builder.errors import ModelError
-from repo_builder.plan import Declaration
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained
-
-DECLARATION = Declaration("import", 1, tools=("onnx", "onnxruntime"))
 
 
 @dataclass(frozen=True)

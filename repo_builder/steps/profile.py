@@ -11,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from repo_builder.plan import Declaration
 from repo_builder.steps import _data, _runtimes
 from repo_builder.steps._failures import explained
-
-DECLARATION = Declaration("profile", 1, tools=("onnxruntime",), exclusive=True)
 
 MIN_RUNS = 10
 """Runs of each batch size; a median of fewer says little."""

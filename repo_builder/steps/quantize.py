@@ -13,15 +13,12 @@ import numpy as np
 
 from repo_builder import tflite
 from repo_builder.errors import StepError
-from repo_builder.plan import Declaration
 from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import _calibrate, _data, _onnx, _quantizable, _runtimes
 from repo_builder.steps._failures import explained
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
-
-DECLARATION = Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy"))
 
 FILE = "calibration.npz"
 WAY_OUT = "exclude the node it names, or write `optimize: {precision: fp32}`"

@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from repo_builder.errors import ModelError
-from repo_builder.plan import Declaration
 from repo_builder.spec.types import MetricName
 from repo_builder.steps import _data, _judge, _onnx, _runtimes
-
-DECLARATION = Declaration("reference", 1, tools=("onnxruntime",))
 
 RANDOM_ROWS = 16
 """Rows of seeded random inputs where a spec has no evaluation data."""

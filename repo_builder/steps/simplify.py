@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.plan import Declaration
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained
-
-DECLARATION = Declaration("simplify", 1, tools=("onnx", "onnxslim"))
 
 WAY_OUT = "write `optimize: {simplify: false}` in the spec to build without it"
 

@@ -11,11 +11,8 @@ import numpy as np
 
 from repo_builder.errors import ModelError
 from repo_builder.introspect.graph import first_line
-from repo_builder.plan import Declaration
 from repo_builder.spec.types import MetricName
 from repo_builder.steps import _data, _judge, _metrics, _runtimes
-
-DECLARATION = Declaration("verify", 1, tools=("onnxruntime",))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from repo_builder.errors import DataError
-from repo_builder.plan import Declaration
-
-DECLARATION = Declaration("act", 1)
 
 
 @dataclass(frozen=True)
