@@ -217,6 +217,19 @@ def test_a_damaged_recall_is_none(store: Store, content: bytes) -> None:
     assert store.recall("digits@cpu") == {}
 
 
+def test_texts_are_kept_by_what_shaped_them_until_a_collection(store: Store) -> None:
+    shaped_by = ["0.1", {"cores": 2}]
+    assert store.recall_texts(shaped_by) is None
+    store.remember_texts(shaped_by, {"config.pbtxt": 'name: "ä"\n'})
+    assert store.recall_texts(["0.1", {"cores": 2}]) == {"config.pbtxt": 'name: "ä"\n'}
+    assert store.recall_texts(["0.1", {"cores": 4}]) is None
+    (path,) = (store.root / "texts").glob("*/*.json")
+    path.write_bytes(path.read_bytes().replace(b"name", b"nome"))
+    assert store.recall_texts(shaped_by) is None
+    store.collect()
+    assert not path.exists()
+
+
 def test_a_full_disk_is_one_line_and_the_store_stays_whole(
     tmp_path: Path, unavailable: Unavailable
 ) -> None:
