@@ -18,7 +18,8 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        console.say("stopped")
         sys.exit(130)
     except click.ClickException as failure:
         failure.show()
@@ -26,9 +27,6 @@ def main() -> None:
     except RepoBuilderError as failure:
         console.error(str(failure))
         sys.exit(failure.exit_code)
-    except KeyboardInterrupt:
-        console.say("stopped")
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
