@@ -7,8 +7,12 @@ batch dimension. Nothing is guessed: what a run did not show is not claimed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repo_builder.artifact import Signature
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def signature(path: Path) -> Signature:
@@ -21,3 +25,19 @@ def signature(path: Path) -> Signature:
     from repo_builder.introspect import graph, prove
 
     return prove.signature(graph.read(path))
+
+
+def declare_ranks(model: onnx.ModelProto, signature: Signature) -> None:
+    """Write the rank that a run showed to the outputs of `model` that declare none.
+
+    Triton's onnxruntime backend takes an output without a declared shape for a scalar.
+    """
+    found = {tensor.name: tensor.shape for tensor in signature.outputs}
+    for output in model.graph.output:
+        kind = output.type.tensor_type
+        if not kind.HasField("shape"):
+            kind.shape.SetInParent()
+            for size in found[output.name]:
+                dim = kind.shape.dim.add()
+                if isinstance(size, int):
+                    dim.dim_value = size

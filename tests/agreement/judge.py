@@ -19,7 +19,7 @@ from tests.agreement.mutate import Case
 from tests.agreement.repository import python
 from tests.agreement.seeds import HEAD
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 HERE = ("core", "backend")
 """Judges that this Triton has; `c++` backends are not here, and `sense` refuses nothing."""
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
-from onnx import TensorProto, helper
 
 from repo_builder.errors import ModelError
-from repo_builder.introspect import signature
+from repo_builder.introspect import declare_ranks, signature
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 
@@ -143,17 +143,21 @@ def test_an_initializer_listed_as_input_is_no_input(tmp_path: Path) -> None:
     assert found.batched
 
 
+UNRANKED = """g (float[N, 4] x) => (float[M] y) {
+  c = Shape(x) s = Constant<value_ints = [2, -1]>() b = Greater(c, s)
+  k = Compress(c, b) r = Reshape(x, k) y = Identity(r) }"""
+
+
 def test_an_undeclared_rank_is_found_by_running(tmp_path: Path) -> None:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
-    s = helper.make_tensor_value_info("s", TensorProto.INT64, [3])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    node = helper.make_node("Expand", ["x", "s"], ["a"])
-    shape = helper.make_node("Identity", ["a"], ["y"])
-    graph = helper.make_graph([node, shape], "g", [x, s], [y])
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
-    (output,) = signature(tmp_path / "m.onnx").outputs
-    assert len(output.shape) == 3
+    model = onnx.parser.parse_model(HEAD + UNRANKED)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "m.onnx")
+    found = signature(tmp_path / "m.onnx")
+    assert [t.shape for t in found.outputs] == [("", "")]
+    declare_ranks(model, found)
+    onnx.save(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    assert session.get_outputs()[0].shape == [None, None]
 
 
 REFUSED = {

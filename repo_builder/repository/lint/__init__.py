@@ -64,7 +64,7 @@ def _bad_disable(model: Model) -> Iterator[Hit]:
 
 RULES: tuple[Rule, ...] = (
     *layout.ALWAYS,
-    Rule("bad-disable", "warning", "sense", "docs/rules.md", _bad_disable),
+    Rule("bad-disable", "warning", "sense", "docs/lint.md", _bad_disable),
     *_CONFIG_RULES,
 )
 """All rules; ids never change their meaning."""

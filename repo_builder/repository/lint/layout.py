@@ -176,14 +176,14 @@ ALWAYS = (
 
 RULES = (
     Rule("name-differs", "error", "core", _MANAGER, name_differs),
-    Rule("name-unusual", "note", "sense", "docs/rules.md", name_unusual),
+    Rule("name-unusual", "note", "sense", "docs/lint.md", name_unusual),
     Rule("version-none", "error", "core", _LIFECYCLE, no_version),
     Rule("version-ignored", "warning", "core", _LIFECYCLE, version_ignored),
     Rule("version-huge", "error", "core", _LIFECYCLE, version_huge),
     Rule("version-odd", "error", "backend", _LIFECYCLE, version_odd),
     Rule("version-missing", "warning", "core", _LIFECYCLE, version_missing),
     Rule("file-missing", "error", "backend", "each backend's ModelState", file_missing),
-    Rule("file-escapes", "error", "sense", "docs/rules.md", file_escapes),
+    Rule("file-escapes", "error", "sense", "docs/lint.md", file_escapes),
     Rule("label-missing", "error", "core", "core/src/label_provider.cc", label_missing),
     Rule("label-escapes", "error", "core", "core/src/model.cc", label_escapes),
     Rule("label-count", "warning", "sense", "core/src/label_provider.cc", label_count),

@@ -57,5 +57,5 @@ def memory(model: Model) -> Iterator[Hit]:
 RULES = (
     Rule("threads-unset", "warning", "sense", _THREADS, threads_unset),
     Rule("threads-above-cores", "warning", "sense", _THREADS, threads_above_cores),
-    Rule("memory", "warning", "sense", "docs/rules.md", memory),
+    Rule("memory", "warning", "sense", "docs/lint.md", memory),
 )
