@@ -49,6 +49,7 @@ STEPS: dict[str, str] = {
     "compile-tflite-micro": "compile_tflite_micro",
     "reference": "reference",
     "verify": "verify",
+    "calibrate-confidence": "calibrate_confidence",
     "profile": "profile",
 }
 """Step name -> module, in the order of a build."""
