@@ -182,11 +182,19 @@ class RawEvaluationPart(RawEvaluation):
     """accuracy, top5, map50 (detection), auroc (anomaly), mse or mae."""
 
 
+class RawConfidencePart(RawConfidence):
+    """What is different about the samples for `fallback`; the rest is as for other targets."""
+
+    path: str = Field(default_factory=str)
+    """A .npz file with one array per model input, named like it, and the labels."""
+
+
 class RawDataPart(Raw):
     """What is different about the data."""
 
     calibration: RawCalibrationPart | None = None
     evaluation: RawEvaluationPart | None = None
+    confidence: RawConfidencePart | None = None
 
 
 class RawOverride(Raw):
