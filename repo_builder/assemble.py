@@ -15,12 +15,15 @@ from repo_builder.errors import DataError, RepoBuilderError
 from repo_builder.execute import Outcome
 from repo_builder.gates import Measured, failures
 from repo_builder.plan import Plan, Variant
+from repo_builder.report import confidence
 from repo_builder.report.types import Latency, Row, Score, Status
 from repo_builder.repository.publish import Model
 from repo_builder.spec.types import Spec
 from repo_builder.store import Store
 from repo_builder.targets import Target
 from repo_builder.trt.first_start import CONFIG as TENSORRT
+
+CONFIDENCE = "calibrate-confidence"
 
 
 def assemble(
@@ -43,8 +46,9 @@ def assemble(
         if key in outcome.errors:
             return Row(**base, **measured, status="failed", reason=str(outcome.errors[key])), None
     imported, compiled = entries["import"], entries[variant.compiled]
-    verified = entries["verify"]
-    if imported is None or compiled is None or verified is None:
+    verified, calibrated = entries["verify"], entries.get(CONFIDENCE)
+    unsure = CONFIDENCE in variant.steps and calibrated is None
+    if imported is None or compiled is None or verified is None or unsure:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, latency = measured["score"], measured["latency"]
     broken = failures(
@@ -56,7 +60,7 @@ def assemble(
     status: Status = "built" if ran else "cached"
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
-        return row, _model(variant, plan, imported, compiled, verified, row, store)
+        return row, _model(variant, plan, imported, compiled, verified, calibrated, row, store)
     except RepoBuilderError as failure:  # what the config cannot say of this model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
 
@@ -69,6 +73,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         "source_size": imported.artifact.size if imported else None,
         "score": None,
         "latency": None,
+        "confidence": None,
     }
     if verify:
         facts: Any = verify.facts
@@ -85,6 +90,11 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         batches: Any = profile.facts["batches"]
         batch_1 = batches[0]
         figures["latency"] = Latency(batch_1["p50_ms"], batch_1["p95_ms"])
+    if (calibrated := entries.get(CONFIDENCE)) and variant.spec.fallback:
+        latency = figures["latency"]
+        figures["confidence"] = confidence.of_facts(
+            calibrated.facts, variant.spec.fallback, latency and latency.p50_ms
+        )
     return figures
 
 
@@ -111,13 +121,15 @@ def _model(
     imported: Entry,
     compiled: Entry,
     verified: Entry,
+    calibrated: Entry | None,
     row: Row,
     store: Store,
 ) -> Model:
     spec = variant.spec
     texts: dict[str, bytes] = {}
+    policy = _policy(calibrated)
     if variant.target.backend is not None:
-        texts = _texts(variant, imported, compiled, verified, store)
+        texts = _texts(variant, imported, compiled, verified, policy, store)
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
         "size": row.size,
@@ -126,6 +138,7 @@ def _model(
         "score": row.score
         and {"metric": row.score.metric, "source": row.score.source, "built": row.score.built},
         "latency_ms": row.latency and row.latency.p50_ms,
+        "confidence": policy,
         "compiler": compiled.facts,
         "tools": {
             tool: version
@@ -141,8 +154,21 @@ def _model(
     return Model(spec.name, spec.version, texts, compiled, record, bundle)
 
 
+def _policy(calibrated: Entry | None) -> Json:
+    """What the client reads, with the digest of how it was found."""
+    if calibrated is None:
+        return None
+    facts: Any = calibrated.facts
+    return {**facts["policy"], "calibration": facts["calibration"]}
+
+
 def _texts(
-    variant: Variant, imported: Entry, compiled: Entry, verified: Entry, store: Store
+    variant: Variant,
+    imported: Entry,
+    compiled: Entry,
+    verified: Entry,
+    policy: Json,
+    store: Store,
 ) -> dict[str, bytes]:
     """config.pbtxt and the files of labels; what shaped the configs is what they are kept under.
 
@@ -161,11 +187,12 @@ def _texts(
         meanwhile = variant.target.model_copy(update={"runtime": "onnxruntime"})
         targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
     cores = variant.target.cores or len(os.sched_getaffinity(0))
-    shaped_by = [__version__, _template(), repr(spec), repr(targets), signature, labels, cores]
+    versions = [__version__, _template()]
+    shaped_by = [*versions, repr(spec), repr(targets), signature, labels, cores, policy]
     texts = store.recall_texts(shaped_by)
     if texts is None:
         texts = {
-            name: _config(spec, target, signature, labels, cores)
+            name: _config(spec, target, signature, labels, cores, policy)
             for name, target in targets.items()
         }
         store.remember_texts(shaped_by, texts)
@@ -175,7 +202,12 @@ def _texts(
 
 
 def _config(
-    spec: Spec, target: Target, signature: Json, labels: Mapping[str, str], cores: int
+    spec: Spec,
+    target: Target,
+    signature: Json,
+    labels: Mapping[str, str],
+    cores: int,
+    policy: Json,
 ) -> str:
     from pydantic import TypeAdapter
 
@@ -187,6 +219,7 @@ def _config(
         TypeAdapter(Signature).validate_python(signature),
         {output: text.splitlines() for output, text in labels.items()},
         cores=cores,
+        confidence=policy,
     )
     return render.text(decided)
 

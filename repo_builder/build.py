@@ -140,7 +140,7 @@ def _wanted(the_plan: Plan) -> list[str]:
     ]
 
 
-_READ = ("import", "verify", "profile")
+_READ = ("import", "verify", "calibrate-confidence", "profile")
 
 
 def _publish(

@@ -16,6 +16,7 @@ both, tests them; that is what makes the test exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,15 +254,16 @@ def frontier(
     cloud_latency: float,
     cloud_cost: float = 0.0,
     points: int = 41,
+    at: Sequence[float] = (),
 ) -> list[FrontierPoint]:
-    """What each threshold would give, from all rows at the edge to none.
+    """What each threshold would give, from all rows at the edge to none; or each of those `at`.
 
     A row that falls back pays both latencies. Latencies in seconds; `cloud_cost` is per row, in
     whatever unit the caller counts.
     """
     levels = np.unique(np.quantile(scores, np.linspace(0, 1, points - 1)))
     out = []
-    for level in (*levels, np.nextafter(scores.max(), np.inf)):
+    for level in at or (*levels, np.nextafter(scores.max(), np.inf)):
         kept = scores >= level
         coverage = float(kept.mean())
         wrong = float((~edge_correct[kept]).mean()) if kept.any() else 0.0

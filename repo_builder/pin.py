@@ -34,6 +34,11 @@ def pin(specs: Iterable[Spec], declarations: Mapping[str, Declaration], store: S
         if spec.evaluation:
             path = spec.evaluation.path
             files[path] = {"evaluation.npz": (path, memory.sha256(path))}
+        if spec.fallback:
+            path, cloud = spec.fallback.data, spec.fallback.cloud_onnx
+            files[path] = {"evaluation.npz": (path, memory.sha256(path))}
+            if cloud is not None and cloud not in files:
+                files[cloud] = _model(cloud, memory)
     memory.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
     return Pins(files, {tool: _installed(tool) for tool in sorted(tools)})

@@ -20,11 +20,12 @@ def line_chart(
     series: Mapping[str, Points],
     *,
     x_ticks: Sequence[tuple[float, str]] = (),
+    marks: Points = (),
 ) -> str:
     """A chart of `series`, name -> (x, y) points; axes from the data, y from 0.
 
     `x_ticks` are (x, text); without them five are spread evenly. Points that are not finite are
-    left out.
+    left out. `marks` are points within the series' range to draw a ring around.
     """
     clean = {
         name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
@@ -70,6 +71,8 @@ def line_chart(
             parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         x = _LEFT + 10 + number * 150
         parts.append(f'<text x="{x}" y="{_HEIGHT - 6}" fill="{colour}">{escape(name)}</text>')
+    for x, y in (at(*mark) for mark in marks):
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="none" stroke="black"/>')
     return "\n".join([*parts, "</svg>", ""])
 
 

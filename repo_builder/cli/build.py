@@ -86,6 +86,9 @@ def command(
     )
     with console.Steps() as steps:
         report = build(request, _Progress(steps))
+    for row in report.rows:
+        if row.confidence and row.confidence.warning:
+            console.warn(f"{row.id}: {row.confidence.warning}")
     if as_json:
         console.out_json(report.as_json())
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from repo_builder.errors import InferError, MissingExtra, did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from repo_builder.client import Result
 
     Array = npt.NDArray[Any]
 
@@ -33,6 +36,7 @@ _SHOWN_VALUES = 10
     "where the model has one input.",
 )
 @click.option("--url", default="localhost:8001", show_default=True, help="Triton's gRPC endpoint.")
+@click.option("--cloud", metavar="URL", help="The Triton to ask where the model is not sure.")
 @click.option("--version", default="", help="Version of the model [default: Triton's choice].")
 @click.option("--top", default=3, show_default=True, help="Labels to show for each row.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
@@ -43,6 +47,7 @@ def command(
     name: str,
     inputs: tuple[str, ...],
     url: str,
+    cloud: str | None,
     version: str,
     top: int,
     out: Path | None,
@@ -52,8 +57,9 @@ def command(
     """Send one request to the model NAME and print its outputs."""
     import numpy as np
 
-    with _Model(name, version, url, timeout) as model:
-        outputs = model.infer(model.tensors(inputs))
+    with _Model(name, version, url, cloud, timeout) as model:
+        result = model.infer(model.tensors(inputs))
+    outputs = result.outputs
     if out:
         with out.open("wb") as file:
             np.savez(file, allow_pickle=False, **outputs)
@@ -70,23 +76,28 @@ def command(
                     }
                     for output, array in outputs.items()
                 },
+                "sources": list(result.sources),
+                **({} if result.confidence is None else {"confidence": _scores(result).tolist()}),
             }
         )
         return
     console.say(f"{name}, version {model.answered_by}, at {url}")
     for output, array in outputs.items():
         _print_output(output, array, model.top(output, array, top))
+    _print_confidence(result)
 
 
 class _Model:
     """A model on a server, asked through the client SDK."""
 
-    def __init__(self, name: str, version: str, url: str, timeout: float) -> None:
+    def __init__(
+        self, name: str, version: str, url: str, cloud: str | None, timeout: float
+    ) -> None:
         from repo_builder.client import EdgeClient, Retry
 
         self._name, self._version, self._url, self._timeout = name, version, url, timeout
         # Somebody waits at the terminal: a server that is not there is not waited for.
-        self._client = EdgeClient(url, retry=Retry(patient=False))
+        self._client = EdgeClient(url, cloud, retry=Retry(patient=False))
         self.answered_by = version
         try:
             with self._explained():
@@ -168,16 +179,17 @@ class _Model:
             raise ValueError(f"the model reads images into '{recipe.input}', not into '{name}'")
         return recipe.apply(file.read_bytes(), self.inputs[name].dtype)
 
-    def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name, with a batch axis where the model has one."""
+    def infer(self, tensors: Mapping[str, Array]) -> Result:
+        """The answer; its outputs have a batch axis where the model has one."""
         with self._explained():
             result = self._client.infer(
                 self._name, tensors, timeout=self._timeout, version=self._version
             )
-        self.answered_by = result.version
+        self.answered_by = result.version or result.cloud_version
         if result.batch is None and self._model.max_rows:
-            return {name: array[None] for name, array in result.outputs.items()}
-        return result.outputs
+            outputs = {name: array[None] for name, array in result.outputs.items()}
+            return dataclasses.replace(result, outputs=outputs, batch=1)
+        return result
 
     def top(self, output: str, array: Array, count: int) -> list[list[list[Any]]]:
         """For each row the best `count` as [label, score]; [] where the output has no labels."""
@@ -217,3 +229,24 @@ def _print_output(name: str, array: Array, labels: list[list[list[Any]]]) -> Non
     )
     rest = f" ... ({flat.size - _SHOWN_VALUES} more; --json or --out has all)"
     console.out(f"  {shown}{rest if flat.size > _SHOWN_VALUES else ''}")
+
+
+def _scores(result: Result) -> Array:
+    """How sure the edge was: one figure per row."""
+    import numpy as np
+
+    return np.atleast_1d(result.confidence)
+
+
+def _print_confidence(result: Result) -> None:
+    """How sure the edge was of each row, and who answered; nothing where it has no policy."""
+    if result.policy is None or result.confidence is None:
+        return
+    console.out(f"confidence ({result.policy.policy})")
+    scores = _scores(result)
+    sure = result.policy.sure(scores)
+    for number, (score, source) in enumerate(zip(scores, result.sources, strict=True)):
+        unsure = "" if sure[number] or source == "cloud" else ", not sure"
+        console.out(f"  {number}: {score:.4g} {source}{unsure}")
+    if result.why_unverified:
+        console.warn(f"the cloud did not answer: {result.why_unverified}")

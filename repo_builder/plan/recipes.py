@@ -172,5 +172,34 @@ def _check(chain: Chain, model: Made, runtime: str, *, profile: bool) -> None:
         reference=reference,
         evaluation=chain.evaluation,
     )
+    _confidence(chain, model, served)
     if profile:
         chain.add("profile", served, model=model, reference=reference)
+
+
+def _confidence(chain: Chain, model: Made, served: Mapping[str, Json]) -> None:
+    """Find out when `model` is sure, where Triton serves it: only its clients read a policy."""
+    fallback = chain.spec.fallback
+    if fallback is None or chain.target.backend is None:
+        return
+    params: dict[str, Json] = {
+        **served,
+        "policy": fallback.policy,
+        "output": fallback.output,
+        "activation": fallback.activation,
+        "label": fallback.label,
+        "samples": fallback.samples,
+        "max_error": fallback.max_error,
+        "threshold": fallback.threshold,
+        "confidence_level": fallback.confidence_level,
+        "cloud": fallback.cloud,
+        "cloud_latency_ms": fallback.cloud_latency_ms,
+        "cloud_cost": fallback.cloud_cost,
+    }
+    chain.add(
+        "calibrate-confidence",
+        params,
+        model=model,
+        data=chain.file(fallback.data),
+        cloud=chain.file(fallback.cloud_onnx) if fallback.cloud_onnx else None,
+    )

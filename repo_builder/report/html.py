@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder import __version__, console, resources
-from repo_builder.report.types import Report, Row
+from repo_builder import __version__, console, resources, svg
+from repo_builder.report.types import Confidence, Report, Row
+
+_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
+"""Of SVG files; inside HTML it goes without saying, and a page without addresses loads nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Chart:
     bars: tuple[Bar, ...]
 
 
+@dataclass(frozen=True)
+class TradeOff:
+    """Where a model's answers may end, edge or cloud: sentences, and the plot as SVG."""
+
+    id: str
+    said: tuple[str, ...]
+    plot: str
+
+
 def page(report: Report) -> str:
     """The whole page."""
     import jinja2
@@ -48,6 +60,11 @@ def page(report: Report) -> str:
     return template.render(
         rows=report.rows,
         charts=[chart for chart in charts if chart.bars],
+        trade_offs=[
+            TradeOff(row.id, _said(row, row.confidence), _plot(row.id, row.confidence))
+            for row in report.rows
+            if row.confidence
+        ],
         version=__version__,
         seconds=console.seconds(report.seconds),
         megabytes=console.megabytes,
@@ -100,3 +117,63 @@ def _latency(row: Row) -> list[tuple[str, float]]:
 
 def _plain(value: float) -> str:
     return f"{value:.4g}"
+
+
+def _plot(name: str, confidence: Confidence) -> str:
+    """Error against the share of rows that stay at the edge, with a ring around what is shipped."""
+    points, chosen = confidence.frontier, confidence.chosen
+    series = {
+        "sure answers": [(p.coverage, p.edge_error) for p in points if p.edge_error is not None],
+        "all, with the cloud": [
+            (p.coverage, p.total_error) for p in points if p.total_error is not None
+        ],
+    }
+    if confidence.max_error is not None:
+        ends = (points[-1].coverage, points[0].coverage)
+        series["promised"] = [(end, confidence.max_error) for end in ends]
+    drawn = {label: line for label, line in series.items() if line}
+    if not drawn:  # right and wrong are not known
+        return ""
+    marks = []
+    if chosen:
+        errors = (chosen.edge_error, chosen.total_error)
+        marks = [(chosen.coverage, error) for error in errors if error is not None]
+    text = svg.line_chart(
+        f"{name}: error by coverage", "share of rows that stay", "error", drawn, marks=marks
+    )
+    return text.replace(_NAMESPACE, "", 1)
+
+
+def _said(row: Row, confidence: Confidence) -> tuple[str, ...]:
+    """The chosen point in sentences."""
+    c, chosen = confidence, confidence.chosen
+    cloud = c.cloud or row.name
+    said = []
+    if chosen is None:
+        said.append(f"Never sure: every row goes to {cloud}. {c.warning}.")
+    else:
+        said.append(
+            f"Sure where {c.policy} of {c.output} is at least {chosen.threshold:.4g}: "
+            f"{chosen.coverage:.1%} of the rows stay, the others go to {cloud}."
+        )
+        if c.max_error is not None:
+            said.append(
+                f"Promised: of the sure answers at most {c.max_error:.2%} are wrong, with "
+                f"{c.confidence_level:.0%} confidence, while the data stay like the samples."
+            )
+        if c.errors is not None and c.bound is not None:
+            said.append(
+                f"Seen: {c.errors} wrong of {c.kept} sure, an error of at most {c.bound:.2%} with "
+                f"{c.confidence_level:.0%} confidence."
+            )
+        if chosen.total_error is not None:
+            said.append(f"With the cloud's answers {chosen.total_error:.2%} of all are wrong.")
+        if chosen.latency_ms is not None:
+            said.append(f"A row takes {chosen.latency_ms:.3g} ms on average.")
+        said.append(f"A row costs {chosen.cost:.3g} on average.")
+    if c.tuned:
+        said.append(
+            f"Temperature {c.temperature:.3g} fitted to {c.tuned} rows, the threshold tested on "
+            f"{c.tested} others ({row.level_reason})."
+        )
+    return tuple(said)

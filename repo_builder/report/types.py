@@ -28,6 +28,49 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Operating:
+    """What one threshold gives: shares of rows, and ms and cost of one row on average.
+
+    `coverage` of the rows stay at the edge; `edge_error` is the share of wrong answers among
+    those, `total_error` that of all answers, the cloud's too. None where it is not known.
+    """
+
+    threshold: float
+    coverage: float
+    edge_error: float | None
+    total_error: float | None
+    latency_ms: float | None
+    cost: float
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """When a model is sure, and how that was found.
+
+    With `max_error` the share of wrong answers among the sure ones is at most that, as certain as
+    `confidence_level`; None: the threshold was fixed by hand. `tuned` rows fitted the temperature,
+    `tested` others the threshold: `kept` were sure, `errors` of those wrong, `bound` bounds their
+    rate. `chosen` None: the edge is never sure. `calibration` is the digest of policy and data.
+    """
+
+    policy: str
+    output: str
+    temperature: float
+    max_error: float | None
+    confidence_level: float
+    cloud: str
+    calibration: str
+    tuned: int
+    tested: int
+    kept: int
+    errors: int | None
+    bound: float | None
+    chosen: Operating | None
+    frontier: tuple[Operating, ...]
+    warning: str = ""
+
+
+@dataclass(frozen=True)
 class Row:
     """What became of one model@target; figures are None where a step did not get that far.
 
@@ -48,6 +91,7 @@ class Row:
     score: Score | None = None
     difference: Mapping[str, float] = field(default_factory=dict)
     latency: Latency | None = None
+    confidence: Confidence | None = None
     level: str = ""
     level_reason: str = ""
     digest: str = ""

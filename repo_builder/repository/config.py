@@ -30,12 +30,14 @@ def decide(
     signature: Signature,
     labels: Mapping[str, Sequence[str]],
     cores: int,
+    confidence: Json = None,
 ) -> ModelConfig:
     """The config of `spec` on `target`, for a compiled model with this `signature`.
 
     `labels` maps outputs to their labels, read from the files that the spec names, which stand
     under their own names in the model's folder; `cores` are those to plan for: the target's, or
-    the building machine's where the target leaves them open.
+    the building machine's where the target leaves them open. `confidence` says when the model is
+    sure: the fields of `repo_builder.client.confidence.Policy`, and what else a reader may want.
     Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
     outputs are merged by name, other lists replace, null removes. SpecError with all problems
     where the spec asks for what the model or Triton cannot do; ValueError for a target that runs
@@ -60,7 +62,7 @@ def decide(
             key: {"string_value": value}
             for key, value in {
                 **_backend_parameters(target.backend, signature, count, threads),
-                **_own_parameters(spec, labels),
+                **_own_parameters(spec, labels, confidence),
             }.items()
         },
         "model_warmup": _warmup(signature, largest),
@@ -171,13 +173,17 @@ def _backend_parameters(
     return settings
 
 
-def _own_parameters(spec: Spec, labels: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _own_parameters(
+    spec: Spec, labels: Mapping[str, Sequence[str]], confidence: Json
+) -> dict[str, str]:
     """What the client reads: see repo_builder/client/model.py."""
     own = {"repo_builder.version": str(spec.version)}
     if labels:
         own["repo_builder.labels"] = _text({name: list(lines) for name, lines in labels.items()})
     if spec.preprocess is not None:
         own["repo_builder.preprocess"] = _text(dict(spec.preprocess.parameters))
+    if confidence is not None:
+        own["repo_builder.confidence"] = _text(confidence)
     return own
 
 

@@ -6,6 +6,7 @@ target's overrides; each result is validated, then resolved with every path made
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,10 @@ from repo_builder.targets import Target
 DEFAULTS = "defaults.yaml"
 OWN = ("name", "version", "source")
 """What each spec says for itself; no defaults.yaml may."""
-_FILES = (("source", "onnx"), ("data", "calibration", "path"), ("data", "evaluation", "path"))
+_FILES = (
+    ("source", "onnx"),
+    *(("data", kind, "path") for kind in ("calibration", "evaluation", "confidence")),
+)
 
 
 def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spec]:
@@ -50,7 +54,7 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spe
         unique = sorted(set(problems), key=lambda p: (p.file, p.line, p.field, p.what))
         count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
         raise SpecError(f"the specs have {count}:", unique)
-    return sorted(specs, key=lambda spec: spec.id)
+    return sorted(_with_clouds(specs), key=lambda spec: spec.id)
 
 
 def _files(roots: Iterable[Path], problems: list[Problem]) -> list[Path]:
@@ -143,6 +147,18 @@ def _specs(
         specs.append(resolved)
         problems += found
     return specs, problems
+
+
+def _with_clouds(specs: Sequence[types.Spec]) -> Iterator[types.Spec]:
+    """The specs, each that falls back on another of them with that one's source."""
+    sources = {spec.name: spec.onnx for spec in specs}
+    for spec in specs:
+        if spec.fallback and spec.fallback.cloud in sources:
+            onnx = sources[spec.fallback.cloud]
+            fallback = dataclasses.replace(spec.fallback, cloud_onnx=onnx)
+            yield dataclasses.replace(spec, fallback=fallback)
+        else:
+            yield spec
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:

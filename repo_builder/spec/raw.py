@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from repo_builder.client.confidence import Activation, PolicyName
 from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import CalibrationMethod, MetricName, Objective, Precision
 
@@ -61,11 +62,24 @@ class RawEvaluation(Raw):
     """How many rows are used, from the start; all where it is not given."""
 
 
+class RawConfidence(Raw):
+    """Labelled samples that fit the temperature and certify the threshold of `fallback`."""
+
+    path: str
+    """A .npz file with one array per model input, named like it, and the labels."""
+    label: str = "label"
+    """Name of the array with the class of each row."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """How many rows are used, from the start; all where it is not given."""
+
+
 class RawData(Raw):
     """The data that a build needs: nothing where the model stays in floating point."""
 
     calibration: RawCalibration | None = None
     evaluation: RawEvaluation | None = None
+    confidence: RawConfidence | None = None
+    """For `fallback`; the evaluation data where it is not given."""
 
 
 class RawQuantization(Raw):
@@ -100,6 +114,29 @@ class RawGates(Raw):
     """Size of the compiled model's files, in 10^6 bytes."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Median latency of one request of batch 1 on the building machine."""
+
+
+class RawFallback(Raw):
+    """When the edge's answer is sure; what is not sure goes to a model in the cloud."""
+
+    policy: PolicyName = "max_probability"
+    """How sure is measured: max_probability, margin, entropy, energy, or max_score (detectors)."""
+    output: str = ""
+    """The model's output that it is measured on; that of the evaluation where it is not given."""
+    activation: Activation = "logits"
+    """What that output holds: logits or probabilities."""
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """At most this share of the sure answers may be wrong; the threshold follows from it."""
+    confidence_level: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """How certain it is that `max_error` holds."""
+    threshold: float | None = None
+    """A fixed threshold in place of `max_error`; it promises nothing."""
+    cloud: str = ""
+    """The cloud's model that unsure rows go to; the same name where it is not given."""
+    cloud_latency_ms: Annotated[float, Field(ge=0)] | None = None
+    """What asking the cloud takes, over your link; for the report's trade-off."""
+    cloud_cost: Annotated[float, Field(ge=0)] = 1.0
+    """What one row costs there, in any unit; for the report's trade-off."""
 
 
 class RawPreprocess(Raw):
@@ -145,11 +182,19 @@ class RawEvaluationPart(RawEvaluation):
     """accuracy, top5, map50 (detection), auroc (anomaly), mse or mae."""
 
 
+class RawConfidencePart(RawConfidence):
+    """What is different about the samples for `fallback`; the rest is as for other targets."""
+
+    path: str = Field(default_factory=str)
+    """A .npz file with one array per model input, named like it, and the labels."""
+
+
 class RawDataPart(Raw):
     """What is different about the data."""
 
     calibration: RawCalibrationPart | None = None
     evaluation: RawEvaluationPart | None = None
+    confidence: RawConfidencePart | None = None
 
 
 class RawOverride(Raw):
@@ -158,6 +203,7 @@ class RawOverride(Raw):
     data: RawDataPart | None = None
     optimize: RawOptimize | None = None
     gates: RawGates | None = None
+    fallback: RawFallback | None = None
     serving: RawServing | None = None
 
 
@@ -174,6 +220,7 @@ class RawSpec(Raw):
     data: RawData = Field(default_factory=RawData)
     optimize: RawOptimize = Field(default_factory=RawOptimize)
     gates: RawGates = Field(default_factory=RawGates)
+    fallback: RawFallback | None = None
     preprocess: RawPreprocess | None = None
     serving: RawServing = Field(default_factory=RawServing)
     overrides: dict[str, RawOverride] = {}

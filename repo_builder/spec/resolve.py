@@ -9,6 +9,7 @@ from pathlib import Path
 from repo_builder.document import Document
 from repo_builder.errors import Problem, did_you_mean
 from repo_builder.spec import types
+from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
 from repo_builder.targets import Target
@@ -40,6 +41,7 @@ class _Resolver:
             fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
             self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
         optimize = raw.optimize
+        evaluation = self._evaluation(raw.data.evaluation)
         return types.Spec(
             name=raw.name,
             version=types.Version(major, minor, patch),
@@ -47,7 +49,7 @@ class _Resolver:
             onnx=self._file(raw.source.onnx),
             file=self.path,
             calibration=self._calibration(raw.data.calibration),
-            evaluation=self._evaluation(raw.data.evaluation),
+            evaluation=evaluation,
             optimize=types.Optimize(
                 simplify=optimize.simplify,
                 precision=optimize.precision,
@@ -71,6 +73,7 @@ class _Resolver:
                 ),
             ),
             preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
+            fallback=fallback(raw, evaluation, self._file, self._problem),
         )
 
     def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from repo_builder.client.confidence import Activation, PolicyName
 from repo_builder.digest import Json
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -100,6 +101,32 @@ class Gates:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """When the edge's answer is sure, found by measuring; what is not goes to a model in the cloud.
+
+    Either `max_error`, the share of wrong answers among the sure ones that `confidence_level` holds
+    for, or a fixed `threshold`, is None. `data` is labelled and held out; its array `label` has the
+    classes ("": it needs none). `cloud` is the model that is asked, "" where it has the same name;
+    `cloud_onnx` is its source where its spec was read too. `cloud_latency_ms` and `cloud_cost` are
+    what one row takes there, as the user says.
+    """
+
+    policy: PolicyName
+    output: str
+    activation: Activation
+    data: Path
+    label: str = ""
+    samples: int | None = None
+    max_error: float | None = None
+    threshold: float | None = None
+    confidence_level: float = 0.95
+    cloud: str = ""
+    cloud_onnx: Path | None = None
+    cloud_latency_ms: float | None = None
+    cloud_cost: float = 1.0
+
+
+@dataclass(frozen=True)
 class Preprocess:
     """How an image becomes the model's input: see `repo_builder/client/preprocess.py`."""
 
@@ -134,6 +161,7 @@ class Spec:
     gates: Gates
     serving: Serving
     preprocess: Preprocess | None
+    fallback: Fallback | None = None
 
     @property
     def id(self) -> str:

@@ -61,6 +61,7 @@ STEPS: dict[str, Declaration] = {
     ),
     "reference": Declaration("reference", 1, tools=("onnxruntime",)),
     "verify": Declaration("verify", 1, tools=("onnxruntime",)),
+    "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
 }
 """Module -> what its step is, in the order of a build.

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from repo_builder.artifact import Signature, Tensor
+from repo_builder.client.confidence import Policy
+from repo_builder.client.model import Model
 from repo_builder.errors import SpecError
 from repo_builder.repository import config, render
 from repo_builder.spec.types import Gates, Optimize, Preprocess, Serving, Spec, Version
@@ -196,3 +198,13 @@ def test_what_triton_would_refuse_is_refused_first() -> None:
         "serving.instance_group[0].kind",
     }
     assert all(problem.file == "digits.yaml" for problem in refusal.value.problems)
+
+
+def test_a_policy_reaches_the_client_as_it_is() -> None:
+    policy = Policy("margin", "scores", "logits", 1.5, 0.1 + 0.2, 0.02, 0.95, 0.9, "d", "big")
+    said = {**dataclasses.asdict(policy), "calibration": "c"}
+    decided = config.decide(spec(), TARGETS["cpu"], IMAGE, {}, 4, said)
+    assert Policy.from_json(parameters(decided)["repo_builder.confidence"]) == policy
+    served = Model.of_config(render.parse(render.text(decided)))
+    assert served.policy == policy
+    assert "repo_builder.confidence" not in parameters(decide())

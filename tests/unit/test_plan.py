@@ -17,6 +17,7 @@ from repo_builder.plan import Declaration, Made, Pins, Plan, Source, plan, why
 from repo_builder.spec.types import (
     Calibration,
     Evaluation,
+    Fallback,
     Gates,
     Optimize,
     Quantization,
@@ -287,3 +288,20 @@ def test_sources_keep_their_paths_out_of_the_recipe() -> None:
     node = the_plan.nodes[the_plan.variants[0].steps["import"]]
     assert isinstance(node.inputs["model"], Source)
     assert "/d/" not in digest.canonical(node.recipe).decode()
+
+
+FALLBACK = Fallback("margin", "y", "logits", EVALUATION, "label", max_error=0.02, cloud="big")
+
+
+def test_a_fallback_is_calibrated_where_triton_serves_the_model() -> None:
+    before, after = planned(), planned(spec(fallback=FALLBACK))
+    assert changed(before, after) == {"calibrate-confidence"}
+    the_plan = planned(spec("ethos-u55", fallback=FALLBACK))
+    assert "calibrate-confidence" not in the_plan.variants[0].steps
+
+
+def test_a_fallback_reaches_its_own_step_only() -> None:
+    one = planned(spec(fallback=FALLBACK))
+    for rest in ({"max_error": 0.03}, {"policy": "entropy"}, {"cloud_onnx": MODEL}, {"cloud": ""}):
+        other = planned(spec(fallback=dataclasses.replace(FALLBACK, **rest)))
+        assert changed(one, other) == {"calibrate-confidence"}

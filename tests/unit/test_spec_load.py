@@ -10,7 +10,14 @@ import pytest
 from repo_builder import targets
 from repo_builder.errors import SpecError, UsageError
 from repo_builder.spec.load import load, select
-from repo_builder.spec.types import Calibration, Evaluation, Quantization, Spec, Version
+from repo_builder.spec.types import (
+    Calibration,
+    Evaluation,
+    Fallback,
+    Quantization,
+    Spec,
+    Version,
+)
 
 CATALOG = targets.load()
 MINIMAL = "name: digits\nversion: 1.2.3\nsource: {onnx: m.onnx}\ntargets: [cpu]\n"
@@ -353,3 +360,106 @@ class TestSelect:
         assert caught.value.exit_code == 2
         with pytest.raises(UsageError, match="no spec is for jetson-orin-nx"):
             select(specs, [], ["jetson-orin-nx"])
+
+
+CLASSIFIER = MINIMAL + (
+    "data: {evaluation: {path: e.npz, metric: accuracy, outputs: {scores: logits}, samples: 9}}\n"
+)
+
+
+def test_a_fallback_takes_what_it_needs_from_the_evaluation(folder: Path) -> None:
+    (spec,) = one(folder, CLASSIFIER + "fallback: {max_error: 0.02, cloud: big}")
+    assert spec.fallback == Fallback(
+        policy="max_probability",
+        output="logits",
+        activation="logits",
+        data=folder / "e.npz",
+        label="label",
+        samples=9,
+        max_error=0.02,
+        cloud="big",
+    )
+
+
+def test_a_fallback_may_have_data_of_its_own_and_differ_by_target(folder: Path) -> None:
+    (folder / "h.npz").write_bytes(b"x")
+    text = CLASSIFIER.replace("[cpu]", "[cpu, cpu-openvino, jetson-orin-nx]").replace(
+        "data: {", "data: {confidence: {path: h.npz, label: y}, "
+    )
+    cpu, openvino, jetson = one(
+        folder,
+        text
+        + "fallback: {max_error: 0.02, policy: margin, output: scores}\n"
+        + "overrides:\n  cpu-openvino: {fallback: {max_error: null, threshold: 0.85}}\n"
+        + "  jetson-orin-nx: {fallback: null}\n",
+    )
+    assert cpu.fallback is not None
+    assert openvino.fallback is not None
+    assert (cpu.fallback.data, cpu.fallback.label) == (folder / "h.npz", "y")
+    assert (cpu.fallback.output, cpu.fallback.samples) == ("scores", None)
+    assert (cpu.fallback.max_error, cpu.fallback.threshold) == (0.02, None)
+    assert (openvino.fallback.max_error, openvino.fallback.threshold) == (None, 0.85)
+    assert openvino.fallback.policy == "margin"
+    assert jetson.fallback is None
+
+
+def test_a_cloud_model_is_found_among_the_specs_read(folder: Path) -> None:
+    (folder / "big.onnx").write_bytes(b"x")
+    (folder / "b.yaml").write_text(MINIMAL.replace("digits", "big").replace("m.onnx", "big.onnx"))
+    fallback = "fallback: {max_error: 0.02, cloud: big}"
+    _, small = one(folder, CLASSIFIER + fallback)
+    assert small.fallback is not None
+    assert small.fallback.cloud_onnx == folder / "big.onnx"
+    _, small = one(folder, CLASSIFIER + fallback.replace("big", "elsewhere"))
+    assert small.fallback is not None
+    assert small.fallback.cloud_onnx is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (MINIMAL + "fallback: {max_error: 0.1}", "fallback: needs labelled data that the model"),
+        (CLASSIFIER + "fallback: {}", "neither is given of max_error and threshold"),
+        (
+            CLASSIFIER + "fallback: {max_error: 0.1, threshold: 0.5}",
+            "fallback: both are given of max_error and threshold; write one",
+        ),
+        (CLASSIFIER + "fallback: {max_error: 1}", "fallback.max_error: must be less than 1"),
+        (
+            CLASSIFIER + "fallback: {max_error: 0.1, cloud: digits}",
+            "fallback.cloud: is this model itself",
+        ),
+        (
+            CLASSIFIER + "fallback: {max_error: 0.1, policy: margins}",
+            "unknown value 'margins'; did you mean 'margin'?",
+        ),
+        (
+            CLASSIFIER + "fallback: {max_error: 0.1, policy: max_score}",
+            "fallback.policy: max_score has no right and wrong answers",
+        ),
+        (
+            MINIMAL
+            + "data: {evaluation: {path: e.npz, metric: map50}}\nfallback: {max_error: 0.1}",
+            "needs the class of every row, which data for map50 does not have; use max_score",
+        ),
+        (
+            MINIMAL + "data: {confidence: {path: e.npz}}\nfallback: {max_error: 0.1}",
+            "fallback.output: is missing; write the model's output of scores",
+        ),
+        (
+            CLASSIFIER.replace("data: {", "data: {confidence: {path: none.npz}, ")
+            + "fallback: {max_error: 0.1}",
+            "data.confidence.path: no such file: none.npz",
+        ),
+        (
+            CLASSIFIER.replace(
+                "data: {", "data: {confidence: {path: c.npz}, calibration: {path: c.npz}, "
+            )
+            + "fallback: {max_error: 0.1}",
+            "data.confidence.path: is the calibration data too",
+        ),
+    ],
+)
+def test_a_fallback_that_cannot_be_is_told(folder: Path, text: str, problem: str) -> None:
+    (line,) = said(folder, text)
+    assert problem in line
