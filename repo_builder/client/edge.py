@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -11,16 +10,15 @@ from collections import deque
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, overload
 
 from repo_builder.client.aio_driver import AsyncDriver
-from repo_builder.client.core import Core, Settings
+from repo_builder.client.background import Background, caller, each, run_all
+from repo_builder.client.core import Core, Inputs, Settings
 from repo_builder.client.errors import ClientError, Closed
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.model import Model
@@ -37,9 +35,7 @@ from repo_builder.client.options import (
 from repo_builder.client.result import Result
 from repo_builder.client.sync_driver import SyncDriver
 
-Inputs = Mapping[str, Any] | Any
 Given = str | Sequence[str] | Servers
-T = TypeVar("T")
 
 
 class _Client:
@@ -100,7 +96,7 @@ class EdgeClient(_Client):
     def _open(self) -> None:
         super()._open()
         self._driver = SyncDriver()
-        self._background: _Background | None = None
+        self._background: Background | None = None
         self._background_lock = threading.Lock()
 
     def infer(
@@ -161,8 +157,8 @@ class EdgeClient(_Client):
         in their items' places.
         """
         background = self._in_background()
-        call = _caller(background.driver, self._core, model, timeout, return_errors)
-        return background.run(_all(call, items, concurrency))
+        call = caller(background.driver, self._core, model, timeout, return_errors)
+        return background.run(run_all(call, items, concurrency))
 
     def stream(
         self,
@@ -179,7 +175,7 @@ class EdgeClient(_Client):
         slows the source down and nothing piles up.
         """
         background = self._in_background()
-        call = _caller(background.driver, self._core, model, timeout, return_errors)
+        call = caller(background.driver, self._core, model, timeout, return_errors)
         under_way: deque[Any] = deque()
         try:
             for frame in frames:
@@ -215,12 +211,12 @@ class EdgeClient(_Client):
             self._background = None
         background.close()
 
-    def _in_background(self) -> _Background:
+    def _in_background(self) -> Background:
         with self._background_lock:
             if self._core.closed:
                 raise Closed("the client was closed")
             if self._background is None:
-                self._background = _Background()
+                self._background = Background()
             return self._background
 
 
@@ -261,8 +257,8 @@ class AsyncEdgeClient(_Client):
         return_errors: bool = False,
     ) -> list[Any]:
         """As `EdgeClient.infer_many`."""
-        call = _caller(self._driver, self._core, model, timeout, return_errors)
-        return await _all(call, items, concurrency)
+        call = caller(self._driver, self._core, model, timeout, return_errors)
+        return await run_all(call, items, concurrency)
 
     async def stream(
         self,
@@ -274,10 +270,10 @@ class AsyncEdgeClient(_Client):
         return_errors: bool = False,
     ) -> AsyncIterator[Any]:
         """As `EdgeClient.stream`; `frames` may be an async iterable too."""
-        call = _caller(self._driver, self._core, model, timeout, return_errors)
+        call = caller(self._driver, self._core, model, timeout, return_errors)
         under_way: deque[asyncio.Task[Any]] = deque()
         try:
-            async for frame in _each(frames):
+            async for frame in each(frames):
                 under_way.append(asyncio.ensure_future(call(frame)))
                 if len(under_way) >= window:
                     yield await under_way.popleft()
@@ -297,99 +293,6 @@ class AsyncEdgeClient(_Client):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _not_grpc_noise(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue" in str(record.msg))
-
-
-class _Background:
-    """An event loop on a thread of its own: many calls at once, for less than a thread each."""
-
-    def __init__(self) -> None:
-        # All event loops of a process share gRPC's one queue, and wake each other up for nothing;
-        # gRPC then logs a BlockingIOError on each, which means nothing (grpc#25364).
-        logging.getLogger("asyncio").addFilter(_not_grpc_noise)
-        self.driver = AsyncDriver()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="repo-builder-client", daemon=True
-        )
-        self._thread.start()
-
-    def busy(self) -> bool:
-        """Whether work is under way."""
-        return bool(asyncio.all_tasks(self._loop))
-
-    def start(self, work: Any) -> Any:
-        """Begin `work`; returns a concurrent future, whose cancellation cancels the work."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def run(self, work: Any) -> Any:
-        """Do `work` and wait for it."""
-        future = self.start(work)
-        try:
-            return future.result()
-        finally:
-            future.cancel()
-
-    def close(self) -> None:
-        """End all work and the thread."""
-        self.run(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self.driver.close()
-
-
-def _caller(
-    driver: AsyncDriver, core: Core, model: str, timeout: float | None, return_errors: bool
-) -> Callable[[Inputs], Any]:
-    async def call(inputs: Inputs) -> Any:
-        try:
-            return await driver.drive(core.infer(model, inputs, timeout, ""))
-        except ClientError as error:
-            if return_errors:
-                return error
-            raise
-
-    return call
-
-
-async def _all(
-    call: Callable[[Inputs], Any], items: Iterable[Inputs], concurrency: int
-) -> list[Any]:
-    """`call` on every item, `concurrency` at a time; results by item."""
-    results: dict[int, Any] = {}
-    numbered = enumerate(items)
-
-    async def work() -> None:
-        for number, item in numbered:
-            results[number] = await call(item)
-
-    workers = [asyncio.ensure_future(work()) for _ in range(max(1, concurrency))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-    return [results[number] for number in range(len(results))]
-
-
-async def _each(frames: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    if isinstance(frames, AsyncIterable):
-        async for frame in frames:
-            yield frame
-    else:
-        for frame in frames:
-            yield frame
 
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
