@@ -20,7 +20,6 @@ from repo_builder.errors import DataError, ModelError, RepoBuilderError, did_you
 from repo_builder.steps import _data, _judge, _metrics, _runtimes
 from repo_builder.steps._data import Array
 
-
 FEWEST = 8
 """Rows below which there is nothing to say at all."""
 
