@@ -235,7 +235,8 @@ def _scores(result: Result) -> Array:
     """How sure the edge was: one figure per row."""
     import numpy as np
 
-    return np.atleast_1d(result.confidence)
+    scores: Array = np.atleast_1d(result.confidence)
+    return scores
 
 
 def _print_confidence(result: Result) -> None:
