@@ -143,7 +143,7 @@ def test_a_byte_in_a_model_rebuilds_what_depends_on_it(place: Workplace) -> None
 def test_a_parameter_rebuilds_what_depends_on_it(place: Workplace) -> None:
     place.edit("digits.yaml", "percentile: 99.99", "percentile: 99.9")
     would = place.steps_to_run("--target", "cpu")
-    steps = {"quantize", "compile-onnxruntime", "verify", "profile"}
+    steps = {"quantize", "compile-onnxruntime", "verify", "calibrate-confidence", "profile"}
     assert set(would) == {("digits@cpu", step) for step in steps}
     assert would["digits@cpu", "quantize"] == "percentile 99.99 -> 99.9"
 

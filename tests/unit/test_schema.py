@@ -33,11 +33,13 @@ FULL = yaml.safe_load(
         labels: {label: digit}
         outputs: {scores: logits}
         samples: 9
+      confidence: {path: h.npz, label: digit}
     optimize:
       simplify: true
       precision: int8
       quantization: {method: entropy, percentile: 99.9, per_channel: false, exclude: [a]}
     gates: {max_accuracy_drop: 0.1, max_size_mb: 1.5, max_latency_ms: 3}
+    fallback: {policy: margin, max_error: 0.02, confidence_level: 0.9, cloud: big, cloud_cost: 2}
     preprocess: {input: image, size: [8, 8], color: gray, mean: [0.5], std: [0.5]}
     serving:
       objective: throughput
@@ -50,6 +52,7 @@ FULL = yaml.safe_load(
         optimize: {precision: fp16}
         data: {evaluation: {samples: 5}, calibration: {samples: 3}}
         gates: {max_size_mb: null}
+        fallback: {threshold: 0.5, max_error: null}
     """
 )
 
