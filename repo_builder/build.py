@@ -161,6 +161,8 @@ def _publish(
     tried = {(row.name, row.target) for row in rows}
     repositories: dict[str, Mapping[str, object]] = {}
     for target, models in good.items():
+        if not models and not (request.out / target).is_symlink():
+            continue  # nothing good, now or before
 
         def keep(name: str, target: str = target) -> bool:
             return bool(request.only) or (name, target) in tried
