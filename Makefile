@@ -13,7 +13,7 @@ demo: .venv/ready
 	@echo "Query it:   $(BIN)/repo-builder infer digits --input model_specs/digits/sample.png"
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff check .
