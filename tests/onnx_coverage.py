@@ -123,6 +123,8 @@ def _serve(server: serve.Triton, root: Path, example: Example, signature: Signat
     from tritonclient.utils import InferenceServerException
 
     name = example.name
+    if any(t.dtype == "BF16" for t in (*signature.inputs, *signature.outputs)):
+        return Result(name, "refused", "bfloat16 needs Triton's C++ backend")
     ort.set_default_logger_severity(4)
     session = ort.InferenceSession(str(root / name / "1" / "model.onnx"))
     feeds = _feeds(example, signature)

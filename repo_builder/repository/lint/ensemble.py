@@ -109,7 +109,7 @@ def step_missing(model: Model) -> Iterator[Hit]:
         elif inner.config is None or not inner.loaded:
             what = f"'{step.model_name}' cannot be loaded"
             yield Hit(what, f"{path}.model_name", "mend that model")
-        elif step.model_version > 0 and step.model_version not in inner.loaded:
+        elif step.model_version != -1 and step.model_version not in inner.loaded:
             there = ", ".join(map(str, inner.loaded))
             what = f"'{step.model_name}' has no version {step.model_version}; it has {there}"
             yield Hit(what, f"{path}.model_version", "-1 is the newest")

@@ -32,6 +32,11 @@ _VALUES = {
     "COMPILATION_NUM_THREADS": r"\d+",
     "HINT_BF16": r"(?i)yes",
 }
+_BORDERS = {
+    "input": rb'<layer [^>]*type="Parameter".*?<port [^>]*names="([^"]*)"',
+    "output": rb'<layer [^>]*type="Result"[^>]*output_names="([^"]*)"',
+}
+"""Where an IR says the names of its tensors; an older one says no outputs, so nothing is said."""
 _TYPES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
@@ -68,6 +73,22 @@ def weights_missing(model: Model) -> Iterator[Hit]:
         if weights.stat().st_size < need:
             what = f"its weights, the .bin file, have {weights.stat().st_size} of {need} bytes"
             yield Hit(what, file=file)
+
+
+def unknown_tensor(model: Model) -> Iterator[Hit]:
+    """Inputs and outputs of the config are those of the IR."""
+    for _, path in _irs(model):
+        content = path.read_bytes()
+        for kind, pattern in _BORDERS.items():
+            names = {
+                name.decode(errors="replace")
+                for found in re.findall(pattern, content, re.DOTALL)
+                for name in found.split(b",")
+            }
+            for i, tensor in enumerate(getattr(model.config, kind)):
+                if names and tensor.name not in names:
+                    fix = did_you_mean(tensor.name, names)
+                    yield Hit(f"the model has no {kind} '{tensor.name}'", f"{kind}[{i}].name", fix)
 
 
 def broken_ir(model: Model) -> Iterator[Hit]:
@@ -140,6 +161,7 @@ RULES = (
     Rule("openvino-kind", "error", "backend", _BACKEND, kind_cpu),
     Rule("openvino-weights", "error", "backend", _BACKEND, weights_missing),
     Rule("openvino-broken", "error", "backend", "openvino", broken_ir),
+    Rule("openvino-unknown-tensor", "error", "backend", _BACKEND, unknown_tensor),
     Rule("openvino-type", "error", "c++", _BACKEND, data_type),
     Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
     Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),

@@ -16,6 +16,7 @@ from tests.unit.lint.cases import (
 )
 from tests.unit.lint.world import BATCHED, GOOD, HEAD, MLP, SCALAR, STATIC, TENSORS, THREADS, World
 
+PARAMETER = b'<net><layer type="Parameter"><port names="x"/></layer></net>'
 TRT = "optimization { execution_accelerators { gpu_execution_accelerator { %s } } }\n"
 
 cached = onnx(
@@ -91,6 +92,10 @@ BACKEND_CASES: dict[str, tuple[World, World]] = {
     ),
     "openvino-weights": (World(IR, {"1/model.xml": b""}), ir(IR)),
     "openvino-broken": (World(IR, {"1/model.xml": b"<net>", "1/model.bin": b""}), ir(IR)),
+    "openvino-unknown-tensor": (
+        World(IR, {"1/model.xml": PARAMETER.replace(b"x", b"z"), "1/model.bin": b""}),
+        World(IR, {"1/model.xml": PARAMETER, "1/model.bin": b""}),
+    ),
     "openvino-type": (ir(IR.replace("FP32", "FP64")), ir(IR)),
     "openvino-parameter-value": (
         ir(parameter("NUM_STREAMS", "many", IR)),

@@ -65,7 +65,10 @@ def ensemble(config: str = ENSEMBLE + STEP, **beside: World) -> World:
 
 
 def step(maps: str, name: str = "inner") -> World:
-    return ensemble(ENSEMBLE + f'ensemble_scheduling {{ step {{ model_name: "{name}" {maps} }} }}')
+    return ensemble(
+        ENSEMBLE
+        + f'ensemble_scheduling {{ step {{ model_name: "{name}" model_version: -1 {maps} }} }}'
+    )
 
 
 IN = 'input_map { key: "x" value: "image" }'
@@ -100,7 +103,7 @@ def for_target(world: World, target=CPU) -> World:
     return dataclasses.replace(world, target=target)
 
 
-twice = f'}} step {{ model_name: "inner" {IN} {OUT}'
+twice = f'}} step {{ model_name: "inner" model_version: -1 {IN} {OUT}'
 CORE_CASES: dict[str, tuple[World, World]] = {
     "config-unreadable": (World("name: "), World()),
     "bad-disable": (

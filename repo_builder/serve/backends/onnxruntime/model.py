@@ -88,7 +88,8 @@ class TritonPythonModel:
             feeds = {**feeds, name: _decoded(name, feeds[name])}
         for name in self._scalars & feeds.keys():
             feeds = {**feeds, name: feeds[name].reshape(())}
-        outputs = self._session.run(wanted, feeds, self._run_options)
+        # ONNX Runtime takes an empty list for all outputs.
+        outputs = self._session.run(wanted, feeds, self._run_options) if wanted else []
         return [np.atleast_1d(output) for output in outputs]
 
 
