@@ -8,6 +8,7 @@ trust/                                              manifest, signature, trusted
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -84,6 +85,7 @@ def write(
             python=family.python,
             pip=f"tools/wheels/{tools[0].name}",
             layers=family.layers,
+            backends=_backends(manifest),
             models=[model.name for model in manifest.models],
             labels=labels,
         )
@@ -125,6 +127,15 @@ def _labels(manifest: Manifest, base: str) -> dict[str, str]:
         f"{LABEL}.manifest": f"sha256:{manifest.digest}",
     }
     return {name: value for name, value in labels.items() if value}
+
+
+def _backends(manifest: Manifest) -> list[str]:
+    """The backends that the models' configurations name."""
+    found = set()
+    for model in manifest.models:
+        text = (manifest.folder / "models" / model.name / "config.pbtxt").read_text("utf-8")
+        found.update(re.findall(r'^\s*backend:\s*"([\w-]+)"', text, re.MULTILINE))
+    return sorted(found)
 
 
 def _fill_tools(draft: Path, tools: list[Path], packages: list[Path]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ MIN_API = (1, 41)
 _TIMEOUT_S = 600
 _TRIES = 4
 _FIRST_WAIT_S = 0.5
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # What may pass by itself, in the words of engines, registries and Go's network library.
 _PASSING = (
     "received unexpected http status: 5",
@@ -106,7 +108,7 @@ class Engine:
         `say` gets the engine's lines as they come. Leaving early (Ctrl-C) ends the build: the
         engine stops when its client hangs up.
         """
-        image_id = ""
+        image_id, said = "", list[str]()
         with _explained("build"):
             lines = self._client.api.build(
                 fileobj=context,
@@ -121,9 +123,14 @@ class Engine:
             )
             for line in lines:
                 if "error" in line:
-                    raise ImageError(f"the image does not build: {_reason(line['error'])}")
-                if text := line.get("stream", "").rstrip():
+                    told = " ".join([*said[-5:], line["error"]])
+                    raise ImageError(f"the image does not build: {_reason(told)}")
+                if text := _COLOUR.sub("", line.get("stream", "")).rstrip():
                     say(text)
+                    if text.startswith("Step "):
+                        said.clear()
+                    elif not text.startswith((" --->", "Removing ")):
+                        said.append(text)
                 image_id = line.get("aux", {}).get("ID", image_id)
         if not image_id:
             raise ImageError("the engine ended in the middle of the build; see its log, try again")

@@ -100,7 +100,7 @@ def publish_models(
         )
         for name, (version, files) in models.items()
     ]
-    return publish(out, target, made, lambda _: False, fetch).folder
+    return publish(out, target, made, lambda _: False, fetch, lambda _: None).folder
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:

@@ -494,3 +494,113 @@ def test_the_openvino_image_serves(
     name = world.build(folder, "--name", "repo-builder-test/openvino:1")
     for answer in infer(ready(run(name)), "ir", X):
         np.testing.assert_allclose(answer, expected(5, 64), rtol=1e-2, atol=0.1)
+
+
+PYTHON_MODEL = b"""
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        arrays = [pb_utils.get_input_tensor_by_name(r, "x").as_numpy() for r in requests]
+        sums = [a.sum(axis=1, keepdims=True).astype(np.float32) for a in arrays]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", s)]) for s in sums]
+"""
+
+# A base laid out as NVIDIA lays out its own images, which cannot be had here: the genuine server,
+# its Python backend and numpy, and no CUDA.
+STAND_IN = """
+FROM {base}
+COPY wheels/ /wheels/
+RUN PYTHONPATH=/wheels/{pip} python3 -m pip install --quiet --root-user-action=ignore --no-index \\
+    --no-deps --target /usr/local/lib/python3.11/dist-packages /wheels/numpy-*.whl && \\
+    PYTHONPATH=/wheels/{pip} python3 -m pip install --quiet --root-user-action=ignore --no-index \\
+    --no-deps --target /site /wheels/nvidia_pytriton-*.whl && \\
+    cp -a /site/pytriton/tritonserver /opt/tritonserver && \\
+    cp -a /site/nvidia_pytriton.libs /opt/tritonserver/lib && \\
+    cp /opt/tritonserver/python_backend_stubs/3.11/* /opt/tritonserver/backends/python/ && \\
+    rm -rf /site /wheels
+"""
+
+
+@pytest.fixture(scope="session")
+def ngc(world: World, cpu_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The stand-in for NVIDIA's images."""
+    world.build(cpu_repository)  # so that the wheels are here
+    context = tmp_path_factory.mktemp("ngc")
+    wheels = Path(world.env["REPO_BUILDER_IMAGE_CACHE"]).glob("wheels/*/*.whl")
+    (context / "wheels").mkdir()
+    for wheel in (path for path in wheels if "aarch64" not in path.name):
+        shutil.copy(wheel, context / "wheels")
+    pip = next(path.name for path in (context / "wheels").glob("pip-*.whl"))
+    (context / "Dockerfile").write_text(STAND_IN.format(base=world.base, pip=pip))
+    name = "repo-builder-test/ngc:1"
+    world.client.images.build(path=str(context), tag=name, network_mode="none", forcerm=True)
+    return name
+
+
+@pytest.mark.parametrize("target", ["nvidia-gpu", "jetson-orin-nx"])
+def test_nvidias_layout_is_slimmed_and_serves(
+    world: World, ngc: str, run: Callable[..., Running], tmp_path: Path, target: str
+) -> None:
+    models = {"sum": ("1.0.0", {"model.py": PYTHON_MODEL})}
+    folder = kit.publish_models(tmp_path / "build", target, "python", models)
+    own = tmp_path / "pins.yaml"
+    own.write_text(f"targets: {{{target}: {{platforms: [linux/amd64]}}}}\n")
+    done = world.cli("images", "build", folder, "--base", ngc, "--pins", own)
+    for answer in infer(ready(run(done.stdout.strip())), "sum", X):
+        np.testing.assert_allclose(answer, X.sum(axis=1, keepdims=True))
+
+
+def test_the_qualcomm_image_builds_and_serves_on_its_cores(
+    world: World, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    """On x86-64, whose wheel of ONNX Runtime QNN has the same layout; no Hexagon is here."""
+    models = {"one": ("1.0.0", {"model.onnx": kit.onnx_model(1, WIDTHS["one"])})}
+    folder = kit.publish_models(tmp_path / "build", "snapdragon-qcs8275", "onnxruntime", models)
+    own = tmp_path / "pins.yaml"
+    sha256 = "c56c01562b8534fe8980cfea4601408d950c065f8251fb862ce82101c52c9849"
+    own.write_text(
+        "targets: {snapdragon-qcs8275: {platforms: [linux/amd64]}}\n"
+        f"packages: {{onnxruntime-qnn: {{sha256: {{amd64: {sha256}}}}}}}\n"
+    )
+    done = world.cli("images", "build", folder, "--base", world.base, "--pins", own)
+    one = ready(run(done.stdout.strip()))
+    np.testing.assert_allclose(infer(one, "one", X)[0], expected(1, WIDTHS["one"]), rtol=1e-4)
+    code, output = one.container.exec_run(
+        ["python3", "-c", "import onnxruntime_qnn as q; print(q.get_library_path())"]
+    )
+    assert (code, b"libonnxruntime_providers_qnn.so" in output) == (0, True), output
+
+
+def test_compose_runs_what_was_built(
+    world: World, cpu: tuple[str, Path], unavailable: Callable[[str], NoReturn]
+) -> None:
+    compose = shutil.which("docker-compose")
+    if compose is None:
+        unavailable("docker-compose is not installed")
+    for name in ("edge", "cloud", "dev"):
+        subprocess.run([compose, "-f", ROOT / f"compose/{name}.yaml", "config", "-q"], check=True)
+    ports = {name: kit.free_port() for name in ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")}
+    world.client.images.get(cpu[0]).tag("repo-builder/cpu", "compose-test")
+    command = [compose, "-p", "repo-builder-test", "-f", str(ROOT / "compose/edge.yaml")]
+    env = {**os.environ, "IMAGE_TAG": "compose-test", **{k: str(v) for k, v in ports.items()}}
+    try:
+        subprocess.run([*command, "--profile", "cpu", "up", "-d"], env=env, check=True)
+        url = f"127.0.0.1:{ports['HTTP_PORT']}"
+        client = tritonclient.http.InferenceServerClient(url)
+
+        def ready() -> bool:
+            try:
+                return bool(client.is_server_ready())
+            except OSError:
+                return False
+
+        kit.wait_for(ready, "the edge's Triton")
+        one = Running(None, f"127.0.0.1:{ports['GRPC_PORT']}", url)
+        for answer in infer(one, "one", X):
+            np.testing.assert_allclose(answer, expected(1, WIDTHS["one"]), rtol=1e-4, atol=1e-3)
+    finally:
+        subprocess.run([*command, "--profile", "cpu", "down", "-v"], env=env, check=True)
+        world.client.images.remove("repo-builder/cpu:compose-test", force=True)

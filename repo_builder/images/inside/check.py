@@ -39,7 +39,9 @@ def models(manifest: bytes, folder: Path) -> list[str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda name: _digest(folder / name), both)
         for name, (sha256, size) in zip(both, found):  # noqa: B905 (Python 3.9)
-            if (sha256, size) != tuple(expected[name]):
+            if not sha256:
+                problems.append(f"{name}: not a regular file")
+            elif (sha256, size) != tuple(expected[name]):
                 problems.append(
                     f"{name}: sha256 {sha256[:12]}, {size} B; "
                     f"the manifest says {expected[name][0][:12]}, {expected[name][1]} B"
@@ -66,10 +68,14 @@ def signature(manifest: bytes, envelope: Path, trusted: dict[str, bytes]) -> lis
 
 def trusted_keys(folder: Path) -> dict[str, bytes]:
     """Key id -> raw public key, for every PEM file (`*.pub`) of a folder."""
+    # By a call that raises: neither `glob` nor `exists` tells a folder that may not be read from
+    # one that is not there, and what cannot be checked must not pass.
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return {}
     keys: dict[str, bytes] = {}
-    # Not by `glob`, which takes a folder that may not be read for an empty one: what cannot be
-    # checked must not pass.
-    for name in sorted(os.listdir(folder)) if os.path.lexists(folder) else ():  # noqa: PTH208
+    for name in names:
         if name.endswith(".pub"):
             keys.update(read_key(folder / name))
     return keys
@@ -130,7 +136,7 @@ def _raise(error: OSError) -> None:
 
 def _digest(path: Path) -> tuple[str, int]:
     if path.is_symlink() or not path.is_file():
-        return "not a regular file", 0
+        return "", 0
     state, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

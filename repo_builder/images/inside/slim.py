@@ -20,6 +20,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -50,6 +51,7 @@ def main() -> None:
     add("--packages", type=Path, help="where pip put wheels")
     add("--libs", action="append", default=[], help="FOLDER:DESTINATION of libraries")
     add("--without", action="append", default=[], help="glob of paths to leave out")
+    add("--opened", action="append", default=[], help="glob of libraries opened at run time")
     add("--driver", action="append", default=[], help="glob of libraries that the host brings")
     add("copies", nargs="*", metavar="SOURCE:DESTINATION")
     args = parser.parse_intermixed_args()
@@ -64,15 +66,17 @@ def main() -> None:
         for match in matches:
             inside = destination + match.name if destination.endswith("/") else destination
             layer.copy(match, inside, args.without)
+    for pattern in args.opened:
+        layer.add_opened(pattern)
     layer.add_libraries()
     _compile(args.out)
     contents.write(args.out, layer.sources, args.packages)
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """SOURCE:DESTINATION, both absolute; SITE there is where this Python finds packages."""
-    source, _, destination = text.partition(":")
-    destination = destination.replace("SITE", sysconfig.get_path("purelib"), 1)
+    """SOURCE:DESTINATION, both absolute; SITE is where this Python finds packages."""
+    site = sysconfig.get_path("purelib")
+    source, _, destination = text.replace("SITE", site).partition(":")
     if not (source.startswith("/") and destination.startswith("/")):
         sys.exit(f"slim: {text}: write /SOURCE:/DESTINATION")
     return source, destination
@@ -123,6 +127,14 @@ class Layer:
             runs = source.stat().st_mode & 0o100 or file.read(4).startswith(_PROGRAM)
         target.chmod(0o755 if runs else 0o644)
         self.sources[target] = source
+
+    def add_opened(self, pattern: str) -> None:
+        """Copy libraries that programs open by name, so that no ELF file tells of them."""
+        for folder in self._system:
+            for path in sorted(folder.glob(pattern)) if folder.is_dir() else ():
+                destination = str(real(path))
+                if not any((low / destination.lstrip("/")).exists() for low in self._layers):
+                    self.add(path, destination)
 
     def add_libraries(self) -> None:
         """Copy what the ELF files need, and what that needs, until nothing is missing."""
@@ -178,6 +190,8 @@ def needed(path: Path) -> tuple[list[str], list[str], list[str]]:
             return [], [], []
         try:
             elf = ELFFile(file)
+            if elf.header.e_machine != _machine():
+                return [], [], []  # for another processor, a DSP: its own loader resolves it
             dynamic = elf.get_section_by_name(".dynamic")
             for tag in dynamic.iter_tags() if dynamic else ():
                 if tag.entry.d_tag == "DT_NEEDED":
@@ -191,6 +205,15 @@ def needed(path: Path) -> tuple[list[str], list[str], list[str]]:
         except ELFError as error:
             sys.exit(f"slim: {path}: not a whole ELF file: {error}")
     return names, paths["DT_RPATH"], paths["DT_RUNPATH"]
+
+
+@cache
+def _machine() -> str:
+    """The processor that this Python is for, in ELF's words."""
+    from elftools.elf.elffile import ELFFile
+
+    with Path(sys.executable).resolve().open("rb") as file:
+        return str(ELFFile(file).header.e_machine)
 
 
 def real(path: Path) -> Path:
