@@ -10,7 +10,14 @@ import pytest
 from repo_builder import targets
 from repo_builder.errors import SpecError, UsageError
 from repo_builder.spec.load import load, select
-from repo_builder.spec.types import Calibration, Evaluation, Quantization, Spec, Version
+from repo_builder.spec.types import (
+    Calibration,
+    Evaluation,
+    Quantization,
+    Spec,
+    TensorRt,
+    Version,
+)
 
 CATALOG = targets.load()
 MINIMAL = "name: digits\nversion: 1.2.3\nsource: {onnx: m.onnx}\ntargets: [cpu]\n"
@@ -353,3 +360,32 @@ class TestSelect:
         assert caught.value.exit_code == 2
         with pytest.raises(UsageError, match="no spec is for jetson-orin-nx"):
             select(specs, [], ["jetson-orin-nx"])
+
+
+def tensorrt(targets: str, options: str, rest: str = "precision: fp16") -> str:
+    head = MINIMAL.replace("[cpu]", f"[{targets}]")
+    return f"{head}optimize:\n  {rest}\n  tensorrt: {{{options}}}\n"
+
+
+def test_options_of_tensorrt_are_resolved(folder: Path) -> None:
+    options = "dla_core: 1, workspace_mb: 64, version_compatible: true, sizes: {height: 640}"
+    text = tensorrt("jetson-orin-nx", options) + "serving: {max_batch_size: 1}\n"
+    (spec,) = one(folder, text)
+    assert spec.optimize.tensorrt == TensorRt(64, 1, True, "none", {"height": 640})
+
+
+def test_what_a_device_s_tensorrt_lacks_is_told_where_it_was_asked(folder: Path) -> None:
+    text = tensorrt("nvidia-gpu, intel-npu", "dla_core: 0") + "serving: {max_batch_size: 1}\n"
+    assert said(folder, text) == [
+        "a.yaml:7: optimize.tensorrt.dla_core: nvidia-gpu has no DLA; leave it out"
+    ]
+    text = tensorrt("jetson-orin-nx", "dla_core: 2, hardware_compatibility: ampere_plus")
+    assert said(folder, text.replace("fp16", "fp32")) == [
+        "a.yaml:7: optimize.tensorrt.dla_core: DLA takes no explicit fp32; "
+        "write `precision: fp16`, or leave it out",
+        "a.yaml:7: optimize.tensorrt.dla_core: DLA takes one batch size; "
+        "write `serving: {max_batch_size: 1}`",
+        "a.yaml:7: optimize.tensorrt.dla_core: jetson-orin-nx has DLA cores 0 to 1; leave it out",
+        "a.yaml:7: optimize.tensorrt.hardware_compatibility: plans of jetson-orin-nx fit its own "
+        "GPU only; leave it out",
+    ]
