@@ -30,18 +30,19 @@ def _onnxruntime(chain: Chain) -> None:
 
 def _openvino(chain: Chain) -> None:
     precision = chain.spec.optimize.precision
-    params: dict[str, Json] = {"precision": precision}
+    settings = chain.target.openvino
+    device = settings.device if settings else "CPU"
+    params: dict[str, Json] = {"precision": precision, "device": device}
+    if settings and settings.opset is not None:
+        params.update(last_release=settings.last_release, opset=settings.opset)
     calibration = None
     if precision == "int8":
         params.update(_quantization(chain))
         calibration = chain.calibration
     chain.compiled = "compile-openvino"
     model = chain.add(chain.compiled, params, model=_front(chain), calibration=calibration)
-    device = chain.target.openvino.device if chain.target.openvino else "CPU"
-    here = device == "CPU"
-    if not here:
-        chain.waits = f"ran on OpenVINO's CPU device; {device} compiles it on the device"
-    _check(chain, model, "openvino", profile=here)
+    cpu = device == "CPU"
+    _check(chain, model, "openvino" if cpu else "openvino-rows", profile=cpu)
 
 
 def _tensorrt(chain: Chain) -> None:

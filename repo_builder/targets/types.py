@@ -160,10 +160,14 @@ class Assumptions(Fact):
 
 
 class OpenVino(Fact):
-    """OpenVINO's name of the device, and the last release that knows it ("": current)."""
+    """OpenVINO's name of the device, and the last release that knows it ("": current).
+
+    `opset` is the newest operation set which that release reads; None: whatever is current.
+    """
 
     device: Text
     last_release: str = ""
+    opset: Count | None = None
 
 
 class TensorRt(Fact):
