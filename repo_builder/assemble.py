@@ -11,7 +11,7 @@ from typing import Any
 from repo_builder import __version__, digest, resources
 from repo_builder.artifact import Entry, Signature
 from repo_builder.digest import Json
-from repo_builder.errors import DataError, RepoBuilderError
+from repo_builder.errors import DataError, GateFailed, RepoBuilderError
 from repo_builder.execute import Outcome
 from repo_builder.gates import Measured, failures
 from repo_builder.plan import Plan, Variant
@@ -42,9 +42,12 @@ def assemble(
     }
     entries = {step: outcome.entries.get(key) for step, key in variant.steps.items()}
     measured = _figures(entries, variant)
-    for key in variant.steps.values():
-        if key in outcome.errors:
-            return Row(**base, **measured, status="failed", reason=str(outcome.errors[key])), None
+    failed = [outcome.errors[key] for key in variant.steps.values() if key in outcome.errors]
+    if failed:
+        # A device's own gate, such as the size of its flash, does not hide what is really broken.
+        worst = next((f for f in failed if not isinstance(f, GateFailed)), None)
+        status: Status = "failed" if worst else "gate failed"
+        return Row(**base, **measured, status=status, reason=str(worst or failed[0])), None
     imported, compiled = entries["import"], entries[variant.compiled]
     verified, calibrated = entries["verify"], entries.get(CONFIDENCE)
     unsure = CONFIDENCE in variant.steps and calibrated is None
@@ -57,7 +60,7 @@ def assemble(
     )
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
-    status: Status = "built" if ran else "cached"
+    status = "built" if ran else "cached"
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
         return row, _model(variant, plan, imported, compiled, verified, calibrated, row, store)

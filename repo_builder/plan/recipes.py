@@ -7,10 +7,12 @@ A recipe adds the steps to a chain and says which of them makes what is served. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from repo_builder.digest import Json
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import Made
+from repo_builder.spec.types import Spec
 
 DEFAULT_MAX_BATCH = 16
 """The largest batch of an engine's profile, where the spec names none."""
@@ -20,7 +22,7 @@ def _onnxruntime(chain: Chain) -> None:
     precision = chain.spec.optimize.precision
     model = _front(chain)
     if precision == "int8":
-        model = _quantized(chain, model, "u8s8")
+        model = _quantized(chain, model)
     chain.compiled = "compile-onnxruntime"
     model = chain.add(chain.compiled, {"precision": precision}, model=model)
     _check(chain, model, "onnxruntime", profile=True)
@@ -28,32 +30,38 @@ def _onnxruntime(chain: Chain) -> None:
 
 def _openvino(chain: Chain) -> None:
     precision = chain.spec.optimize.precision
-    params: dict[str, Json] = {"precision": precision}
+    settings = chain.target.openvino
+    device = settings.device if settings else "CPU"
+    params: dict[str, Json] = {"precision": precision, "device": device}
+    if settings and settings.opset is not None:
+        params.update(last_release=settings.last_release, opset=settings.opset)
     calibration = None
     if precision == "int8":
         params.update(_quantization(chain))
         calibration = chain.calibration
     chain.compiled = "compile-openvino"
     model = chain.add(chain.compiled, params, model=_front(chain), calibration=calibration)
-    device = chain.target.openvino.device if chain.target.openvino else "CPU"
-    here = device == "CPU"
-    if not here:
-        chain.waits = f"ran on OpenVINO's CPU device; {device} compiles it on the device"
-    _check(chain, model, "openvino", profile=here)
+    cpu = device == "CPU"
+    _check(chain, model, "openvino" if cpu else "openvino-rows", profile=cpu)
 
 
 def _tensorrt(chain: Chain) -> None:
     precision, tensorrt = chain.spec.optimize.precision, chain.target.tensorrt
     model = _front(chain)
     if precision == "int8":
-        model = _quantized(chain, model, "s8s8")
+        model = _quantized(chain, model)
     elif precision == "fp16":
         model = chain.add("compile-onnxruntime", {"precision": precision}, model=model)
-    largest = chain.spec.serving.max_batch_size or DEFAULT_MAX_BATCH
+    asked = chain.spec.optimize.tensorrt
     params: dict[str, Json] = {
         "at": chain.target.compile_at,
         "precision": precision,
-        "batches": [1, max(1, largest // 2), largest],
+        "batches": _batches(chain.spec),
+        "sizes": dict(asked.sizes),
+        "workspace_mb": asked.workspace_mb,
+        "dla_core": asked.dla_core,
+        "version_compatible": asked.version_compatible,
+        "hardware": asked.hardware_compatibility,
         "compute_capability": tensorrt.compute_capability if tensorrt else "",
     }
     built_here = chain.target.compile_at == "builder"
@@ -64,11 +72,26 @@ def _tensorrt(chain: Chain) -> None:
     _check(chain, model, "onnxruntime", profile=False)
 
 
+def _batches(spec: Spec) -> list[Json]:
+    """The least, best and largest batch of the plan's profile, by what is to be served.
+
+    Best is the largest preferred batch of the spec, else what the objective makes common.
+    """
+    serving = spec.serving
+    largest = serving.max_batch_size or DEFAULT_MAX_BATCH
+    if spec.optimize.tensorrt.dla_core is not None:  # DLA takes one batch size
+        largest = 1
+    batching: Any = serving.config.get("dynamic_batching") or {}
+    common = 1 if serving.objective == "latency" else largest
+    best = max(batching.get("preferred_batch_size") or [common])
+    return [1, min(best, largest), largest]
+
+
 def _qnn(chain: Chain) -> None:
     precision, qnn = chain.spec.optimize.precision, chain.target.qnn
     model = _front(chain)
     if precision == "int8":
-        model = _quantized(chain, model, "u8s8")
+        model = _quantized(chain, model)
     params: dict[str, Json] = {
         "htp_arch": qnn.htp_arch if qnn else 0,
         "soc_model": qnn.soc_model if qnn else 0,
@@ -140,14 +163,14 @@ def _quantization(chain: Chain) -> dict[str, Json]:
     }
 
 
-def _quantized(chain: Chain, model: Made, scheme: str, *, whole: bool = False) -> Made:
-    params = {"scheme": scheme, "whole": whole, **_quantization(chain)}
+def _quantized(chain: Chain, model: Made, *, whole: bool = False) -> Made:
+    params = {"scheme": chain.target.int8, "whole": whole, **_quantization(chain)}
     return chain.add("quantize", params, model=model, calibration=chain.calibration)
 
 
 def _tflite(chain: Chain) -> Made:
     """int8 TFLite with the scales of a QDQ model; nothing in it computes in floating point."""
-    model = _quantized(chain, _front(chain), "u8s8", whole=True)
+    model = _quantized(chain, _front(chain), whole=True)
     return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
 
 

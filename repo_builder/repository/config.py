@@ -47,7 +47,7 @@ def decide(
         raise ValueError(f"target {target.name} runs no Triton")
     _check(spec, signature)
     largest = _largest_batch(spec, target, signature)
-    count, threads = _instances(spec, cores)
+    count, threads = _instances(spec, target, cores)
     gpu = target.backend == "tensorrt"
     decided: dict[str, Any] = {
         "name": spec.name,
@@ -61,7 +61,7 @@ def decide(
         "parameters": {
             key: {"string_value": value}
             for key, value in {
-                **_backend_parameters(target.backend, signature, count, threads),
+                **_backend_parameters(spec, target, signature, count, threads),
                 **_own_parameters(spec, labels, confidence),
             }.items()
         },
@@ -128,17 +128,20 @@ def _largest_batch(spec: Spec, target: Target, signature: Signature) -> int:
 
     Triton's openvino backend fixes the model's batch at max_batch_size and refuses every smaller
     batch (openvino.cc, ValidateInputs and ProcessRequests); with 0 and a dynamic first dimension a
-    request may have any number of rows.
+    request may have any number of rows. Its devices other than the CPU take one row.
     """
-    if not signature.batched or target.backend == "openvino":
+    if not signature.batched:
         return 0
+    if target.openvino is not None:
+        return 0 if target.openvino.device == "CPU" else 1
     asked = spec.serving.max_batch_size
     return DEFAULT_MAX_BATCH if asked is None else asked
 
 
-def _instances(spec: Spec, cores: int) -> tuple[int, int]:
+def _instances(spec: Spec, target: Target, cores: int) -> tuple[int, int]:
     """How many instances, with how many threads each; never more threads than cores."""
-    if spec.serving.objective == "latency":
+    elsewhere = target.openvino is not None and target.openvino.device != "CPU"
+    if spec.serving.objective == "latency" or elsewhere:
         return 1, cores
     count = min(cores, MOST_INSTANCES)
     return count, cores // count
@@ -155,18 +158,21 @@ def _tensor(tensor: Tensor, largest: int) -> dict[str, Any]:
 
 
 def _backend_parameters(
-    backend: str, signature: Signature, count: int, threads: int
+    spec: Spec, target: Target, signature: Signature, count: int, threads: int
 ) -> dict[str, str]:
-    """Threads, by the names that each backend reads.
+    """Device and threads, by the names that each backend reads.
 
     Each instance of onnxruntime has a session with thread pools of its own. Instances of the C++
     openvino backend share one compiled model, so it needs a stream for each; with our Python-based
     backend each has its own and uses one stream of it: as many threads run.
     """
-    if backend == "onnxruntime":
+    if target.backend == "onnxruntime":
         return {"intra_op_thread_count": str(threads), "inter_op_thread_count": "1"}
-    if backend != "openvino":
+    if target.openvino is None:
         return {}
+    if target.openvino.device != "CPU":  # which would refuse the settings of threads
+        hint = spec.serving.objective.upper()
+        return {"TARGET_DEVICE": target.openvino.device, "PERFORMANCE_HINT": hint}
     settings = {"NUM_STREAMS": str(count), "INFERENCE_NUM_THREADS": str(count * threads)}
     if any(not isinstance(size, int) for tensor in signature.inputs for size in tensor.shape):
         settings["RESHAPE_IO_LAYERS"] = "YES"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from repo_builder.client.confidence import Activation, PolicyName
 from repo_builder.spec.serving import Overlay
-from repo_builder.spec.types import CalibrationMethod, MetricName, Objective, Precision
+from repo_builder.spec.types import CalibrationMethod, Hardware, MetricName, Objective, Precision
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _PART = "(0|[1-9][0-9]{0,2})"
@@ -95,14 +95,30 @@ class RawQuantization(Raw):
     """Names of nodes (globs) that stay in floating point."""
 
 
+class RawTensorRt(Raw):
+    """How TensorRT builds the plan; only targets with TensorRT read it."""
+
+    workspace_mb: Annotated[int, Field(ge=0)] = 0
+    """Most scratch memory of a layer in MiB; 0 leaves it to TensorRT."""
+    dla_core: Annotated[int, Field(ge=0)] | None = None
+    """Run layers on this DLA core, and on the GPU what it cannot; fp16 and batch 1 only."""
+    version_compatible: bool = False
+    """The plan also loads in later releases of TensorRT; it may be slower."""
+    hardware_compatibility: Hardware = "none"
+    """Which other GPUs load the plan: none, same_compute_capability or ampere_plus."""
+    sizes: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Name of a dynamic dimension that is not the batch -> the size it gets."""
+
+
 class RawOptimize(Raw):
-    """What may be done to the model before it is compiled."""
+    """What may be done to the model before it is compiled, and while it is."""
 
     simplify: bool = True
     """Fold constants and remove what does nothing."""
     precision: Precision = "fp32"
     """fp32, fp16 or int8."""
     quantization: RawQuantization = Field(default_factory=RawQuantization)
+    tensorrt: RawTensorRt = Field(default_factory=RawTensorRt)
 
 
 class RawGates(Raw):

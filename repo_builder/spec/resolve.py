@@ -13,6 +13,7 @@ from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
 from repo_builder.targets import Target
+from repo_builder.targets.types import TensorRt
 
 
 def resolve(
@@ -37,6 +38,8 @@ class _Resolver:
         major, minor, patch = (int(part) for part in raw.version.split("."))
         has_calibration = raw.data.calibration is not None
         self._check_precision(raw.optimize, has_calibration=has_calibration)
+        if self.target.tensorrt is not None:
+            self._check_tensorrt(raw, self.target.tensorrt)
         if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
             fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
             self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
@@ -59,6 +62,7 @@ class _Resolver:
                     per_channel=optimize.quantization.per_channel,
                     exclude=tuple(optimize.quantization.exclude),
                 ),
+                tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
             ),
             gates=types.Gates(**raw.gates.model_dump()),
             serving=types.Serving(
@@ -84,6 +88,24 @@ class _Resolver:
         elif precision == "int8" and not has_calibration:
             fix = "add `data: {calibration: {path: ...}}`"
             self._problem(at, "int8 needs calibration data", fix)
+
+    def _check_tensorrt(self, raw: RawSpec, device: TensorRt) -> None:
+        """What this device's TensorRT cannot do, though others can."""
+        asked, at = raw.optimize.tensorrt, ("optimize", "tensorrt")
+        if asked.dla_core is not None:
+            core, cores = (*at, "dla_core"), device.dla_cores
+            if asked.dla_core >= cores:
+                has = f"DLA cores 0 to {cores - 1}" if cores else "no DLA"
+                self._problem(core, f"{self.target.name} has {has}", "leave it out")
+            if raw.optimize.precision != "fp16":
+                what = f"DLA takes no explicit {raw.optimize.precision}"
+                self._problem(core, what, "write `precision: fp16`, or leave it out")
+            if raw.serving.max_batch_size not in (0, 1):
+                fix = "write `serving: {max_batch_size: 1}`"
+                self._problem(core, "DLA takes one batch size", fix)
+        if asked.hardware_compatibility != "none" and not device.hardware_compatibility:
+            what = f"plans of {self.target.name} fit its own GPU only"
+            self._problem((*at, "hardware_compatibility"), what, "leave it out")
 
     def _calibration(self, raw: RawCalibration | None) -> types.Calibration | None:
         if raw is None:

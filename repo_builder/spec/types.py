@@ -17,6 +17,7 @@ from repo_builder.digest import Json
 Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
+Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
 MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
 
 
@@ -79,12 +80,27 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class TensorRt:
+    """How a TensorRT plan is built; see `repo_builder.trt.request`.
+
+    `sizes` maps names of dynamic dimensions other than the batch to the size they get.
+    """
+
+    workspace_mb: int = 0
+    dla_core: int | None = None
+    version_compatible: bool = False
+    hardware_compatibility: Hardware = "none"
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Optimize:
-    """What may be done to the model before it is compiled."""
+    """What may be done to the model before it is compiled, and while it is."""
 
     simplify: bool = True
     precision: Precision = "fp32"
     quantization: Quantization = field(default_factory=Quantization)
+    tensorrt: TensorRt = field(default_factory=TensorRt)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ STEPS: dict[str, Declaration] = {
     "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
-        "compile-openvino", 1, tools=("onnx", "openvino", "nncf"), extra="openvino"
+        "compile-openvino", 2, tools=("onnx", "openvino", "nncf"), extra="openvino"
     ),
     # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
     "compile_tensorrt": Declaration("compile-tensorrt", 1, tools=("onnx",)),

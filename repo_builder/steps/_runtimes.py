@@ -117,6 +117,20 @@ class _OpenVino:
         return {tensor.name: results[port] for port, tensor in enumerate(self.outputs)}
 
 
+class _OpenVinoRows(_OpenVino):
+    """A model of one row, as devices other than the CPU take it; rows one after another."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        super().__init__(folder, options)
+        self.inputs, self.outputs = (
+            tuple(map(_by_rows, side)) for side in (self.inputs, self.outputs)
+        )
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        return _one_by_one(super().run, feeds)
+
+
 class _Qnn:
     """A QNN context binary in QNN's simulator; rows one after another, as its Triton wrapper."""
 
@@ -130,13 +144,10 @@ class _Qnn:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        rows = max(len(array) for array in feeds.values())
-        runs = [
-            self._session.run(self._names, {n: a[i : i + 1] for n, a in feeds.items()})
-            for i in range(rows)
-        ]
-        joined = (np.concatenate(parts) for parts in zip(*runs, strict=True))
-        return dict(zip(self._names, joined, strict=True))
+        return _one_by_one(self._run_one, feeds)
+
+    def _run_one(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
 
 
 class _LiteRt:
@@ -158,6 +169,15 @@ class _LiteRt:
         return self._runner.run(feeds)
 
 
+def _one_by_one(
+    run: Callable[[Mapping[str, Array]], dict[str, Array]], feeds: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Run the rows of `feeds` one after another, and join the outputs along rows."""
+    rows = max(len(array) for array in feeds.values())
+    runs = [run({name: a[i : i + 1] for name, a in feeds.items()}) for i in range(rows)]
+    return {name: np.concatenate([one[name] for one in runs]) for name in runs[0]}
+
+
 def _by_rows(tensor: Tensor) -> Tensor:
     """The tensor of a model with one static row, as a caller who gives it many sees it."""
     shape = ("", *tensor.shape[1:]) if tensor.shape[:1] == (1,) else tensor.shape
@@ -167,6 +187,7 @@ def _by_rows(tensor: Tensor) -> Tensor:
 _RUNTIMES: Mapping[str, Callable[[Path, Options], Runner]] = {
     "onnxruntime": _OnnxRuntime,
     "openvino": _OpenVino,
+    "openvino-rows": _OpenVinoRows,
     "qnn": _Qnn,
     "litert": _LiteRt,
 }

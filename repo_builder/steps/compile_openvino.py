@@ -14,6 +14,7 @@ from repo_builder.errors import DataError, ModelError, SpecError
 from repo_builder.spec.types import CalibrationMethod, Precision
 from repo_builder.steps import _data, _onnx, _runtimes
 from repo_builder.steps._failures import explained
+from repo_builder.steps._level import Level
 
 FILE = "calibration.npz"
 HEAVY = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
@@ -25,7 +26,12 @@ _COUNTED = re.compile(r"([A-Za-z]+_\d+)(?=/|$)")
 
 @dataclass(frozen=True)
 class Params:
-    """For int8 as in `quantize`. NNCF has no entropy calibration."""
+    """For int8 as in `quantize`. NNCF has no entropy calibration.
+
+    `device` is OpenVINO's name of what shall run the model. Any but the CPU takes one shape only,
+    so a varying first dimension becomes 1. `last_release` is the last OpenVINO that knows the
+    device ("": the current one), `opset` the newest operation set which that one reads.
+    """
 
     precision: Precision = "fp32"
     samples: int = 0
@@ -33,6 +39,9 @@ class Params:
     percentile: float = 99.99
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
+    device: str = "CPU"
+    last_release: str = ""
+    opset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,29 +54,44 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """Heavy operators (`HEAVY`) with int8 weights or inputs, and those without, by type."""
+    """Heavy operators (`HEAVY`) with int8 weights or inputs, and those without, by type.
+
+    `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
+    the model in the runtime that serves it.
+    """
 
     quantized: Mapping[str, int]
     floating: Mapping[str, int]
+    opset: int
+    level: Level | None
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """Write `model.xml` and `model.bin`; inputs and outputs keep their names and shapes.
 
-    ModelError: OpenVINO refuses the model. DataError: the calibration data does not fit.
-    SpecError: a calibration method that NNCF lacks. StepError: NNCF fails.
+    ModelError: OpenVINO, or the device where it is here, refuses the model. DataError: the
+    calibration data does not fit. SpecError: a calibration method that NNCF lacks. StepError: NNCF
+    fails.
     """
     import openvino as ov
+
+    from repo_builder.steps import _openvino
 
     with explained("OpenVINO cannot convert the model", "use target `cpu`", ModelError):
         model = ov.convert_model(inputs.model / _onnx.MODEL)
     names = _name_ports(model, inputs.model)
+    if params.device != "CPU":
+        _openvino.fix_shapes(model, params.device)
     if params.precision == "int8":
         model = _quantize(model, inputs.calibration, params)
     _settle_names(model, names)
     with explained("OpenVINO cannot write the model", "see whether the disk is full"):
         ov.save_model(model, out / "model.xml", compress_to_fp16=params.precision == "fp16")
-    return _count(model)
+    opset = _openvino.newest_opset(model, params.opset, params.last_release)
+    level = None
+    if params.device != "CPU":
+        level = _openvino.ask(out / "model.xml", params.device, params.last_release)
+    return Facts(*_count(model), opset, level)
 
 
 def _name_ports(model: Any, source: Path) -> set[str]:
@@ -186,12 +210,12 @@ def _to_leave(model: Any, exclude: Iterable[str]) -> set[str]:
     return left
 
 
-def _count(model: Any) -> Facts:
+def _count(model: Any) -> tuple[dict[str, int], dict[str, int]]:
     quantized: Counter[str] = Counter()
     floating: Counter[str] = Counter()
     for op in filter(_heavy, model.get_ordered_ops()):
         (quantized if _in_int8(op) else floating)[op.get_type_name()] += 1
-    return Facts(dict(sorted(quantized.items())), dict(sorted(floating.items())))
+    return dict(sorted(quantized.items())), dict(sorted(floating.items()))
 
 
 def _in_int8(op: Any) -> bool:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from repo_builder import digest
 from repo_builder.errors import ModelError, Problem, StepError
-from repo_builder.spec.types import Precision
+from repo_builder.spec.types import Hardware, Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._level import Level
 from repo_builder.trt.record import PLAN
-from repo_builder.trt.request import Hardware, Profile, Request
+from repo_builder.trt.request import Profile, Request
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -89,8 +89,11 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
 
 def _build(request: Request, params: Params, profiles: Mapping[str, Profile], out: Path) -> Facts:
+    from repo_builder.store import default_root
     from repo_builder.trt import engine, first_start, probe
+    from repo_builder.trt.timings import Timings
 
+    probe.gpu("the plan is built where the build runs; use a worker that has the GPU (--scheduler)")
     here = probe.device(engine.version())
     wanted = params.compute_capability
     if params.hardware == "none" and wanted not in ("", here.compute_capability):
@@ -98,7 +101,9 @@ def _build(request: Request, params: Params, profiles: Mapping[str, Profile], ou
             f"this builder's GPU has compute capability {here.compute_capability}, the target "
             f"{wanted}; build on such a machine, or with compile_at: device"
         )
-    built = engine.build(out / _onnx.MODEL, request, report=_say)
+    timings = Timings(default_root() / "tensorrt", here)
+    built = engine.build(out / _onnx.MODEL, request, timing_cache=timings.read(), report=_say)
+    timings.write(built.timing_cache)
     (out / PLAN).write_bytes(built.plan)
     first_start.describe(out / PLAN, request, here).write(out)
     reason = f"TensorRT {here.tensorrt} built the plan on {here.gpu}; it was not run"
@@ -127,7 +132,9 @@ def _profiles(graph: GraphProto, params: Params) -> tuple[dict[str, Profile], li
                 sizes = [params.sizes[dim.dim_param]] * 3
             else:
                 what = f"dimension {number} is dynamic ({dim.dim_param or '?'})"
-                fix = "give it a size, or export the model with a fixed one"
+                fix = f"write `optimize: {{tensorrt: {{sizes: {{{dim.dim_param}: ...}}}}}}`"
+                if not dim.dim_param:
+                    fix = "it has no name: export the model with a fixed size here"
                 problems.append(Problem(what, fix, field=f"input '{port.name}'"))
                 break
             for shape, size in zip(shapes, sizes, strict=True):

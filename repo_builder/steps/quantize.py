@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from repo_builder.errors import StepError
 from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import _calibrate, _data, _onnx, _quantizable, _runtimes
 from repo_builder.steps._failures import explained
+from repo_builder.targets.types import Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -26,14 +27,15 @@ WAY_OUT = "exclude the node it names, or write `optimize: {precision: fp32}`"
 
 @dataclass(frozen=True)
 class Params:
-    """`scheme`: `u8s8` for x86 (activations unsigned, with a zero point), `s8s8` for TensorRT.
+    """`scheme` is the target's: `u8s8` (activations unsigned, with a zero point), or `s8s8`: signed
+    and symmetric, with the pairs that TensorRT wants.
 
     `whole` is for TFLite, which runs int8 only: nothing stays in floating point, not even what
     follows the last heavy operator, and ranges that TFLite's kernels fix replace those seen.
     The rest is `repo_builder.spec.types.Quantization`; `samples` rows are used, from the start.
     """
 
-    scheme: Literal["u8s8", "s8s8"]
+    scheme: Scheme
     samples: int
     method: CalibrationMethod = "minmax"
     percentile: float = 99.99

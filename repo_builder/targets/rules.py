@@ -30,6 +30,7 @@ def broken_rules(target: Target) -> Iterator[Broken]:
     facts = list(_facts(target))
     yield from _sourced(target, facts)
     yield from _settings(target)
+    yield from _scheme(target)
     yield from _plausible(target, facts)
     yield from _power_modes(target)
 
@@ -69,6 +70,13 @@ def _settings(target: Target) -> Iterator[Broken]:
     if (target.backend is None) != (target.architectures == ("cortex-m",)):
         fix = "use vela or tflite-micro, and only for cortex-m"
         yield ("runtime",), f"'{target.runtime}' does not run on {target.architectures[0]}", fix
+
+
+def _scheme(target: Target) -> Iterator[Broken]:
+    """TensorRT takes symmetric int8 only; the TFLite writer reads the other scheme."""
+    only = {"tensorrt": "s8s8", "vela": "u8s8", "tflite-micro": "u8s8"}.get(target.runtime)
+    if only and target.int8 != only:
+        yield ("int8",), f"'{target.int8}' is not what {target.runtime} takes", f"write {only}"
 
 
 def _plausible(target: Target, facts: Facts) -> Iterator[Broken]:

@@ -16,7 +16,7 @@ Runtime = Literal["onnxruntime", "openvino", "tensorrt", "qnn", "vela", "tflite-
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int16", "int8", "int4"]
 Architecture = Literal["amd64", "arm64", "cortex-m"]
 Place = Literal["builder", "image", "device"]
-Scheme = Literal["u8s8", "s8s8", "s8s8-symmetric"]
+Scheme = Literal["u8s8", "s8s8"]
 PowerTool = Literal["nvpmodel", "nvidia-smi"]
 
 T = TypeVar("T")
@@ -162,17 +162,22 @@ class Assumptions(Fact):
 
 
 class OpenVino(Fact):
-    """OpenVINO's name of the device, and the last release that knows it ("": current)."""
+    """OpenVINO's name of the device, and the last release that knows it ("": current).
+
+    `opset` is the newest operation set which that release reads; None: whatever is current.
+    """
 
     device: Text
     last_release: str = ""
+    opset: Count | None = None
 
 
 class TensorRt(Fact):
-    """What a TensorRT plan is tied to, and the DLA cores it may use."""
+    """What a TensorRT plan is tied to, the DLA cores it may use, whether it may fit other GPUs."""
 
     compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
     dla_cores: Natural = 0
+    hardware_compatibility: bool = True
 
 
 class Qnn(Fact):
@@ -201,7 +206,8 @@ class Target(Shape):
     """One device, as far as it decides what is built for it.
 
     `runtime` is the toolchain that compiles and the runtime that executes. `precisions` are those
-    a spec may ask for, `int8` is how int8 activations and weights are typed. `compile_at` says
+    a spec may ask for. `int8` is the scheme of the step `quantize`: activations with a zero point
+    (`u8s8`; TFLite stores them shifted by 128), or signed and symmetric (`s8s8`). `compile_at` says
     where the last compilation runs: with the builder, in an image made on such a machine, or on
     the device at first start. `power_tool` is the maker's command that sets a power mode.
     """
@@ -214,7 +220,7 @@ class Target(Shape):
     sources: Mapping[str, Source]
     cpu: Cpu
     memory: Memory
-    int8: Scheme = "s8s8"
+    int8: Scheme = "u8s8"
     compile_at: Place = "builder"
     engines: Many[Engine] = ()
     power_tool: PowerTool | None = None

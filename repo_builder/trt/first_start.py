@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from repo_builder.errors import BuildFailed, ModelError, Problem, RepoBuilderErr
 from repo_builder.trt import engine, probe, record, request
 from repo_builder.trt.record import PLAN, Device, Record
 from repo_builder.trt.request import Request
+from repo_builder.trt.timings import Timings, replace
 
 CONFIG = "tensorrt.pbtxt"
 _READY_WITHIN_S = 300.0
@@ -55,7 +55,7 @@ class StatusFile:
         """Write the file anew, in one step for whoever reads it."""
         if self.path is not None:
             content = {name: asdict(status) for name, status in sorted(self.models.items())}
-            _replace(self.path, (json.dumps(content, indent=2) + "\n").encode())
+            replace(self.path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def run(
@@ -109,8 +109,8 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
         status.state = "built"
         console.say(f"{name}: built in {console.seconds(time.monotonic() - started)}")
     file.save()
-    _replace(version / PLAN, (kept / PLAN).read_bytes())
-    _replace(version / record.FILE, (kept / record.FILE).read_bytes())
+    replace(version / PLAN, (kept / PLAN).read_bytes())
+    replace(version / record.FILE, (kept / record.FILE).read_bytes())
 
 
 def _whole(kept: Path) -> bool:
@@ -133,14 +133,13 @@ def _build(
     kept: Path,
     report: Callable[[engine.Progress], None],
 ) -> None:
-    timings = kept.parent / f"timings-{digest.of_json(asdict(here))[:16]}.bin"
-    known = timings.read_bytes() if timings.is_file() else b""
-    built = engine.build(model, wanted, timing_cache=known, report=report)
-    _replace(timings, built.timing_cache)
+    timings = Timings(kept.parent, here)
+    built = engine.build(model, wanted, timing_cache=timings.read(), report=report)
+    timings.write(built.timing_cache)
     unfinished = kept.with_name(f"{kept.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    _replace(unfinished / PLAN, built.plan)
+    replace(unfinished / PLAN, built.plan)
     describe(unfinished / PLAN, wanted, here).write(unfinished)
     unfinished.rename(kept)
 
@@ -224,13 +223,3 @@ def _alone(cache: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UsageError(f"another run is building plans in {cache}; wait for it") from None
         yield
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole at any instant, also when power is lost."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -19,22 +19,22 @@ def device(tensorrt: str = "") -> Device:
 
     `tensorrt` is the version where the caller knows which of several libraries is used.
     """
-    name, capability = _gpu()
+    name, capability = gpu()
     system = f"{platform.system().lower()}-{platform.machine()}"
     return Device(tensorrt or _tensorrt(), capability, name, system)
 
 
-def _gpu() -> tuple[str, str]:
-    """Name and compute capability of GPU 0, from the CUDA driver API."""
+def gpu(fix: str = _ELSEWHERE) -> tuple[str, str]:
+    """Name and compute capability of GPU 0, from the CUDA driver API; UsageError without one."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        raise UsageError(f"no NVIDIA driver here (libcuda.so.1); {_ELSEWHERE}") from None
+        raise UsageError(f"no NVIDIA driver here (libcuda.so.1); {fix}") from None
     handle = ctypes.c_int()
     name = ctypes.create_string_buffer(256)
     numbers = []
     if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(handle), 0):
-        raise UsageError(f"the NVIDIA driver finds no GPU; {_ELSEWHERE}")
+        raise UsageError(f"the NVIDIA driver finds no GPU; {fix}")
     if cuda.cuDeviceGetName(name, len(name), handle):
         raise UsageError("the NVIDIA driver does not tell the GPU's name; update it")
     for attribute in (_MAJOR, _MINOR):

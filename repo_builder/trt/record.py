@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from repo_builder import digest
 from repo_builder.errors import ModelError, Problem
-from repo_builder.trt.request import Hardware
+from repo_builder.spec.types import Hardware
 
 FILE = "portability.json"
 PLAN = "model.plan"

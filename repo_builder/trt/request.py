@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from repo_builder import digest
 from repo_builder.errors import ModelError
+from repo_builder.spec.types import Hardware
 
 FILE = "tensorrt.json"
-
-Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,16 @@ def test_dims_are_the_whole_shape_where_no_batch_is_proven() -> None:
     assert decided.model_warmup[0].inputs["s"].dims == [1]
 
 
+def test_an_npu_takes_one_row_and_no_settings_of_threads() -> None:
+    decided = decide("intel-npu", objective="throughput")
+    assert decided.max_batch_size == 1
+    assert [group.count for group in decided.instance_group] == [1]
+    parameters = {key: value.string_value for key, value in decided.parameters.items()}
+    assert parameters["TARGET_DEVICE"] == "NPU"
+    assert parameters["PERFORMANCE_HINT"] == "THROUGHPUT"
+    assert not parameters.keys() & {"NUM_STREAMS", "INFERENCE_NUM_THREADS", "RESHAPE_IO_LAYERS"}
+
+
 def test_openvino_keeps_the_batch_in_dims() -> None:
     decided = decide("cpu-openvino", objective="throughput")
     assert decided.max_batch_size == 0

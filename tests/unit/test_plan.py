@@ -23,6 +23,7 @@ from repo_builder.spec.types import (
     Quantization,
     Serving,
     Spec,
+    TensorRt,
     Version,
 )
 
@@ -176,6 +177,37 @@ def test_the_version_of_a_step_reaches_its_successors() -> None:
     )
     after = planned(declarations={**DECLARATIONS, "quantize": newer})
     assert changed(planned(), after) == AFTER_QUANTIZE
+
+
+@pytest.mark.parametrize(
+    ("serving", "dla_core", "batches"),
+    [
+        (Serving(), None, [1, 1, 16]),
+        (Serving("throughput", 8), None, [1, 8, 8]),
+        (Serving(config={"dynamic_batching": {"preferred_batch_size": [2, 4]}}), None, [1, 4, 16]),
+        (Serving("throughput", 1), 0, [1, 1, 1]),
+    ],
+)
+def test_profiles_come_from_what_is_served(
+    serving: Serving, dla_core: int | None, batches: list[int]
+) -> None:
+    options = TensorRt(64, dla_core, hardware_compatibility="ampere_plus")
+    optimize = Optimize(precision="fp16", tensorrt=options)
+    the_plan = planned(spec("nvidia-gpu", optimize=optimize, serving=serving))
+    (node,) = (n for n in the_plan.nodes.values() if n.step == "compile-tensorrt")
+    assert node.resources == {"tensorrt": 1, "nvidia-gpu": 1}
+    assert node.params["batches"] == batches
+    assert node.params["workspace_mb"] == 64
+    assert node.params["dla_core"] == dla_core
+    assert node.params["hardware"] == "ampere_plus"
+
+
+@pytest.mark.parametrize(
+    ("target", "scheme"), [("nvidia-gpu", "s8s8"), ("cpu", "u8s8"), ("ethos-u55", "u8s8")]
+)
+def test_int8_is_typed_as_the_target_says(target: str, scheme: str) -> None:
+    (node,) = (n for n in planned(spec(target)).nodes.values() if n.step == "quantize")
+    assert node.params["scheme"] == scheme
 
 
 def test_places_change_nothing() -> None:

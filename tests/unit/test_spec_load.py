@@ -16,6 +16,7 @@ from repo_builder.spec.types import (
     Fallback,
     Quantization,
     Spec,
+    TensorRt,
     Version,
 )
 
@@ -463,3 +464,32 @@ def test_a_cloud_model_is_found_among_the_specs_read(folder: Path) -> None:
 def test_a_fallback_that_cannot_be_is_told(folder: Path, text: str, problem: str) -> None:
     (line,) = said(folder, text)
     assert problem in line
+
+
+def tensorrt(targets: str, options: str, rest: str = "precision: fp16") -> str:
+    head = MINIMAL.replace("[cpu]", f"[{targets}]")
+    return f"{head}optimize:\n  {rest}\n  tensorrt: {{{options}}}\n"
+
+
+def test_options_of_tensorrt_are_resolved(folder: Path) -> None:
+    options = "dla_core: 1, workspace_mb: 64, version_compatible: true, sizes: {height: 640}"
+    text = tensorrt("jetson-orin-nx", options) + "serving: {max_batch_size: 1}\n"
+    (spec,) = one(folder, text)
+    assert spec.optimize.tensorrt == TensorRt(64, 1, True, "none", {"height": 640})
+
+
+def test_what_a_device_s_tensorrt_lacks_is_told_where_it_was_asked(folder: Path) -> None:
+    text = tensorrt("nvidia-gpu, intel-npu", "dla_core: 0") + "serving: {max_batch_size: 1}\n"
+    assert said(folder, text) == [
+        "a.yaml:7: optimize.tensorrt.dla_core: nvidia-gpu has no DLA; leave it out"
+    ]
+    text = tensorrt("jetson-orin-nx", "dla_core: 2, hardware_compatibility: ampere_plus")
+    assert said(folder, text.replace("fp16", "fp32")) == [
+        "a.yaml:7: optimize.tensorrt.dla_core: DLA takes no explicit fp32; "
+        "write `precision: fp16`, or leave it out",
+        "a.yaml:7: optimize.tensorrt.dla_core: DLA takes one batch size; "
+        "write `serving: {max_batch_size: 1}`",
+        "a.yaml:7: optimize.tensorrt.dla_core: jetson-orin-nx has DLA cores 0 to 1; leave it out",
+        "a.yaml:7: optimize.tensorrt.hardware_compatibility: plans of jetson-orin-nx fit its own "
+        "GPU only; leave it out",
+    ]

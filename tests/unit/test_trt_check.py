@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import nets
 import numpy as np
 import onnx
 import pytest
+from fakes import fake_tensorrt
 from onnx import numpy_helper
 from qdq_models import Net, quantize
 
-from repo_builder.errors import ModelError
+from repo_builder.errors import ModelError, StepError, UsageError
 from repo_builder.steps import compile_tensorrt
-from repo_builder.trt import check, request
+from repo_builder.trt import check, probe, record, request
 
 SYMMETRIC: dict[str, Any] = {
     "ActivationSymmetric": True,
@@ -94,6 +97,38 @@ def test_without_a_gpu_the_plan_is_prepared(tmp_path: Path) -> None:
         request.read(tmp_path / "out")
 
 
+def test_a_builder_without_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:
+    if ctypes.util.find_library("cuda"):
+        pytest.skip("this machine has an NVIDIA driver")
+    with pytest.raises(UsageError, match=r"no NVIDIA driver here .*; .*--scheduler"):
+        compile_(nets.plain_cnn(), tmp_path, at="builder", batches=(1, 1, 8))
+
+
+def test_a_builder_keeps_what_tensorrt_learnt_of_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = fake_tensorrt.module("10.3.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setattr(probe, "gpu", lambda *_: ("NVIDIA L4", "8.9"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        facts = compile_(
+            nets.plain_cnn(),
+            tmp_path / name,
+            at="builder",
+            batches=(1, 8, 8),
+            version_compatible=True,
+        )
+    assert facts.level.name == "compiled"
+    assert trt.config.flags == ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"]
+    assert trt.config.cache.content == b"+timed"
+    assert record.read(tmp_path / "second" / "out").gpu == "NVIDIA L4"
+    (tmp_path / "third").mkdir()
+    with pytest.raises(StepError, match=r"compute capability 8\.9, the target 8\.7"):
+        compile_(nets.plain_cnn(), tmp_path / "third", at="builder", compute_capability="8.7")
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     net = Net("N", 3, "height", "width")
     model = net.model(net.op("Compress", "x", net.constant(np.array([True])), axis=1))
@@ -103,6 +138,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "TensorRT has no such operator",
         "dimension 3 is dynamic (width)",
     ]
+    assert caught.value.problems[1].fix == "write `optimize: {tensorrt: {sizes: {width: ...}}}`"
 
 
 def test_dla_takes_one_batch(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from workbench import Bench, cnn, make
 
 from repo_builder.errors import DataError, ModelError, SpecError, StepError
-from repo_builder.steps import _runtimes
+from repo_builder.steps import _openvino, _runtimes
 
 X = np.random.default_rng(1).standard_normal((6, 3, 16, 16)).astype(np.float32)
 
@@ -136,3 +136,41 @@ def test_openvino_keeps_outputs_that_are_equal_apart(bench: Bench) -> None:
     assert [tensor.name for tensor in runner.outputs] == ["y", "z"]
     answer = runner.run({"x": np.array([[1, -1, 2]], np.float32)})
     assert answer["y"].tolist() == answer["z"].tolist() == [[1, 0, 2]]
+
+
+def test_openvino_for_another_device_is_of_one_shape(bench: Bench) -> None:
+    source = bench.model(cnn())
+    params = {"precision": "fp16", "device": "MYRIAD", "last_release": "2022.3", "opset": 10}
+    out, facts = bench.run("compile-openvino", params=params, model=source)
+    assert facts.opset <= 10
+    assert facts.level.name == "prepared"
+    assert "OpenVINO 2022.3, the last that knows MYRIAD, was not here" in facts.level.reason
+    assert _runtimes.load(out, "openvino").inputs[0].shape == (1, 3, 16, 16)
+    rows = _runtimes.load(out, "openvino-rows")
+    assert rows.inputs[0].shape == ("", 3, 16, 16)
+    expected = answers(source)
+    assert np.linalg.norm(rows.run({"x": X})["y"] - expected) < 0.01 * np.linalg.norm(expected)
+
+
+def test_openvino_names_dimensions_that_a_device_cannot_vary(bench: Bench) -> None:
+    model = make([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", "w"]}, {"y": ["N", "w"]})
+    with pytest.raises(ModelError, match=r"input 'x': dimension 1 is dynamic; .*export"):
+        bench.run("compile-openvino", params={"device": "NPU"}, model=bench.model(model))
+
+
+def test_openvino_names_operators_that_an_old_release_does_not_read(bench: Bench) -> None:
+    ones = helper.make_node("Constant", [], ["s"], value_floats=[1.0] * 2)
+    zeros = helper.make_node("Constant", [], ["b"], value_floats=[0.0] * 2)
+    norm = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
+    model = make([ones, zeros, norm], {"x": [1, 4, 3]}, {"y": [1, 4, 3]})
+    params = {"device": "MYRIAD", "last_release": "2022.3", "opset": 10}
+    with pytest.raises(ModelError, match=r"opset 1\d; OpenVINO 2022\.3 reads up to opset 10"):
+        bench.run("compile-openvino", params=params, model=bench.model(model))
+
+
+def test_openvino_asks_a_device_that_is_here(bench: Bench) -> None:
+    out, facts = bench.run("compile-openvino", model=bench.model(cnn()))
+    assert facts.level is None
+    level = _openvino.ask(out / "model.xml", "CPU", "")  # the one device that every machine has
+    assert level.name == "compiled"
+    assert "OpenVINO compiled the IR for" in level.reason

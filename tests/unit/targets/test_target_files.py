@@ -148,3 +148,10 @@ def test_targets_dir_must_be_a_folder(tmp_path: Path) -> None:
 def test_unknown_target_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="unknown target 'jetson-orin'; did you mean 'jetson-"):
         targets.pick(targets.load(), "jetson-orin")
+
+
+def test_int8_must_be_typed_as_the_runtime_takes_it(tmp_path: Path) -> None:
+    write(tmp_path, "my-orin", "extends: jetson-orin-nx\nint8: u8s8\n")
+    assert problems(tmp_path) == [
+        "my-orin.yaml:2: int8: 'u8s8' is not what tensorrt takes; write s8s8"
+    ]
