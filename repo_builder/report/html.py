@@ -171,9 +171,12 @@ def _said(row: Row, confidence: Confidence) -> tuple[str, ...]:
         if chosen.latency_ms is not None:
             said.append(f"A row takes {chosen.latency_ms:.3g} ms on average.")
         said.append(f"A row costs {chosen.cost:.3g} on average.")
+    where = f"run in {c.runtime}" + ("" if row.level == "executed" else ", not on the device")
     if c.tuned:
         said.append(
             f"Temperature {c.temperature:.3g} fitted to {c.tuned} rows, the threshold tested on "
-            f"{c.tested} others ({row.level_reason})."
+            f"{c.tested} others, {where}."
         )
+    else:
+        said.append(f"Seen on {c.tested} rows, {where}.")
     return tuple(said)
