@@ -138,8 +138,22 @@ def _plot(name: str, confidence: Confidence) -> str:
     if chosen:
         errors = (chosen.edge_error, chosen.total_error)
         marks = [(chosen.coverage, error) for error in errors if error is not None]
+    whole, none = points[0], points[-1]  # all rows at the edge, and none
+
+    def tick(coverage: float) -> str:
+        cost = none.cost + coverage * (whole.cost - none.cost)
+        if whole.latency_ms is None or none.latency_ms is None:
+            return f"{coverage:.0%}, {cost:.2g}"
+        latency = none.latency_ms + coverage * (whole.latency_ms - none.latency_ms)
+        return f"{coverage:.0%}, {latency:.3g} ms, {cost:.2g}"
+
     text = svg.line_chart(
-        f"{name}: error by coverage", "share of rows that stay", "error", drawn, marks=marks
+        f"{name}: error by coverage",
+        "rows that stay, and what a row takes and costs on average",
+        "error",
+        drawn,
+        x_ticks=[*((i / 5, tick(i / 5)) for i in range(5)), (1.0, "100%")],
+        marks=marks,
     )
     return text.replace(_NAMESPACE, "", 1)
 
