@@ -95,8 +95,8 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["latency"] = Latency(batch_1["p50_ms"], batch_1["p95_ms"])
     if (calibrated := entries.get(CONFIDENCE)) and variant.spec.fallback:
         latency = figures["latency"]
-        figures["confidence"] = confidence.of_facts(
-            calibrated.facts, variant.spec.fallback, latency and latency.p50_ms
+        figures["confidence"] = confidence.of_entry(
+            calibrated, variant.spec.fallback, latency and latency.p50_ms
         )
     return figures
 

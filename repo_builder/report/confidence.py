@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from repo_builder.artifact import Entry
 from repo_builder.report.types import Confidence, Operating
 from repo_builder.spec.types import Fallback
 
 
-def of_facts(facts: Mapping[str, Any], fallback: Fallback, edge_ms: float | None) -> Confidence:
-    """`facts` are those of `calibrate-confidence`; `edge_ms` is a request at the edge, if known."""
+def of_entry(calibrated: Entry, fallback: Fallback, edge_ms: float | None) -> Confidence:
+    """`calibrated` is of `calibrate-confidence`; `edge_ms` is a request at the edge, if known."""
+    facts: Any = calibrated.facts
+    params: Any = calibrated.recipe["params"]
 
     def operating(point: Mapping[str, Any]) -> Operating:
         rest = dict(point)
@@ -22,6 +25,7 @@ def of_facts(facts: Mapping[str, Any], fallback: Fallback, edge_ms: float | None
     return Confidence(
         policy=fallback.policy,
         output=fallback.output,
+        runtime=params["runtime"],
         temperature=facts["policy"]["temperature"],
         max_error=fallback.max_error,
         confidence_level=fallback.confidence_level,

@@ -138,8 +138,22 @@ def _plot(name: str, confidence: Confidence) -> str:
     if chosen:
         errors = (chosen.edge_error, chosen.total_error)
         marks = [(chosen.coverage, error) for error in errors if error is not None]
+    whole, none = points[0], points[-1]  # all rows at the edge, and none
+
+    def tick(coverage: float) -> str:
+        cost = none.cost + coverage * (whole.cost - none.cost)
+        if whole.latency_ms is None or none.latency_ms is None:
+            return f"{coverage:.0%}, {cost:.2g}"
+        latency = none.latency_ms + coverage * (whole.latency_ms - none.latency_ms)
+        return f"{coverage:.0%}, {latency:.3g} ms, {cost:.2g}"
+
     text = svg.line_chart(
-        f"{name}: error by coverage", "share of rows that stay", "error", drawn, marks=marks
+        f"{name}: error by coverage",
+        "rows that stay, and what a row takes and costs on average",
+        "error",
+        drawn,
+        x_ticks=[*((i / 5, tick(i / 5)) for i in range(5)), (1.0, "100%")],
+        marks=marks,
     )
     return text.replace(_NAMESPACE, "", 1)
 
@@ -171,9 +185,12 @@ def _said(row: Row, confidence: Confidence) -> tuple[str, ...]:
         if chosen.latency_ms is not None:
             said.append(f"A row takes {chosen.latency_ms:.3g} ms on average.")
         said.append(f"A row costs {chosen.cost:.3g} on average.")
+    where = f"run in {c.runtime}" + ("" if row.level == "executed" else ", not on the device")
     if c.tuned:
         said.append(
             f"Temperature {c.temperature:.3g} fitted to {c.tuned} rows, the threshold tested on "
-            f"{c.tested} others ({row.level_reason})."
+            f"{c.tested} others, {where}."
         )
+    else:
+        said.append(f"Seen on {c.tested} rows, {where}.")
     return tuple(said)

@@ -50,11 +50,13 @@ class Confidence:
     With `max_error` the share of wrong answers among the sure ones is at most that, as certain as
     `confidence_level`; None: the threshold was fixed by hand. `tuned` rows fitted the temperature,
     `tested` others the threshold: `kept` were sure, `errors` of those wrong, `bound` bounds their
-    rate. `chosen` None: the edge is never sure. `calibration` is the digest of policy and data.
+    rate. `chosen` None: the edge is never sure. `runtime` ran the rows. `calibration` is the digest
+    of policy and data.
     """
 
     policy: str
     output: str
+    runtime: str
     temperature: float
     max_error: float | None
     confidence_level: float

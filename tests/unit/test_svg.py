@@ -19,3 +19,11 @@ def test_a_chart_is_sound_xml_with_every_series_and_tick():
     lines = [e.get("d") for e in root.iter() if e.get("fill") == "none"]
     assert len(lines) == 2
     assert "nan" not in text
+
+
+def test_a_mark_lies_on_its_line():
+    text = line_chart("t", "x", "y", {"line": [(0, 0), (1, 5)]}, marks=[(0, 0), (1, 5)])
+    root = ElementTree.fromstring(text)  # noqa: S314 - our own text
+    line = next(e.get("d") for e in root.iter() if e.get("stroke-width") == "2")
+    rings = [f"{e.get('cx')},{e.get('cy')}" for e in root.iter() if e.tag.endswith("circle")]
+    assert "M" + "L".join(rings) == line
