@@ -23,15 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.confidence import (
-    Activation,
-    Floats,
-    Policy,
-    PolicyName,
-    logits_of,
-    score,
-    softmax,
-)
+from repo_builder.client.confidence import Floats, Policy, logits_of, score, softmax
+from repo_builder.client.policies import Activation, PolicyName
 
 Bools = npt.NDArray[np.bool_]
 

@@ -15,15 +15,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from repo_builder.client.policies import Activation, PolicyName
+
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-PolicyName = Literal["max_probability", "margin", "entropy", "energy", "max_score"]
-Activation = Literal["logits", "probabilities"]
 
 _TINY = 1e-12
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from repo_builder.client.confidence import Activation, PolicyName
+from repo_builder.client.policies import Activation, PolicyName
 from repo_builder.digest import Json
 
 Precision = Literal["fp32", "fp16", "int8"]

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from repo_builder import confidence, digest
-from repo_builder.client.confidence import Activation, Floats, Policy, PolicyName, logits_of, score
+from repo_builder.client.confidence import Floats, Policy, logits_of, score
+from repo_builder.client.policies import Activation, PolicyName
 from repo_builder.errors import DataError, ModelError, RepoBuilderError, did_you_mean
 from repo_builder.steps import _data, _judge, _metrics, _runtimes
 from repo_builder.steps._data import Array

@@ -1,0 +1,8 @@
+"""Names of what a policy may be, without the arithmetic: planning a build needs no numpy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+PolicyName = Literal["max_probability", "margin", "entropy", "energy", "max_score"]
+Activation = Literal["logits", "probabilities"]
