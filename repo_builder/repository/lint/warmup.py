@@ -93,7 +93,7 @@ def shape_differs(model: Model) -> Iterator[Hit]:
 
 
 def unknown_input(model: Model) -> Iterator[Hit]:
-    """A sample's inputs are the model's, or sequence controls; only a model.py may ignore others."""
+    """A sample's inputs are the model's, or sequence controls; a model.py may ignore others."""
     if model.backend == "python":
         return
     names = {t.name for t in model.config.input}
