@@ -207,11 +207,13 @@ def page(classic: list[Result], single: list[Result], sample: int | None) -> str
     rows = []
     for title, results in (("`light_*`", classic), ("single-node", single)):
         counts = Counter(result.outcome for result in results)
-        able = len(results) - counts["refused"]
-        share = f"{100 * counts['equal'] / able:.1f}%" if able else "-"
+        alien = sum(
+            "Triton cannot carry" in r.why or "Triton does not have" in r.why for r in results
+        )
+        able = len(results) - alien
         rows.append(
-            f"| {title} | {len(results)} | {counts['refused']} | {counts['equal']} | "
-            f"{counts['failed']} | {share} |"
+            f"| {title} | {len(results)} | {alien} | {counts['refused'] - alien} | "
+            f"{counts['equal']} | {counts['failed']} | {100 * counts['equal'] / able:.1f}% |"
         )
     reasons = Counter(_kind(r.why) for r in single + classic if r.outcome == "refused")
     failed = [r for r in classic + single if r.outcome == "failed"]
@@ -223,9 +225,11 @@ def page(classic: list[Result], single: list[Result], sample: int | None) -> str
         "",
         f"    {command}",
         "",
-        "| models | all | refused | served, equal | failed | equal, of those not refused |",
-        "|---|---|---|---|---|---|",
+        "| models | all | alien types | refused otherwise | equal | failed | equal of rest |",
+        "|---|---|---|---|---|---|---|",
         *rows,
+        "",
+        "Alien types are those that Triton does not have; the rest are all others.",
         "",
         "## Why models are refused",
         "",

@@ -77,7 +77,7 @@ def backend_foreign(model: Model) -> Iterator[Hit]:
 def runtime_unknown(model: Model) -> Iterator[Hit]:
     """`runtime` is the backend's library, or model.py for a Python-based backend."""
     name = model.config.runtime
-    if name and name not in (f"libtriton_{model.backend}.so", "model.py"):
+    if name and model.backend and name not in (f"libtriton_{model.backend}.so", "model.py"):
         yield Hit(f"'{name}' is no library of '{model.backend}'", "runtime", "remove it")
 
 

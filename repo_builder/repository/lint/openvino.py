@@ -32,11 +32,6 @@ _VALUES = {
     "COMPILATION_NUM_THREADS": r"\d+",
     "HINT_BF16": r"(?i)yes",
 }
-_BORDERS = {
-    "input": rb'<layer [^>]*type="Parameter".*?<port [^>]*names="([^"]*)"',
-    "output": rb'<layer [^>]*type="Result"[^>]*output_names="([^"]*)"',
-}
-"""Where an IR says the names of its tensors; an older one says no outputs, so nothing is said."""
 _TYPES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
@@ -75,20 +70,48 @@ def weights_missing(model: Model) -> Iterator[Hit]:
             yield Hit(what, file=file)
 
 
+def _borders(content: bytes, kind: str) -> dict[str, list[int]]:
+    """Name -> shape of the IR's inputs or outputs; -1 is any size.
+
+    An older IR does not name its outputs: then there is nothing to compare.
+    """
+    layer = b"Parameter" if kind == "input" else b"Result"
+    blocks = re.findall(rb'<layer [^>]*type="%s".*?</layer>' % layer, content, re.DOTALL)
+    names = rb'<port [^>]*names="([^"]*)"' if kind == "input" else rb'output_names="([^"]*)"'
+    found: dict[str, list[int]] = {}
+    for block in blocks:
+        shape = [int(dim) for dim in re.findall(rb"<dim>(-?\d+)</dim>", block)]
+        for name in b",".join(re.findall(names, block)).split(b","):
+            if name:
+                found[name.decode(errors="replace")] = shape
+    return found
+
+
 def unknown_tensor(model: Model) -> Iterator[Hit]:
     """Inputs and outputs of the config are those of the IR."""
     for _, path in _irs(model):
         content = path.read_bytes()
-        for kind, pattern in _BORDERS.items():
-            names = {
-                name.decode(errors="replace")
-                for found in re.findall(pattern, content, re.DOTALL)
-                for name in found.split(b",")
-            }
+        for kind in ("input", "output"):
+            names = _borders(content, kind)
             for i, tensor in enumerate(getattr(model.config, kind)):
                 if names and tensor.name not in names:
                     fix = did_you_mean(tensor.name, names)
                     yield Hit(f"the model has no {kind} '{tensor.name}'", f"{kind}[{i}].name", fix)
+
+
+def shape_differs(model: Model) -> Iterator[Hit]:
+    """Without batching dims are the IR's, where that fixes them; reshaping keeps the rank only."""
+    reshaped = (model.parameter("RESHAPE_IO_LAYERS") or "").lower() == "yes"
+    for _, path in _irs(model) if not model.batched else ():
+        content = path.read_bytes()
+        for kind in ("input", "output"):
+            shapes = _borders(content, kind)
+            for i, tensor in enumerate(getattr(model.config, kind)):
+                dims = list(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims)
+                want = shapes.get(tensor.name, dims)
+                fits = reshaped or all(a in (-1, b) for a, b in zip(want, dims, strict=False))
+                if len(want) != len(dims) or not fits:
+                    yield Hit(f"{dims} is {want} in the model", f"{kind}[{i}].dims")
 
 
 def broken_ir(model: Model) -> Iterator[Hit]:
@@ -162,6 +185,7 @@ RULES = (
     Rule("openvino-weights", "error", "backend", _BACKEND, weights_missing),
     Rule("openvino-broken", "error", "backend", "openvino", broken_ir),
     Rule("openvino-unknown-tensor", "error", "backend", _BACKEND, unknown_tensor),
+    Rule("openvino-shape", "error", "backend", _BACKEND, shape_differs),
     Rule("openvino-type", "error", "c++", _BACKEND, data_type),
     Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
     Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),

@@ -16,7 +16,7 @@ from tests.unit.lint.cases import (
 )
 from tests.unit.lint.world import BATCHED, GOOD, HEAD, MLP, SCALAR, STATIC, TENSORS, THREADS, World
 
-PARAMETER = b'<net><layer type="Parameter"><port names="x"/></layer></net>'
+PARAMETER = b'<net><layer type="Parameter"><port names="x"><dim>4</dim></port></layer></net>'
 TRT = "optimization { execution_accelerators { gpu_execution_accelerator { %s } } }\n"
 
 cached = onnx(
@@ -95,6 +95,10 @@ BACKEND_CASES: dict[str, tuple[World, World]] = {
     "openvino-unknown-tensor": (
         World(IR, {"1/model.xml": PARAMETER.replace(b"x", b"z"), "1/model.bin": b""}),
         World(IR, {"1/model.xml": PARAMETER, "1/model.bin": b""}),
+    ),
+    "openvino-shape": (
+        World(IR, {"1/model.xml": PARAMETER.replace(b"4", b"5"), "1/model.bin": b""}),
+        World(IR, {"1/model.xml": PARAMETER.replace(b"4", b"-1"), "1/model.bin": b""}),
     ),
     "openvino-type": (ir(IR.replace("FP32", "FP64")), ir(IR)),
     "openvino-parameter-value": (

@@ -312,8 +312,8 @@ CORE_CASES: dict[str, tuple[World, World]] = {
     "warmup-untyped": (warm("dims: [4] zero_data: true"), warm(WARM)),
     "warmup-shape": (warm("data_type: TYPE_FP32 dims: [5] zero_data: true"), warm(WARM)),
     "warmup-unknown-input": (
-        more(f'model_warmup {{ batch_size: 1 inputs {{ key: "z" value {{ {WARM} }} }} }}\n'),
-        warm(WARM),
+        onnx(GOOD + f'model_warmup {{ batch_size: 1 inputs {{ key: "z" value {{ {WARM} }} }} }}\n'),
+        onnx(GOOD + f'model_warmup {{ batch_size: 1 inputs {{ key: "x" value {{ {WARM} }} }} }}\n'),
     ),
     "warmup-batch": (warm(WARM, "batch_size: 9"), warm(WARM, "batch_size: 8")),
     "ensemble-alone": (ensemble(ENSEMBLE + STEP + "instance_group { count: 1 }\n"), ensemble()),
