@@ -85,20 +85,20 @@ def runtime(context: Context, engine: Engine, cache: Path, say: Callable[[str], 
     key = digest.of_json({"runtime": context.runtime_key, "base": base_id})
     home = cache / "runtimes" / key
     if not (home / "config.json").exists():
-        image_id = _build(context, engine, say)
+        image_id = _build(context, engine, key[:16], say)
         try:
             _normalized(image_id, engine, home, context.layers)
         finally:
-            engine.drop(image_id)
+            engine.drop(image_id, key[:16])
     config = json.loads((home / "config.json").read_bytes())
     return Runtime(config, tuple(layers.of_tar(n, home / f"{n}.tar") for n in context.layers))
 
 
-def _build(context: Context, engine: Engine, say: Callable[[str], None]) -> str:
+def _build(context: Context, engine: Engine, mark: str, say: Callable[[str], None]) -> str:
     with tempfile.TemporaryFile() as tar:
         context_tar(context.folder, _RUNTIME_PARTS, tar)
         tar.seek(0)
-        return engine.build(tar, context.platform, "runtime", say)
+        return engine.build(tar, context.platform, mark, say)
 
 
 def _normalized(image_id: str, engine: Engine, home: Path, names: tuple[str, ...]) -> None:

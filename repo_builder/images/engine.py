@@ -7,6 +7,7 @@ into one line of an ImageError here, and nowhere else.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import tarfile
@@ -101,10 +102,11 @@ class Engine:
         return str(image.id)
 
     def build(
-        self, context: IO[bytes], platform: str, stage: str, say: Callable[[str], None]
+        self, context: IO[bytes], platform: str, mark: str, say: Callable[[str], None]
     ) -> str:
-        """Build a stage of a tarred context without network; returns the image's id.
+        """Build the stage `runtime` of a tarred context without network; returns the image's id.
 
+        `mark` becomes the label of the stages below it, by which `drop` finds them.
         `say` gets the engine's lines as they come. Leaving early (Ctrl-C) ends the build: the
         engine stops when its client hangs up.
         """
@@ -114,7 +116,8 @@ class Engine:
                 fileobj=context,
                 custom_context=True,
                 encoding="identity",
-                target=stage,
+                target="runtime",
+                buildargs={"STAGE": mark},
                 network_mode="none",
                 platform=platform,
                 rm=True,
@@ -218,11 +221,19 @@ class Engine:
 
         return _retried(once, lambda _: None)
 
-    def drop(self, image_id: str) -> None:
-        """Remove an image and the stages it was made in, which nobody names."""
+    def drop(self, image_id: str, mark: str) -> None:
+        """Remove an image, and the stages that `build` marked and that nobody names."""
+        import docker.errors
+
         with _explained(f"remove {image_id}"):
             self._client.images.remove(image_id, force=True)
-            self._client.images.prune(filters={"dangling": True, "label": "io.repo-builder.stage"})
+            label = f"io.repo-builder.stage={mark}"
+            try:
+                self._client.images.prune(filters={"dangling": True, "label": label})
+            except docker.errors.APIError as failure:
+                # Then they stay as build cache, until the next prune.
+                if failure.status_code != http.client.CONFLICT:
+                    raise
 
 
 def connect() -> Engine:

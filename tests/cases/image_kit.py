@@ -153,6 +153,18 @@ def registry(folder: Path, htpasswd: str = "") -> Iterator[str]:
         process.wait()
 
 
+def http_ok(address: str, path: str) -> bool:
+    """Whether a GET is answered with 200."""
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def have_registry() -> bool:
     """Whether the registry is installed."""
     return shutil.which("docker-registry") is not None

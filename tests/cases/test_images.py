@@ -589,15 +589,7 @@ def test_compose_runs_what_was_built(
     try:
         subprocess.run([*command, "--profile", "cpu", "up", "-d"], env=env, check=True)
         url = f"127.0.0.1:{ports['HTTP_PORT']}"
-        client = tritonclient.http.InferenceServerClient(url)
-
-        def ready() -> bool:
-            try:
-                return bool(client.is_server_ready())
-            except OSError:
-                return False
-
-        kit.wait_for(ready, "the edge's Triton")
+        kit.wait_for(lambda: kit.http_ok(url, "/v2/health/ready"), "the edge's Triton")
         one = Running(None, f"127.0.0.1:{ports['GRPC_PORT']}", url)
         for answer in infer(one, "one", X):
             np.testing.assert_allclose(answer, expected(1, WIDTHS["one"]), rtol=1e-4, atol=1e-3)
