@@ -176,13 +176,9 @@ def _fail(report: Report) -> None:
     from repo_builder.errors import BuildFailed, GateFailed, Problem
 
     bad = [row for row in report.rows if not row.good]
-    problems = [Problem(_first_line(row.reason), field=row.id) for row in bad]
+    problems = [
+        Problem(line.strip(), field=row.id) for row in bad for line in row.reason.splitlines()
+    ]
     message = f"{len(bad)} of {len(report.rows)} not built; what was good before stays:"
     error: Any = GateFailed if all(row.status == "gate failed" for row in bad) else BuildFailed
     raise error(message, problems)
-
-
-def _first_line(reason: str) -> str:
-    """The reason in one line; all of it was said when the step failed, and is in the report."""
-    first, *more = reason.splitlines()
-    return f"{first} ({len(more)} more lines above)" if more else first

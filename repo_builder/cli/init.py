@@ -51,6 +51,7 @@ def _signature(model: Path) -> Signature:
     """Look into the model and run it, in a process of its own: a model may crash its runtime."""
     from repo_builder import introspect
     from repo_builder.errors import ModelError, RepoBuilderError
+    from repo_builder.introspect.graph import first_line
     from repo_builder.processes import StepProcesses, WorkerDied
 
     with StepProcesses(1) as processes:
@@ -61,7 +62,7 @@ def _signature(model: Path) -> Signature:
         except WorkerDied as failure:
             raise ModelError(f"{model}: running it {failure}") from None
         except Exception as failure:  # noqa: BLE001 - the runtime's own, told as one line
-            what = " ".join(str(failure).split())
+            what = first_line(failure)
             raise ModelError(f"{model}: running it failed: {what}") from None
     return signature
 

@@ -94,6 +94,15 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*(e for e in found if issubclass(e, Exception)), RuntimeError, ValueError)
 
 
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory")
+
+
+def is_out_of_memory(failure: BaseException) -> bool:
+    """Whether an exception, Python's or a C++ runtime's, means lack of memory."""
+    text = str(failure).lower()
+    return isinstance(failure, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
 _SOURCE_PLACE = re.compile(r"[\w/.-]*\.(?:cc|h|cpp|hpp):\d+:? ?")
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?|.*Status Message: "

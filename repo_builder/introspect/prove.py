@@ -10,7 +10,7 @@ import numpy as np
 
 from repo_builder.artifact import Signature, Tensor
 from repo_builder.errors import ModelError
-from repo_builder.introspect.graph import Graph, first_line, runtime_errors
+from repo_builder.introspect.graph import Graph, first_line, is_out_of_memory, runtime_errors
 from repo_builder.introspect.samples import Array, Values, concrete, draw, sizes, values, zeros
 
 BATCHES = ((0, 1), (2, 0, 1))
@@ -106,16 +106,25 @@ def _why_not_by_shape(graph: Graph) -> str:
 
 
 def _attempt(graph: Graph, batch: int | None) -> tuple[_Attempt | None, str]:
-    """The first choice of sizes and values that runs, or None and the last failure."""
+    """The first choice of sizes and values that runs, or None and the last failure.
+
+    MemoryError where none runs here and one of them might, on a larger machine.
+    """
     failure = ""
+    lacking = False
     for axes in sizes(graph.inputs, graph.hints, skip_batch=batch is not None):
         for kind in values(graph.inputs):
             try:
                 outputs = _run(graph, _feed(graph, axes, kind, batch, row=0))
+            except MemoryError:
+                lacking = True
+                continue
             except runtime_errors() as reason:
                 failure = first_line(reason)
                 continue
             return _Attempt(axes, kind, outputs), ""
+    if lacking:
+        raise MemoryError("not enough memory")
     return None, failure
 
 
@@ -179,7 +188,17 @@ def _close(graph: Graph, tensor: Tensor, a: Array, b: Array) -> bool:
 
 
 def _run(graph: Graph, feed: Feed) -> list[Array]:
-    """One run of the model; BF16, which numpy lacks, goes in as bits and comes out as float32."""
+    """One run of the model. MemoryError: this machine's lack is no fact about the model."""
+    try:
+        return _answers(graph, feed)
+    except runtime_errors() as failure:
+        if is_out_of_memory(failure):
+            raise MemoryError("not enough memory") from failure
+        raise
+
+
+def _answers(graph: Graph, feed: Feed) -> list[Array]:
+    """One run's outputs; BF16, which numpy lacks, goes in as bits and comes out as float32."""
     from onnxruntime import OrtValue
 
     bf16 = {t.name for t in graph.inputs if t.dtype == "BF16"}

@@ -11,14 +11,15 @@ from repo_builder.report.types import Report
 
 
 def write(report: Report, out: Path) -> None:
-    """Write `report.json` and `report.html` into the folder `out`, each in one step.
+    """Write `report.json` and `report.html` into the folder `out`, made where it is not there.
 
-    Raises OutputError where the folder cannot be written.
+    Each comes in one step. Raises OutputError where the folder cannot be written.
     """
     from repo_builder.report import html
 
     text = json.dumps(report.as_json(), indent=2, sort_keys=True) + "\n"
     try:
+        out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
             for name, content in (("report.json", text), ("report.html", html.page(report))):
                 draft = Path(folder) / name

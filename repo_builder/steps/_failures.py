@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from repo_builder.errors import RepoBuilderError, StepError
-from repo_builder.introspect.graph import first_line
-
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory")
+from repo_builder.introspect.graph import first_line, is_out_of_memory
 
 
 @contextmanager
@@ -27,9 +25,3 @@ def explained(what: str, fix: str, error: type[RepoBuilderError] = StepError) ->
                 f"{what}: not enough memory; use fewer --jobs or samples, or a larger machine"
             ) from failure
         raise error(f"{what}: {first_line(failure).rstrip(' .')}; {fix}") from failure
-
-
-def is_out_of_memory(failure: BaseException) -> bool:
-    """Whether an exception, Python's or a C++ runtime's, means lack of memory."""
-    text = str(failure).lower()
-    return isinstance(failure, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from repo_builder.errors import ModelError
 
@@ -168,12 +168,14 @@ def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
                 yield from _nodes(graph.node)
 
 
-def interface(model: ModelProto) -> dict[str, tuple[str, int, tuple[int | str, ...]]]:
-    """Inputs and outputs as a comparable value: name -> (which side, element type, shape)."""
+Interface: TypeAlias = dict[str, tuple[int, tuple[int | str, ...]]]
+
+
+def interface(model: ModelProto) -> Interface:
+    """Inputs and outputs as a comparable value: side and name -> (element type, shape)."""
     sides = {"input": model.graph.input, "output": model.graph.output}
     return {
         f"{side} {value.name}": (
-            side,
             value.type.tensor_type.elem_type,
             tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim),
         )
@@ -183,9 +185,27 @@ def interface(model: ModelProto) -> dict[str, tuple[str, int, tuple[int | str, .
 
 
 def require_same_interface(before: ModelProto, after: ModelProto, tool: str, fix: str) -> None:
-    """ModelError where a tool changed an input or output's name, type, or shape."""
+    """ModelError where a tool changed an input or output's name, type, or shape.
+
+    An output's dimension that was open may have become a number: a Reshape inside may fix it.
+    """
     old, new = interface(before), interface(after)
-    if old == new:
-        return
-    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    raise ModelError(f"{tool} changed the model's {', '.join(changed)}; {fix}")
+    changed = [name for name in sorted({*old, *new}) if not _keeps(name, old, new)]
+    if changed:
+        raise ModelError(f"{tool} changed the model's {', '.join(changed)}; {fix}")
+
+
+def _keeps(name: str, old: Interface, new: Interface) -> bool:
+    if old.get(name) == new.get(name):
+        return True
+    if name not in old or name not in new or not name.startswith("output "):
+        return False
+    (old_type, old_shape), (new_type, new_shape) = old[name], new[name]
+    return (
+        old_type == new_type
+        and len(old_shape) == len(new_shape)
+        and all(
+            a == b or (isinstance(a, str) and isinstance(b, int))
+            for a, b in zip(old_shape, new_shape, strict=True)
+        )
+    )

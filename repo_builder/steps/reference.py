@@ -81,6 +81,9 @@ def _random(folder: Path, runner: _runtimes.Runner) -> _data.Samples:
         for tensor in signature.inputs:
             _data.numpy_type(tensor)
             shape = concrete(tensor, signature.dynamic_axes, batch)
+            if 0 in shape:  # no size was found with which the model runs
+                why = signature.why_not_batched
+                raise ModelError(f"no random input runs ({why}); give evaluation data in the spec")
             rows = [draw(tensor, shape, kind, seed) for seed in range(RANDOM_ROWS)]
             stack = np.stack(rows)
             arrays[tensor.name] = stack[:, 0] if batch else stack

@@ -229,3 +229,10 @@ def test_truncated(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ModelError, match="cut short"):
         signature(path)
+
+
+def test_lack_of_memory_is_no_fact_about_the_model(tmp_path: Path) -> None:
+    """4 TB: what this machine cannot hold says nothing about the batch."""
+    text = "g (float[N, 1] x) => (float[N, L] y) <int64[2] s = {1, 1000000000000}>"
+    with pytest.raises(MemoryError):
+        look(tmp_path, text + " { y = Expand(x, s) }")

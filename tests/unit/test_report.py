@@ -46,8 +46,8 @@ def test_the_files_say_what_the_report_says(tmp_path: Path) -> None:
 
 
 def test_a_report_of_nothing(tmp_path: Path) -> None:
-    report.write(Report((), {}, 0.0), tmp_path)
-    assert json.loads((tmp_path / "report.json").read_text())["rows"] == []
+    report.write(Report((), {}, 0.0), tmp_path / "not" / "there")
+    assert json.loads((tmp_path / "not/there/report.json").read_text())["rows"] == []
 
 
 def test_two_reports_at_once_into_one_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from workbench import Bench, cnn, make
 
 from repo_builder.errors import DataError, ModelError, SpecError, StepError
-from repo_builder.steps import _openvino, _runtimes
+from repo_builder.steps import _onnx, _openvino, _runtimes
 
 X = np.random.default_rng(1).standard_normal((6, 3, 16, 16)).astype(np.float32)
 
@@ -29,6 +29,27 @@ def test_simplify_fuses_and_answers_alike(bench: Bench) -> None:
     assert "BatchNormalization" not in operators
     assert facts.nodes_after < facts.nodes_before
     np.testing.assert_allclose(answers(out), answers(source), rtol=1e-4, atol=1e-3)
+
+
+def test_an_output_may_turn_out_narrower_than_declared(bench: Bench) -> None:
+    """A batch dimension that is a lie, which both tools find out."""
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    model = make([node], {"x": ["N", 4]}, {"y": ["N", 4]}, {"s": np.array([1, 4])})
+    out, _ = bench.run("simplify", model=bench.model(model))
+    out, _ = bench.run("compile-onnxruntime", model=out)
+    (declared,) = onnx.load(out / "model.onnx").graph.output
+    assert [d.dim_value for d in declared.type.tensor_type.shape.dim] == [1, 4]
+
+
+def test_a_tool_that_changes_the_interface_is_told() -> None:
+    source = make([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 4]}, {"y": ["N", 4]})
+    for shapes in ({"x": [1, 4]}, {"y": ["N", 5]}, {"y": ["N", "K"]}, {"y": [4]}):
+        sides = {"x": ["N", 4], "y": ["N", 4], **shapes}
+        changed = make(
+            [helper.make_node("Relu", ["x"], ["y"])], {"x": sides["x"]}, {"y": sides["y"]}
+        )
+        with pytest.raises(ModelError, match=f"it changed the model's .*put {next(iter(shapes))};"):
+            _onnx.require_same_interface(source, changed, "it", "fix")
 
 
 def test_simplifier_failure_names_the_way_out(

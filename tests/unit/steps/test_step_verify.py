@@ -103,6 +103,14 @@ def test_without_data_seeded_random_rows_are_compared(bench: Bench) -> None:
     assert 0 <= facts.outputs[0].relative < 0.02
 
 
+def test_where_no_random_input_runs_nothing_is_compared(bench: Bench) -> None:
+    """37 is no size that is tried: empty inputs would run, and agree with anything."""
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    model = make([node], {"x": ["N"]}, {"y": ["M", 37]}, {"s": np.array([-1, 37])})
+    with pytest.raises(ModelError, match="no random input runs .*; give evaluation data"):
+        bench.run("reference", model=bench.model(model))
+
+
 def test_varying_dimensions_and_scalars_without_data(bench: Bench) -> None:
     node = helper.make_node("Mul", ["x", "k"], ["y"])
     model = make([node], {"x": ["N", "L"], "k": []}, {"y": ["N", "L"]})
