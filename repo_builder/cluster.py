@@ -9,8 +9,12 @@ Dask's messages are pickled: connect only to a scheduler and workers that you ru
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
+import importlib.metadata
 import os
+import platform
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -25,6 +29,8 @@ from repo_builder.plan import Declaration, Node, Source
 from repo_builder.store import Store, default_root
 
 _CONNECT_S = 10
+_LOOK_S = 20
+"""How often to see whether a step still has a worker that could run it."""
 
 Run = Callable[[Node, str, Declaration, Mapping[str, Entry], str], Entry]
 
@@ -65,13 +71,8 @@ class ClusterExecutor(Executor):
         """
         node, module, declaration, inputs, _ = args
         promise: Future[Entry] = Future()
-        if lacking := self._lacking(node.resources):
-            promise.set_exception(
-                StepError(
-                    f"{node.step} waits for hardware: no worker has {lacking}; start one with "
-                    f'`dask worker SCHEDULER --resources "{lacking}"`'
-                )
-            )
+        if lacking := self._lacking(node):
+            promise.set_exception(lacking)
             return promise
         files = {
             name: path.read_bytes()
@@ -102,7 +103,7 @@ class ClusterExecutor(Executor):
         from distributed import KilledWorker
 
         try:
-            parcel: Parcel = task.result()
+            parcel = self._result(task, node)
             self._store.log(node.key).write_bytes(parcel.log)
             promise.set_result(self._store.add(parcel.entry, parcel.blobs))
         except KilledWorker:
@@ -113,6 +114,19 @@ class ClusterExecutor(Executor):
         except BaseException as failure:  # noqa: BLE001 - handed to whoever waits
             promise.set_exception(failure)
 
+    def _result(self, task: Any, node: Node) -> Parcel:
+        """What the step sent back; StepError where the last worker that could run it is gone."""
+        from distributed import TimeoutError as StillRunning
+
+        while True:
+            try:
+                parcel: Parcel = task.result(timeout=_LOOK_S)
+                return parcel
+            except StillRunning:
+                if lacking := self._lacking(node):
+                    task.cancel()
+                    raise lacking from None
+
     @property
     def slots(self) -> int:
         """How many steps the cluster runs at a time."""
@@ -121,12 +135,19 @@ class ClusterExecutor(Executor):
     def _workers(self) -> list[Any]:
         return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
-    def _lacking(self, resources: Mapping[str, int]) -> str:
-        """The resources that no worker has, as Dask writes them; "" where one worker has all."""
+    def _lacking(self, node: Node) -> StepError | None:
+        """What to say where no worker has all resources that a step asks for."""
+        wanted = node.resources
         have = [worker["resources"] for worker in self._workers()]
-        if any(all(h.get(name, 0) >= count for name, count in resources.items()) for h in have):
-            return ""
-        return " ".join(f"{name}={count}" for name, count in sorted(resources.items()))
+        if any(all(h.get(name, 0) >= count for name, count in wanted.items()) for h in have):
+            return None
+        if not have:
+            return StepError(f"{node.step} waits: the cluster has no worker left; start one")
+        lacking = " ".join(f"{name}={count}" for name, count in sorted(wanted.items()))
+        return StepError(
+            f"{node.step} waits for hardware: no worker has {lacking}; start one with "
+            f'`dask worker SCHEDULER --resources "{lacking}"`'
+        )
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.shutdown(cancel_futures=kind is not None)
@@ -145,6 +166,7 @@ def _run_remotely(
     contents: Mapping[str, bytes],
 ) -> Parcel:
     """Called on a worker: put what came into its store, run the step, send back what it made."""
+    _require_versions(node, module, declaration)
     store = Store(Path(os.environ.get("REPO_BUILDER_STORE") or default_root()))
     with store.in_use(), tempfile.TemporaryDirectory() as folder:
         for entry in inputs.values():
@@ -154,6 +176,24 @@ def _run_remotely(
         entry = run(there, module, declaration, inputs, str(store.root))
         blobs = {b.sha256: store.read(entry, n) for n, b in entry.artifact.files.items()}
         return Parcel(entry, blobs, store.log(node.key).read_bytes())
+
+
+def _require_versions(node: Node, module: str, declaration: Declaration) -> None:
+    """The key of a result promises versions: a worker with others must not make it.
+
+    What is not installed here, the step itself tells.
+    """
+    step: Any = importlib.import_module(module)
+    pairs = [("the step's version", declaration.version, step.DECLARATION.version)]
+    for tool in declaration.tools:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            pairs.append((tool, node.recipe["tools"][tool], importlib.metadata.version(tool)))
+    for what, planned, here in pairs:
+        if planned != here:
+            raise StepError(
+                f"{node.step} was planned with {what} {planned or '(none)'}, the worker on "
+                f"{platform.node()} has {here}; install the same on both"
+            )
 
 
 def _unpacked(node: Node, contents: Mapping[str, bytes], folder: Path) -> dict[str, Any]:

@@ -151,9 +151,9 @@ def _print(report: Report, out: Path) -> None:
     for repository in report.repositories.values():
         if repository["changed"]:
             console.say(f"published {repository['folder']} ({len(repository['models'])} models)")
-    if report.repositories:
-        target = next(iter(report.repositories))
-        console.say(f"report: {out}/report.html   serve: repo-builder serve {out}/{target}")
+    served = [target for target in report.repositories if (out / target / "models").is_dir()]
+    serve = f"   serve: repo-builder serve {out}/{served[0]}" if served else ""
+    console.say(f"report: {out}/report.html{serve}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

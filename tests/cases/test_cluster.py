@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -35,12 +38,12 @@ class Cluster:
         self._until(address.exists, "the scheduler's address")
         self.address: str = json.loads(address.read_text())["address"]
 
-    def worker(self, name: str) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, path: Path = ROOT) -> subprocess.Popen[bytes]:
         store = self.folder / name
         process = self._start(
             "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
             "--name", name, "--local-directory", str(store),
-            REPO_BUILDER_STORE=str(store / "store"),
+            REPO_BUILDER_STORE=str(store / "store"), PYTHONPATH=f"{path}:{ROOT}",
         )  # fmt: skip
         return process
 
@@ -89,8 +92,9 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    pytest.importorskip("distributed")
+def cluster(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Cluster]:
+    if importlib.util.find_spec("distributed") is None:
+        unavailable("the extra `cluster` is not installed")
     cluster = Cluster(tmp_path)
     yield cluster
     cluster.stop()
@@ -137,6 +141,21 @@ def test_hardware_that_no_worker_has_is_told_and_the_rest_goes_on(
     assert ended.returncode == 6
     assert "waits for hardware: no worker has gpu-here=1 tensorrt=1" in ended.stderr
     assert (tmp_path / "out" / "cpu" / "models" / "vibration").is_dir()
+
+
+def test_a_worker_with_another_version_of_a_tool_is_refused(cluster: Cluster) -> None:
+    other = cluster.folder / "other" / "onnx-1.17.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: onnx\nVersion: 1.17.0\n")
+    cluster.worker("plain", other.parent)
+    cluster.until_workers(1)
+    build = cluster.build("--only", "vibration@cpu")
+    out, err = build.communicate(timeout=120)
+    assert build.returncode == 6
+    (row,) = json.loads(out)["rows"]
+    told = r"import was planned with onnx \S+, the worker on \S+ has 1\.17\.0; install the same .*"
+    assert re.fullmatch(told, row["reason"])
+    assert "Traceback" not in err
 
 
 def test_no_scheduler_is_one_line(tmp_path: Path) -> None:
