@@ -56,7 +56,10 @@ def _told(failure: Exception, node: Node, store: Store) -> RepoBuilderError:
     """What went wrong in a step, in one line."""
     log = store.log(node.key)
     if isinstance(failure, RepoBuilderError):
-        return _with_users_paths(failure, node)
+        told = _with_users_paths(failure, node)
+        if type(told) is StepError:  # a tool's failure, of which the log knows more
+            return StepError(f"{told.message}; log: {log}", told.problems)
+        return told
     if isinstance(failure, MemoryError):
         what = "ran out of memory; use fewer --jobs or smaller data"
         return StepError(f"{node.step} {what}; log: {log}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from repo_builder.errors import ModelError, Problem
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def with_static_shapes(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
-    """A copy whose dynamic dimension 0 is 1, nodes sorted, every other shape inferred anew.
+    """A copy whose dynamic dimension 0 is 1, every other shape inferred anew.
 
     `what` begins the error: ModelError with every input dimension that is dynamic elsewhere.
     """
@@ -36,21 +35,7 @@ def with_static_shapes(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
             problems.append(Problem(name, fix, field=f"input '{port.name}'"))
     if problems:
         raise ModelError(what, problems)
-    _sort(fixed.graph)
     del fixed.graph.value_info[:]
     for port in fixed.graph.output:
         port.type.tensor_type.ClearField("shape")
     return onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Put nodes into an order in which they can run; tools that add nodes leave them anyhow."""
-    maker = {name: number for number, node in enumerate(graph.node) for name in node.output}
-    needs = {
-        number: [maker[name] for name in node.input if name in maker]
-        for number, node in enumerate(graph.node)
-    }
-    nodes = [graph.node[number] for number in TopologicalSorter(needs).static_order()]
-    ordered = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(ordered)

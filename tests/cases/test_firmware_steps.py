@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 import subprocess
 import time
@@ -44,10 +45,15 @@ int main() {
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _tools(unavailable: Callable[[str], NoReturn]) -> None:
+    if any(importlib.util.find_spec(tool) is None for tool in ("ai_edge_litert", "ethosu")):
+        unavailable("the extra `ethos` is not installed")
+
+
 @pytest.fixture(scope="module")
 def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`digits` as `compile-tflite` makes it."""
-    pytest.importorskip("ai_edge_litert")
     folder = tmp_path_factory.mktemp("digits")
     specs = Path("model_specs/digits")
     source = onnx.load(specs / "digits.onnx")
@@ -72,7 +78,7 @@ def compiler(unavailable: Callable[[str], NoReturn]) -> Callable[..., None]:
 
     def compile_(name: str, *arguments: str, folder: Path) -> None:
         if shutil.which(name) is None:
-            unavailable(f"{name} is not installed")
+            unavailable(f"{name} is not installed; apt-get install gcc g++ gcc-arm-none-eabi")
         subprocess.run([name, *arguments], cwd=folder, check=True)
 
     return compile_
@@ -95,8 +101,6 @@ def test_micro_bundle_compiles_for_cortex_m(
     tflite: Path, tmp_path: Path, compiler: Callable[..., None]
 ) -> None:
     compile_tflite_micro.run(compile_tflite_micro.Inputs(tflite), MICRO, tmp_path)
-    if shutil.which("arm-none-eabi-gcc") is None:
-        pytest.skip("arm-none-eabi-gcc is not installed: apt-get install gcc-arm-none-eabi")
     arguments = (*STRICT, "-mcpu=cortex-m4", "-xc", "-c", "digits_model.cc")
     compiler("arm-none-eabi-gcc", *arguments, folder=tmp_path)
 
@@ -113,7 +117,6 @@ def test_a_model_too_large_for_the_device_says_what_is_missing(
 
 
 def test_vela_places_everything_on_the_npu(tflite: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ethosu")
     facts = compile_vela.run(compile_vela.Inputs(tflite), U55, tmp_path)
     assert (facts.cpu_ops, facts.npu_share) == (0, 1.0)
     assert facts.level.name == "compiled"
@@ -125,7 +128,6 @@ def test_vela_places_everything_on_the_npu(tflite: Path, tmp_path: Path) -> None
 
 
 def test_too_little_on_the_npu_names_the_operators(tmp_path: Path) -> None:
-    pytest.importorskip("ethosu")
     net = Net(1, 3, 12, 12)
     size = net.constant(np.array([1, 8, 19, 19], np.int64))
     x = net.op("Resize", net.conv("x", 3, 8, 3, 3), "", "", size, mode="linear")
@@ -135,14 +137,12 @@ def test_too_little_on_the_npu_names_the_operators(tmp_path: Path) -> None:
 
 
 def test_vela_fails_in_one_line(tflite: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ethosu")
     wrong = compile_vela.Params("digits", "x", "ethos-u55-256", "No_Such_System", "Shared_Sram")
     with pytest.raises(StepError, match=r"Vela failed \(exit code 1\): .*No_Such_System"):
         compile_vela.run(compile_vela.Inputs(tflite), wrong, tmp_path)
 
 
 def test_without_data_noise_is_used_and_said(tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert")
     model = quantize(nets.conv1d(), tmp_path)
     onnx.save(model, tmp_path / "model.onnx")
     (tmp_path / "out").mkdir()

@@ -7,9 +7,11 @@ get a share instead; the example models must keep one step on all of their evalu
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import nets
 import numpy as np
@@ -21,7 +23,12 @@ from repo_builder.steps import compile_tflite
 from repo_builder.steps import quantize as quantize_step
 from repo_builder.tflite import write
 
-pytest.importorskip("ai_edge_litert")
+
+@pytest.fixture(scope="module", autouse=True)
+def _litert(unavailable: Callable[[str], NoReturn]) -> None:
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        unavailable("the extra `tflite` is not installed")
+
 
 SIZE = np.array([1, 4, 12, 12], np.int64)
 SINGLE: dict[str, Callable[[Net, str], str]] = {

@@ -121,7 +121,7 @@ source: {{onnx: {0}/vibration.onnx}}
 targets: [{1}]
 data:
   calibration: {{path: {0}/calibration.npz}}
-  evaluation: {{path: {0}/evaluation.npz, metric: auroc, samples: 50}}
+  evaluation: {{path: {0}/evaluation.npz, metric: auroc}}
 optimize: {{precision: int8}}
 """
 
