@@ -329,3 +329,16 @@ def test_a_taken_port(place: Workplace) -> None:
     assert ended.returncode == 11
     assert f"127.0.0.1:{port} for grpc: Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_reader_that_has_enough_and_a_full_disk_behind_stdout(place: Workplace) -> None:
+    plan = [sys.executable, "-m", "repo_builder", "plan", place.specs, "--store", place.store]
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(plan, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(plan, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 9
+    assert ended.stderr.endswith("error: stdout: No space left on device; free some space\n")
