@@ -27,9 +27,6 @@ def main() -> None:
     except RepoBuilderError as failure:
         console.error(str(failure))
         sys.exit(failure.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
 
 
 if __name__ == "__main__":

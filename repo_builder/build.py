@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from repo_builder import report, steps, targets
 from repo_builder.assemble import assemble
@@ -22,6 +23,8 @@ from repo_builder.repository.lint import refuse
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.spec.load import load, select
 from repo_builder.store import Damaged, Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ def build(request: Request, progress: Progress) -> Report:
     with store.in_use():
         the_plan, declarations = prepare(request, store)
         progress.planned(the_plan)
-        damages: set[str] = set()
         with _executor(request, store) as (executor, jobs):
-            while True:
+
+            def build_and_publish() -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
                 outcome = execute(
                     the_plan,
                     _wanted(the_plan),
@@ -62,17 +65,25 @@ def build(request: Request, progress: Progress) -> Report:
                     jobs=jobs,
                     keep_going=request.keep_going,
                 )
-                try:
-                    rows, repositories = _publish(request, the_plan, outcome, store)
-                    break
-                except Damaged as damaged:  # dropped from the store; made again on the next turn
-                    if damaged.key in damages:
-                        raise
-                    damages.add(damaged.key)
-                    store.drop(damaged.key)
+                return _publish(request, the_plan, outcome, store)
+
+            rows, repositories = _undamaged(store, build_and_publish)
         result = Report(rows, repositories, round(time.monotonic() - begun, 3))
     report.write(result, request.out)
     return result
+
+
+def _undamaged(store: Store, make: Callable[[], T]) -> T:
+    """What `make` gives; what it finds damaged is dropped from the store and made again."""
+    dropped: set[str] = set()
+    while True:
+        try:
+            return make()
+        except Damaged as damaged:
+            if damaged.key in dropped:
+                raise
+            dropped.add(damaged.key)
+            store.drop(damaged.key)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from repo_builder.errors import OutputError, disk_fix
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -50,8 +52,14 @@ def error(text: str) -> None:
 
 
 def out(text: str) -> None:
-    """A line of the result, on stdout."""
-    print(text, flush=True)
+    """A line of the result, on stdout. OutputError where stdout takes no more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has enough; click ends quietly
+        raise
+    except OSError as failure:
+        sys.stdout = None  # else Python tries again when it ends
+        raise OutputError(f"stdout: {failure.strerror}; {disk_fix(failure)}") from None
 
 
 def out_json(value: Any) -> None:
