@@ -63,6 +63,9 @@ STEPS: dict[str, Declaration] = {
     "verify": Declaration("verify", 1, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
+    "stage_python": Declaration("stage-python", 1),
+    "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),
+    "run_pipeline": Declaration("run-pipeline", 1, tools=("onnxruntime",), exclusive=True),
 }
 """Module -> what its step is, in the order of a build.
 
