@@ -150,6 +150,8 @@ class Preprocess:
         inner_width = columns if wider else round(width / height * rows)
         inner_height = round(height / width * columns) if wider else rows
         left, top = round((columns - inner_width) * 0.5), round((rows - inner_height) * 0.5)
+        if not (inner_width and inner_height):
+            raise ValueError(f"an image of {width} x {height} pixels is too narrow for {self.size}")
         across, down = width / inner_width, height / inner_height
         return across, down, -left * across, -top * down
 
@@ -186,7 +188,7 @@ def _decoded(content: bytes) -> Image.Image:
         picture: Image.Image = pillow.open(io.BytesIO(content))
         picture.load()
     except pillow.UnidentifiedImageError:  # its own text names an object's address
-        raise ValueError("not an image of a known format") from None
+        raise ValueError("not an image that can be read: of no known format") from None
     except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
         raise ValueError(f"not an image that can be read: {error}") from None
     if picture.mode.startswith(("I", "F")):

@@ -61,11 +61,7 @@ def decide(
         "parameters": {
             key: {"string_value": value}
             for key, value in {
-<<<<<<< HEAD
                 **_backend_parameters(spec, target, signature, count, threads),
-=======
-                **backend_parameters(target.backend, signature, count, threads),
->>>>>>> 1b6590b (Join models and small steps into pipelines that Triton serves as one model)
                 **_own_parameters(spec, labels, confidence),
             }.items()
         },
@@ -161,13 +157,8 @@ def _tensor(tensor: Tensor, largest: int) -> dict[str, Any]:
     return {**fields, "dims": [1]} | ({"reshape": {"shape": []}} if largest else {})
 
 
-<<<<<<< HEAD
 def _backend_parameters(
     spec: Spec, target: Target, signature: Signature, count: int, threads: int
-=======
-def backend_parameters(
-    backend: str, signature: Signature, count: int, threads: int
->>>>>>> 1b6590b (Join models and small steps into pipelines that Triton serves as one model)
 ) -> dict[str, str]:
     """Device and threads, by the names that each backend reads.
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder.artifact import Interface, Port, Signature, Tensor
-from repo_builder.repository.config import backend_parameters
+from repo_builder.artifact import Interface, Port
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Pipeline
 
@@ -55,15 +54,7 @@ def decide(
 def _stage(
     pipeline: Pipeline, name: str, backend: str, ends: Interface, largest: int, count: int
 ) -> ModelConfig:
-    sides = (ends.inputs, ends.outputs)
-    inputs, outputs = (
-        tuple(Tensor(n, port.dtype, port.shape or ()) for n, port in side.items()) for side in sides
-    )
-    signature = Signature(inputs, outputs, batched=True)
-    parameters = {
-        "repo_builder.version": str(pipeline.version),
-        **backend_parameters(backend, signature, count, 1),
-    }
+    parameters = {"repo_builder.version": str(pipeline.version), **_one_thread_each(backend, count)}
     return ModelConfig.model_validate(
         {
             "name": pipeline.part(name),
@@ -75,6 +66,16 @@ def _stage(
             "parameters": {key: {"string_value": value} for key, value in parameters.items()},
         }
     )
+
+
+def _one_thread_each(backend: str, count: int) -> dict[str, str]:
+    """What lets each instance of a stage run on one thread of the CPU; see `config.decide`."""
+    if backend == "onnxruntime":
+        return {"intra_op_thread_count": "1", "inter_op_thread_count": "1"}
+    if backend == "openvino":
+        streams = {"NUM_STREAMS": str(count), "INFERENCE_NUM_THREADS": str(count)}
+        return {**streams, "RESHAPE_IO_LAYERS": "YES"}
+    return {}
 
 
 def _ensemble(pipeline: Pipeline, interfaces: Mapping[str, Interface], largest: int) -> ModelConfig:

@@ -18,11 +18,8 @@ from repo_builder.document import Document
 Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
-<<<<<<< HEAD
 Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
-=======
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
->>>>>>> 1b6590b (Join models and small steps into pipelines that Triton serves as one model)
 MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
 
 

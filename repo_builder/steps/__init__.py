@@ -9,6 +9,8 @@ A step module has:
   process of its own, prints freely (output goes to the step's log), raises errors of
   `repo_builder.errors` for what a user can mend, and may be killed at any instant.
 
+A step whose inputs differ in number from plan to plan has `class Inputs(dict[str, Path])`.
+
 Steps do not import each other; what several need lies in modules with a leading underscore.
 Modules import their heavy tools inside `run`.
 """
