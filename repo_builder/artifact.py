@@ -82,3 +82,30 @@ class Signature:
     opset: int = 0
     dynamic_axes: Mapping[str, int] = field(default_factory=dict)
     runs_with_zeros: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """One end of a tensor: its type, and its full shape as in `Tensor`, None where unknown."""
+
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+    def fits(self, other: Port) -> bool:
+        """Whether what one gives may be what the other takes; unknown sizes fit any."""
+        if self.dtype != other.dtype:
+            return False
+        if self.shape is None or other.shape is None:
+            return True
+        pairs = zip(self.shape, other.shape, strict=False)
+        return len(self.shape) == len(other.shape) and all(
+            a == b or isinstance(a, str) or isinstance(b, str) for a, b in pairs
+        )
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a model declares, without running it: inputs and outputs by name."""
+
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]

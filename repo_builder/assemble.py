@@ -25,6 +25,9 @@ from repo_builder.trt.first_start import CONFIG as TENSORRT
 
 CONFIDENCE = "calibrate-confidence"
 
+_INTERFACE = "interface"
+"""Kept with the texts of a model; no file of it."""
+
 
 def assemble(
     variant: Variant, plan: Plan, outcome: Outcome, store: Store
@@ -131,10 +134,13 @@ def _model(
     spec = variant.spec
     texts: dict[str, bytes] = {}
     policy = _policy(calibrated)
+    interface = ""
     if variant.target.backend is not None:
         texts = _texts(variant, imported, compiled, verified, policy, store)
+        interface = texts.pop(_INTERFACE).decode()
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
+        "interface": interface,
         "size": row.size,
         "precision": row.precision,
         "verification": {"level": row.level, "reason": row.level_reason},
@@ -173,7 +179,9 @@ def _texts(
     policy: Json,
     store: Store,
 ) -> dict[str, bytes]:
-    """config.pbtxt and the files of labels; what shaped the configs is what they are kept under.
+    """config.pbtxt, the digest of its tensors, and the files of labels.
+
+    What shaped the configs is what they are kept under.
 
     Where the TensorRT plan is built later, config.pbtxt lets ONNX Runtime serve until then, and
     `configs/tensorrt.pbtxt` is what Triton loads when it is there (see `trt.first_start`).
@@ -190,7 +198,7 @@ def _texts(
         meanwhile = variant.target.model_copy(update={"runtime": "onnxruntime"})
         targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
     cores = variant.target.cores or len(os.sched_getaffinity(0))
-    versions = [__version__, _template()]
+    versions = [__version__, template()]
     shaped_by = [*versions, repr(spec), repr(targets), signature, labels, cores, policy]
     texts = store.recall_texts(shaped_by)
     if texts is None:
@@ -198,6 +206,7 @@ def _texts(
             name: _config(spec, target, signature, labels, cores, policy)
             for name, target in targets.items()
         }
+        texts[_INTERFACE] = _interface(texts["config.pbtxt"])
         store.remember_texts(shaped_by, texts)
     for output, path in spec.serving.labels.items():
         texts[path.name] = labels[output]
@@ -227,6 +236,19 @@ def _config(
     return render.text(decided)
 
 
+def _interface(config_text: str) -> str:
+    """A digest of the tensors that a config names, for pipelines that use the model."""
+    from repo_builder.repository import render
+
+    config = render.parse(config_text)
+    tensors: list[Json] = [
+        [str(tensor.name), int(tensor.data_type), list(tensor.dims)]
+        for tensor in (*config.input, *config.output)
+    ]
+    return digest.of_json([bool(config.max_batch_size), tensors])
+
+
 @cache
-def _template() -> str:
+def template() -> str:
+    """The digest of the template of configs, which shapes them."""
     return digest.of_file(resources.folder("templates") / "config.pbtxt.j2")

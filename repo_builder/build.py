@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from repo_builder import report, steps, targets
+from repo_builder import assemble_pipeline, report, steps, targets
 from repo_builder.assemble import assemble
 from repo_builder.cluster import ClusterExecutor
 from repo_builder.errors import LintFailed
 from repo_builder.execute import Outcome, Progress, execute, survey
 from repo_builder.pin import pin
-from repo_builder.plan import Declaration, Plan, plan, why
+from repo_builder.plan import Declaration, PipelineVariant, Plan, plan, why
 from repo_builder.processes import StepProcesses
 from repo_builder.report.types import Report, Row
 from repo_builder.repository.lint import refuse
@@ -129,7 +129,7 @@ def preview(request: Request) -> list[Line]:
         the_plan, _ = prepare(request, store)
         _, lacking = survey(the_plan, _wanted(the_plan), store)
         lines = []
-        for variant in the_plan.variants:
+        for variant in the_plan.everything:
             last = store.recall(variant.spec.id)
             step_of = {key: step for step, key in variant.steps.items()}
             for step, key in variant.steps.items():
@@ -143,12 +143,18 @@ def preview(request: Request) -> list[Line]:
 
 def _wanted(the_plan: Plan) -> list[str]:
     """The keys whose results a build reads; what they need follows from the plan."""
-    return [
+    models = [
         key
         for variant in the_plan.variants
         for step, key in variant.steps.items()
         if step in _READ or step == variant.compiled
     ]
+    pipelines = [
+        key
+        for pipeline in the_plan.pipelines
+        for key in (*pipeline.made.values(), pipeline.steps[pipeline.run])
+    ]
+    return models + pipelines
 
 
 _READ = ("import", "verify", "calibrate-confidence", "profile")
@@ -159,16 +165,22 @@ def _publish(
 ) -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
     """Publish each target's good models; what failed keeps its previous good version."""
     rows: list[Row] = []
-    good: dict[str, list[Model]] = {}
-    for variant in the_plan.variants:
-        row, model = assemble(variant, the_plan, outcome, store)
+    good: dict[str, dict[str, Model]] = {}
+    for variant in the_plan.everything:
+        models = good.setdefault(variant.spec.target, {})
+        if isinstance(variant, PipelineVariant):
+            target = variant.spec.target
+            gated = [r.name for r in rows if (r.target, r.status) == (target, "gate failed")]
+            row, made = assemble_pipeline.assemble(variant, the_plan, outcome, models, gated, store)
+        else:
+            row, model = assemble(variant, the_plan, outcome, store)
+            made = [model] if model else []
         rows.append(row)
-        good.setdefault(variant.spec.target, [])
-        if model is not None:
-            good[variant.spec.target].append(model)
+        if made:
+            models.update({model.name: model for model in made})
             recipes = {step: the_plan.nodes[key].recipe for step, key in variant.steps.items()}
             store.remember(variant.spec.id, recipes)
-    devices = {variant.spec.target: variant.target for variant in the_plan.variants}
+    devices = {variant.spec.target: variant.target for variant in the_plan.everything}
     tried = {(row.name, row.target) for row in rows}
     repositories: dict[str, Mapping[str, object]] = {}
     for target, models in good.items():
@@ -183,7 +195,9 @@ def _publish(
                 refuse(generation / "models", devices[target])
 
         try:
-            published = publish(request.out, target, models, keep, store.fetch, check)
+            published = publish(
+                request.out, target, list(models.values()), keep, store.fetch, check
+            )
         except LintFailed as failure:
             rows = [_refused(row, failure) if row.target == target else row for row in rows]
             continue

@@ -236,3 +236,10 @@ def part(document: Document, path: Path_) -> Document:
     size = len(path)
     places = {p[size:]: at for p, at in document.places.items() if p[:size] == path}
     return Document(value, places)
+
+
+def pick(document: Document, keys: Iterable[str]) -> Document:
+    """A mapping with only those of its keys."""
+    value = {key: document.value[key] for key in keys if key in document.value}
+    places = {path: at for path, at in document.places.items() if not path or path[0] in value}
+    return Document(value, places)

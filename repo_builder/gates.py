@@ -35,5 +35,12 @@ def failures(gates: Gates, measured: Measured) -> list[str]:
     return lines
 
 
+def over_budget(total_ms: float | None, limit_ms: float | None) -> str:
+    """What to say of a pipeline whose stages take longer than its budget; "" where they do not."""
+    if not _fails(total_ms, limit_ms):
+        return ""
+    return f"latency {total_ms:.3g} ms > latency_budget_ms {limit_ms:g}"
+
+
 def _fails(figure: float | None, limit: float | None) -> bool:
     return figure is not None and limit is not None and not figure <= limit

@@ -13,21 +13,31 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from repo_builder import digest
+from repo_builder.artifact import Interface
 from repo_builder.errors import ModelError
+from repo_builder.introspect import declared
 from repo_builder.plan import Declaration, Pins
-from repo_builder.spec.types import Spec
+from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.store import Store
 
 _RACY_NS = 2_000_000_000
 
 
-def pin(specs: Iterable[Spec], declarations: Mapping[str, Declaration], store: Store) -> Pins:
+def pin(
+    specs: Iterable[Spec | Pipeline], declarations: Mapping[str, Declaration], store: Store
+) -> Pins:
     """Digest every file that `specs` name, with the external data of their models."""
     memory = _Memory(store)
     files: dict[Path, dict[str, tuple[Path, str]]] = {}
+    interfaces: dict[Path, Interface | None] = {}
     for spec in specs:
+        if isinstance(spec, Pipeline):
+            for path in spec.sample.values():
+                files[path] = {path.name: (path, memory.sha256(path))}
+            continue
         if spec.onnx not in files:
             files[spec.onnx] = _model(spec.onnx, memory)
+            interfaces[spec.onnx] = memory.interface(spec.onnx)
         if spec.calibration:
             path = spec.calibration.path
             files[path] = {"calibration.npz": (path, memory.sha256(path))}
@@ -41,7 +51,7 @@ def pin(specs: Iterable[Spec], declarations: Mapping[str, Declaration], store: S
                 files[cloud] = _model(cloud, memory)
     memory.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
-    return Pins(files, {tool: _installed(tool) for tool in sorted(tools)})
+    return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces)
 
 
 def _installed(tool: str) -> str | None:
@@ -83,6 +93,18 @@ class _Memory:
             about["external"] = _external_data(path)
             self.changed = True
         return list(about["external"])
+
+    def interface(self, path: Path) -> Interface | None:
+        """What the ONNX file at `path` declares of its inputs and outputs."""
+        from pydantic import TypeAdapter
+
+        about, kind = self._about(path), TypeAdapter(Interface | None)
+        if "interface" not in about:
+            found = declared.interface(path)
+            about["interface"] = kind.dump_python(found, mode="json")
+            self.changed = True
+            return found
+        return kind.validate_python(about["interface"])
 
     def _about(self, path: Path) -> dict[str, Any]:
         try:

@@ -167,9 +167,14 @@ def _onnx(model: Path, found: dict[str, Target]) -> Path:
     """The ONNX file that is meant: the argument itself, or what its spec names."""
     if model.suffix not in (".yaml", ".yml"):
         return model
+    from repo_builder.errors import UsageError
     from repo_builder.spec.load import load
+    from repo_builder.spec.types import Pipeline
 
-    return load([model], found)[0].onnx
+    spec = load([model], found)[0]
+    if isinstance(spec, Pipeline):
+        raise UsageError(f"{model} is a pipeline; name the spec of one of its models")
+    return spec.onnx
 
 
 def _shapes(given: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

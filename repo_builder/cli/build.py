@@ -142,6 +142,7 @@ def _print(report: Report, out: Path) -> None:
         "status",
     )
     console.out(console.table(header, rows, right=(3, 4, 5, 6)))
+    _print_budgets(report)
     if (
         not any(row.ran for row in report.rows)
         and report.good
@@ -154,6 +155,26 @@ def _print(report: Report, out: Path) -> None:
     served = [target for target in report.repositories if (out / target / "models").is_dir()]
     serve = f"   serve: repo-builder serve {out}/{served[0]}" if served else ""
     console.say(f"report: {out}/report.html{serve}")
+
+
+def _print_budgets(report: Report) -> None:
+    """Where the time of each pipeline goes, against its budget."""
+    budgets = [(row.id, row.budget) for row in report.rows if row.budget is not None]
+    if not budgets:
+        return
+    stages = tuple(budgets[0][1].stages)
+    rows = [
+        (
+            name,
+            *(f"{budget.stages[stage]:.2f}" for stage in stages),
+            f"{budget.total_ms:.2f}",
+            f"{budget.limit_ms:g}" if budget.limit_ms is not None else "-",
+        )
+        for name, budget in budgets
+    ]
+    header = ("pipeline@target, ms", *stages, "total", "budget")
+    console.out("")
+    console.out(console.table(header, rows, right=tuple(range(1, len(header)))))
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -97,8 +97,18 @@ class Preprocess:
         Raises ValueError where it is neither, ModuleNotFoundError where Pillow is needed and
         missing.
         """
-        pixels = self._pixels(image).astype(np.float32)
-        tensor = pixels * np.float32(self.scale)
+        return self.apply_and_locate(image, dtype)[0]
+
+    def apply_and_locate(
+        self, image: bytes | npt.NDArray[np.uint8], dtype: npt.DTypeLike = np.float32
+    ) -> tuple[npt.NDArray[Any], tuple[float, float, float, float]]:
+        """As `apply`, and where the tensor lies in the image: scale x, scale y, offset x, offset y.
+
+        A point of the tensor, in its pixels, is at `point * scale + offset` in the upright image.
+        """
+        picture = self._picture(image)
+        place = self._place(*picture.size)
+        tensor = self._pixels(picture).astype(np.float32) * np.float32(self.scale)
         if self.mean:
             tensor -= np.asarray(self.mean, np.float32)
         if self.std:
@@ -107,22 +117,43 @@ class Preprocess:
             tensor = tensor.transpose(2, 0, 1)
         if np.issubdtype(dtype, np.integer):
             tensor = np.rint(tensor)
-        return np.ascontiguousarray(tensor[None], dtype=dtype)
+        return np.ascontiguousarray(tensor[None], dtype=dtype), place
 
-    def _pixels(self, image: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Pixels [H, W, C] of this recipe's size and colour."""
+    def _picture(self, image: bytes | npt.NDArray[np.uint8]) -> Image.Image:
         if isinstance(image, bytes):
-            picture = _decoded(image)
-        else:
-            if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)) or image.ndim < 2:
-                raise ValueError(
-                    f"pixels are {image.dtype}{list(image.shape)}; "
-                    "they must be uint8, [height, width] or [height, width, 3]"
-                )
-            picture = _pillow().fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+            return _decoded(image)
+        if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)) or image.ndim < 2:
+            raise ValueError(
+                f"pixels are {image.dtype}{list(image.shape)}; "
+                "they must be uint8, [height, width] or [height, width, 3]"
+            )
+        pixels = image[..., 0] if image.shape[2:] == (1,) else image
+        picture: Image.Image = _pillow().fromarray(pixels)
+        return picture
+
+    def _pixels(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+        """Pixels [H, W, C] of this recipe's size and colour."""
         picture = self._fitted(picture.convert("L" if self.color == "gray" else "RGB"))
         pixels = np.asarray(picture, dtype=np.uint8).reshape(*self.size, self.channels)
         return pixels[..., ::-1] if self.color == "bgr" else pixels
+
+    def _place(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Scale and offset from the tensor's pixels to those of an image; as `_fitted` does it."""
+        rows, columns = self.size
+        if self.fit == "stretch":
+            return width / columns, height / rows, 0.0, 0.0
+        wider = width * rows > height * columns
+        if self.fit == "crop":
+            scale = height / rows if wider else width / columns
+            return scale, scale, (width - columns * scale) / 2, (height - rows * scale) / 2
+        # Letterbox: whole pixels, and so the scales differ a little; see PIL.ImageOps.contain, pad.
+        inner_width = columns if wider else round(width / height * rows)
+        inner_height = round(height / width * columns) if wider else rows
+        left, top = round((columns - inner_width) * 0.5), round((rows - inner_height) * 0.5)
+        if not (inner_width and inner_height):
+            raise ValueError(f"an image of {width} x {height} pixels is too narrow for {self.size}")
+        across, down = width / inner_width, height / inner_height
+        return across, down, -left * across, -top * down
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         from PIL import Image, ImageOps
@@ -156,6 +187,8 @@ def _decoded(content: bytes) -> Image.Image:
     try:
         picture: Image.Image = pillow.open(io.BytesIO(content))
         picture.load()
+    except pillow.UnidentifiedImageError:  # its own text names an object's address
+        raise ValueError("not an image that can be read: of no known format") from None
     except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
         raise ValueError(f"not an image that can be read: {error}") from None
     if picture.mode.startswith(("I", "F")):

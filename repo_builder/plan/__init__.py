@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from repo_builder.errors import Problem, SpecError
+from repo_builder.plan import pipelines
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.recipes import RECIPES
 from repo_builder.plan.types import (
@@ -13,12 +14,13 @@ from repo_builder.plan.types import (
     Made,
     Node,
     Pins,
+    PipelineVariant,
     Plan,
     Source,
     Variant,
 )
 from repo_builder.plan.why import why
-from repo_builder.spec.types import Spec
+from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.targets import Target
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Made",
     "Node",
     "Pins",
+    "PipelineVariant",
     "Plan",
     "Source",
     "Variant",
@@ -36,21 +39,27 @@ __all__ = [
 
 
 def plan(
-    specs: Sequence[Spec],
+    specs: Sequence[Spec | Pipeline],
     targets: Mapping[str, Target],
     declarations: Mapping[str, Declaration],
     pins: Pins,
 ) -> Plan:
-    """The plan that builds `specs`; SpecError where a target's toolchain has no recipe."""
-    _refuse_unbuildable(specs, targets)
+    """The plan that builds `specs`.
+
+    SpecError where a target's toolchain has no recipe, or a pipeline does not fit together.
+    """
+    models = [spec for spec in specs if isinstance(spec, Spec)]
+    _refuse_unbuildable(models, targets)
     nodes: dict[str, Node] = {}
     variants = []
-    for spec in specs:
+    for spec in models:
         target = targets[spec.target]
         chain = Chain(spec, target, declarations, pins, nodes)
         RECIPES[target.runtime](chain)
         variants.append(Variant(spec, target, chain.steps, chain.compiled, chain.waits))
-    return Plan(nodes, tuple(variants))
+    joined = [spec for spec in specs if isinstance(spec, Pipeline)]
+    made = pipelines.plan(joined, targets, variants, declarations, pins, nodes)
+    return Plan(nodes, tuple(variants), made)
 
 
 def _refuse_unbuildable(specs: Sequence[Spec], targets: Mapping[str, Target]) -> None:

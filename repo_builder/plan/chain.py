@@ -40,19 +40,10 @@ class Chain:
         **inputs: Input | None,
     ) -> Made:
         """Add a step; an input that is None is left out. Returns its output."""
-        declaration = self.declarations[step]
-        given = {name: value for name, value in inputs.items() if value is not None}
-        recipe: dict[str, Json] = {
-            "step": step,
-            "version": declaration.version,
-            "params": params,
-            "inputs": {name: _identity(value) for name, value in given.items()},
-            "tools": {tool: self.pins.tools[tool] for tool in declaration.tools},
-        }
-        key = digest.of_json(recipe)
-        self.nodes.setdefault(key, Node(key, step, params, given, recipe, resources or {}))
-        self.steps[step] = key
-        return Made(key)
+        made = node(step, params, inputs, self.declarations, self.pins, resources)
+        self.nodes.setdefault(made.key, made)
+        self.steps[step] = made.key
+        return Made(made.key)
 
     def file(self, path: Path) -> Source:
         """A file that the spec names, as an input."""
@@ -67,6 +58,27 @@ class Chain:
     def evaluation(self) -> Source | None:
         """The evaluation data, where the spec has some."""
         return self.file(self.spec.evaluation.path) if self.spec.evaluation else None
+
+
+def node(
+    step: str,
+    params: Mapping[str, Json],
+    inputs: Mapping[str, Input | None],
+    declarations: Mapping[str, Declaration],
+    pins: Pins,
+    resources: Mapping[str, int] | None = None,
+) -> Node:
+    """A step as a node, with its key; an input that is None is left out."""
+    declaration = declarations[step]
+    given = {name: value for name, value in inputs.items() if value is not None}
+    recipe: dict[str, Json] = {
+        "step": step,
+        "version": declaration.version,
+        "params": params,
+        "inputs": {name: _identity(value) for name, value in given.items()},
+        "tools": {tool: pins.tools[tool] for tool in declaration.tools},
+    }
+    return Node(digest.of_json(recipe), step, params, given, recipe, resources or {})
 
 
 def _identity(value: Input) -> Json:

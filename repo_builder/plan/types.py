@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
+from repo_builder.artifact import Interface
 from repo_builder.digest import Json
-from repo_builder.spec.types import Spec
+from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.targets import Target
 
 
@@ -77,15 +78,44 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class PipelineVariant:
+    """A pipeline@target: its steps, and the variants of its models by name.
+
+    `interfaces` has the tensors of every stage, `order` the stages as they run, and `made` the
+    steps that make those of its stages that are no models. `run` is the step that tries it all.
+    """
+
+    spec: Pipeline
+    target: Target
+    steps: Mapping[str, str]
+    models: Mapping[str, Variant]
+    interfaces: Mapping[str, Interface]
+    order: tuple[str, ...]
+    made: Mapping[str, str]
+    run: str
+
+    @property
+    def waits(self) -> str:
+        """As of `Variant`: what of the target was not here; of the first model that says so."""
+        return next((model.waits for model in self.models.values() if model.waits), "")
+
+
+@dataclass(frozen=True)
 class Plan:
     """All nodes by key, in an order in which they can run, and the variants they serve."""
 
     nodes: Mapping[str, Node]
     variants: tuple[Variant, ...]
+    pipelines: tuple[PipelineVariant, ...] = ()
 
-    def users(self, key: str) -> list[Variant]:
+    @property
+    def everything(self) -> tuple[Variant | PipelineVariant, ...]:
+        """Models first, then the pipelines that use them."""
+        return (*self.variants, *self.pipelines)
+
+    def users(self, key: str) -> list[Variant | PipelineVariant]:
         """The variants that a node serves."""
-        return [variant for variant in self.variants if key in variant.steps.values()]
+        return [variant for variant in self.everything if key in variant.steps.values()]
 
 
 @dataclass(frozen=True)
@@ -94,7 +124,9 @@ class Pins:
 
     `files` maps a path that a spec names to its files, name in the artifact -> (path, sha256): one
     for data, one or more for a model with external data. A tool that is not installed is None.
+    `interfaces` says what a model's file declares; None where it cannot be read.
     """
 
     files: Mapping[Path, Mapping[str, tuple[Path, str]]]
     tools: Mapping[str, str | None]
+    interfaces: Mapping[Path, Interface | None] = field(default_factory=dict)

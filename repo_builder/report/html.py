@@ -59,6 +59,7 @@ def page(report: Report) -> str:
     ]
     return template.render(
         rows=report.rows,
+        budgets=[row for row in report.rows if row.budget is not None],
         charts=[chart for chart in charts if chart.bars],
         trade_offs=[
             TradeOff(row.id, _said(row, row.confidence), _plot(row.id, row.confidence))

@@ -73,12 +73,25 @@ class Confidence:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Where the time of a pipeline goes, in ms, and the limit for all of it, if there is one.
+
+    `stages`: capture, transfer, preprocess, infer, postprocess. The first two are given in the
+    spec, the others measured on the building machine; `total_ms` is all of them together.
+    """
+
+    stages: Mapping[str, float]
+    total_ms: float
+    limit_ms: float | None
+
+
+@dataclass(frozen=True)
 class Row:
     """What became of one model@target; figures are None where a step did not get that far.
 
     `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
     maps outputs to the largest absolute difference from the source in fp32. `level` and
-    `level_reason` say how far it was verified, `reason` why it failed.
+    `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
     """
 
     id: str
@@ -97,6 +110,7 @@ class Row:
     level: str = ""
     level_reason: str = ""
     digest: str = ""
+    budget: Budget | None = None
     ran: tuple[str, ...] = ()
 
     @property

@@ -40,7 +40,9 @@ class Model:
 
     `texts` are the files beside the version folder (config.pbtxt, labels), none for a `bundle`,
     which is built into a firmware and not served; `entry` holds the files of the version folder;
-    `record` is what the manifest says of the model besides its files.
+    `record` is what the manifest says of the model besides its files: of one that pipelines may
+    use, `interface`, a digest of its tensors; of a pipeline and its stages, `pipeline`, its name,
+    and `uses`, the interface of each model in it.
     """
 
     name: str
@@ -94,13 +96,17 @@ def publish(
     link = out / target
     with _explained(out), _locked(out):
         current = _current(link)
-        new = {model.name for model in models}
-        kept = {
+        new = {model.name: _record(model) for model in models}
+        earlier = {
             name: record
             for name, record in _manifest(current).get("models", {}).items()
-            if name not in new and keep(name) and _still_whole(current, name, record)
+            if name not in new
+            and record.get("pipeline") not in new
+            and keep(record.get("pipeline", name))
+            and _still_whole(current, name, record)
         }
-        records = {model.name: _record(model) for model in models} | kept
+        kept = _still_fitting(earlier, new)
+        records = new | kept
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "target": target,
@@ -180,6 +186,21 @@ def _still_whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
         return True
     console.warn(f"{folder}: the earlier {model} is damaged and is left out; build it again")
     return False
+
+
+def _still_fitting(
+    earlier: Mapping[str, dict[str, Any]], new: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Earlier models less those of pipelines whose models are gone, or have other tensors now."""
+    there = {name: record.get("interface") for name, record in {**earlier, **new}.items()}
+    fitting = {}
+    for name, record in earlier.items():
+        unfit = [used for used, ends in record.get("uses", {}).items() if there.get(used) != ends]
+        if not unfit:
+            fitting[name] = record
+        elif record["pipeline"] == name:
+            console.warn(f"the earlier {name} does not fit {', '.join(unfit)} and is left out")
+    return fitting
 
 
 def _record(model: Model) -> dict[str, Any]:

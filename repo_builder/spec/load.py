@@ -9,33 +9,38 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, Union, cast
 
 from repo_builder import document, validate
 from repo_builder.document import Document
 from repo_builder.errors import Problem, SpecError, did_you_mean
-from repo_builder.spec import types
+from repo_builder.spec import resolve_pipeline, types
 from repo_builder.spec.raw import RawSpec
+from repo_builder.spec.raw_pipeline import RawPipeline
 from repo_builder.spec.resolve import resolve
 from repo_builder.targets import Target
 
 DEFAULTS = "defaults.yaml"
-OWN = ("name", "version", "source")
+OWN = ("kind", "name", "version", "source")
 """What each spec says for itself; no defaults.yaml may."""
+
+Specs = list[Union[types.Spec, types.Pipeline]]
+"""Models and pipelines for their targets."""
+
 _FILES = (
     ("source", "onnx"),
     *(("data", kind, "path") for kind in ("calibration", "evaluation", "confidence")),
 )
 
 
-def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> list[types.Spec]:
-    """All specs of the given files and folders, one for each model and target, by identifier.
+def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
+    """All specs of the given files and folders, one for each of their targets, by identifier.
 
     A folder stands for the `*.yaml` and `*.yml` files directly in it, less `defaults.yaml`.
     Raises SpecError with all problems of all files.
     """
     problems: list[Problem] = []
-    specs: list[types.Spec] = []
+    specs: Specs = []
     defaults: dict[Path, Document | None] = {}
     named: dict[str, Document] = {}
     for path in _files(roots, problems):
@@ -106,7 +111,14 @@ def _read(path: Path, defaults: Document | None) -> tuple[Document | None, list[
         return None, problems
     if not isinstance(own.value, dict):
         return None, problems or [own.problem((), "must be a mapping of keys to values")]
-    return document.overlay(defaults, own) if defaults else own, problems
+    if defaults is None:
+        return own, problems
+    shared = document.pick(defaults, RawPipeline.model_fields) if _is_pipeline(own) else defaults
+    return document.overlay(shared, own), problems
+
+
+def _is_pipeline(whole: Document) -> bool:
+    return bool(whole.value.get("kind") == "pipeline")
 
 
 def _twice(whole: Document, named: dict[str, Document]) -> list[Problem]:
@@ -123,37 +135,43 @@ def _twice(whole: Document, named: dict[str, Document]) -> list[Problem]:
 
 def _specs(
     path: Path, whole: Document, targets: Mapping[str, Target]
-) -> tuple[list[types.Spec], list[Problem]]:
+) -> tuple[Specs, list[Problem]]:
     """The specs of one file. What does not hang together is told even where the shape is wrong."""
-    raw, problems = validate.check(RawSpec, whole)
+    shape = RawPipeline if _is_pipeline(whole) else RawSpec
+    raw, problems = validate.check(shape, whole)
     problems += _wrong_targets(path, whole, targets)
     problems += _missing_files(path, whole)
     if raw is None:
         return [], problems
-    spec = cast(RawSpec, raw)
-    specs = []
-    for name in dict.fromkeys(spec.targets):
+    specs: Specs = []
+    for name in dict.fromkeys(cast(Union[RawSpec, RawPipeline], raw).targets):
         if name not in targets:
             continue
-        merged, for_target = whole, spec
-        if name in spec.overrides:
+        merged, for_target = whole, raw
+        if name in whole.value.get("overrides", {}):
             merged = document.overlay(whole, document.part(whole, ("overrides", name)))
-            checked, found = validate.check(RawSpec, merged)
+            checked, found = validate.check(shape, merged)
             problems += found
             if checked is None:
                 continue
-            for_target = cast(RawSpec, checked)
-        resolved, found = resolve(for_target, merged, path, targets[name])
+            for_target = checked
+        resolved: types.Spec | types.Pipeline
+        if isinstance(for_target, RawPipeline):
+            resolved, found = resolve_pipeline.resolve(for_target, merged, path, targets[name])
+        else:
+            resolved, found = resolve(cast(RawSpec, for_target), merged, path, targets[name])
         specs.append(resolved)
         problems += found
     return specs, problems
 
 
-def _with_clouds(specs: Sequence[types.Spec]) -> Iterator[types.Spec]:
+def _with_clouds(specs: Specs) -> Iterator[types.Spec | types.Pipeline]:
     """The specs, each that falls back on another of them with that one's source."""
-    sources = {spec.name: spec.onnx for spec in specs}
+    sources = {spec.name: spec.onnx for spec in specs if isinstance(spec, types.Spec)}
     for spec in specs:
-        if spec.fallback and spec.fallback.cloud in sources:
+        if isinstance(spec, types.Pipeline):
+            yield spec
+        elif spec.fallback and spec.fallback.cloud in sources:
             onnx = sources[spec.fallback.cloud]
             fallback = dataclasses.replace(spec.fallback, cloud_onnx=onnx)
             yield dataclasses.replace(spec, fallback=fallback)
@@ -198,7 +216,13 @@ def _wrong_targets(path: Path, whole: Document, targets: Mapping[str, Target]) -
 def _missing_files(path: Path, whole: Document) -> Iterator[Problem]:
     for base in ((), *(("overrides", name) for name in _listed(whole))):
         labels = _mapping(whole.value, (*base, "serving", "labels"))
-        for at in (*_FILES, *(("serving", "labels", output) for output in labels)):
+        steps, sample = (_mapping(whole.value, (*base, key)) for key in ("steps", "sample"))
+        for at in (
+            *_FILES,
+            *(("serving", "labels", output) for output in labels),
+            *(("steps", step, "top_k", "labels") for step in steps),
+            *(("sample", tensor) for tensor in sample),
+        ):
             name = _at(whole.value, (*base, *at))
             if not isinstance(name, str) or (path.parent / name).is_file():
                 continue
@@ -213,13 +237,16 @@ def _unknown_target(
     return whole.problem(at, f"unknown target '{name}'", did_you_mean(name, targets))
 
 
+_Any = TypeVar("_Any", types.Spec, types.Pipeline, Union[types.Spec, types.Pipeline])
+
+
 def select(
-    specs: Sequence[types.Spec], patterns: Sequence[str], targets: Sequence[str] = ()
-) -> list[types.Spec]:
+    specs: Sequence[_Any], patterns: Sequence[str], targets: Sequence[str] = ()
+) -> list[_Any]:
     """The specs whose identifier (`digits@cpu`) matches one of the globs; all where none is given.
 
-    A pattern without '@' matches model names. `targets`, where given, keeps only those targets.
-    A selection that matches nothing is a UsageError.
+    A pattern without '@' matches names. `targets`, where given, keeps only those targets. A
+    pipeline brings the models that it is made of. A selection that matches nothing is a UsageError.
     """
     import fnmatch
 
@@ -231,12 +258,15 @@ def select(
             raise UsageError(f"no spec is for {' or '.join(targets)}; add it to a spec's targets")
     if not patterns:
         return list(specs)
-    chosen: dict[str, types.Spec] = {}
+    chosen: set[str] = set()
     for pattern in patterns:
         full = pattern if "@" in pattern else f"{pattern}@*"
         matching = [spec for spec in specs if fnmatch.fnmatchcase(spec.id, full)]
         if not matching:
             hint = did_you_mean(pattern, [spec.id for spec in specs])
             raise UsageError(f"--only {pattern}: no such model@target; {hint}")
-        chosen.update({spec.id: spec for spec in matching})
+        for spec in matching:
+            chosen.add(spec.id)
+            if isinstance(spec, types.Pipeline):
+                chosen.update(f"{model}@{spec.target}" for model in spec.models)
     return [spec for spec in specs if spec.id in chosen]

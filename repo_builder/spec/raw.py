@@ -223,24 +223,15 @@ class RawOverride(Raw):
     serving: RawServing | None = None
 
 
-class RawSpec(Raw):
-    """A spec file: one model, and the devices it is built for."""
+class Named(Raw):
+    """What specs of every kind begin with."""
 
     name: Annotated[str, Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
     """Name in the repository and in requests."""
     version: Annotated[str, Field(json_schema_extra={"pattern": f"^{_VERSION.pattern}$"})]
     """Semantic version; each part at most 999."""
-    source: RawSource
     targets: Annotated[list[str], Field(min_length=1)]
     """Devices to build for; see `repo-builder targets list`."""
-    data: RawData = Field(default_factory=RawData)
-    optimize: RawOptimize = Field(default_factory=RawOptimize)
-    gates: RawGates = Field(default_factory=RawGates)
-    fallback: RawFallback | None = None
-    preprocess: RawPreprocess | None = None
-    serving: RawServing = Field(default_factory=RawServing)
-    overrides: dict[str, RawOverride] = {}
-    """Target -> what is different there."""
 
     @field_validator("name")
     @classmethod
@@ -263,3 +254,19 @@ class RawSpec(Raw):
         if value == "0.0.0":
             raise ValueError("0.0.0 would be Triton's version 0, which it ignores; write 0.0.1")
         return value
+
+
+class RawSpec(Named):
+    """A spec file: one model, and the devices it is built for."""
+
+    kind: Literal["model"] = "model"
+    """A model, or a pipeline of models."""
+    source: RawSource
+    data: RawData = Field(default_factory=RawData)
+    optimize: RawOptimize = Field(default_factory=RawOptimize)
+    gates: RawGates = Field(default_factory=RawGates)
+    fallback: RawFallback | None = None
+    preprocess: RawPreprocess | None = None
+    serving: RawServing = Field(default_factory=RawServing)
+    overrides: dict[str, RawOverride] = {}
+    """Target -> what is different there."""

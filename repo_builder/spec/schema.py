@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from repo_builder.spec import raw, serving
+from repo_builder.spec import raw, raw_pipeline, serving
 from repo_builder.spec.load import OWN
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,12 +22,32 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def of_specs() -> dict[str, Any]:
     """The schema of spec files; `targets` is not required, since a `defaults.yaml` may have it."""
-    schema = {"$schema": DIALECT, **raw.RawSpec.model_json_schema()}
-    shapes = {"RawSpec": schema, **schema["$defs"]}
-    for model in (*vars(raw).values(), *vars(serving).values()):
+    model, pipeline = _of_models(), _explained(raw_pipeline.RawPipeline)
+    pipeline["required"].remove("targets")
+    shapes = {**model.pop("$defs"), **pipeline.pop("$defs"), "Model": model, "Pipeline": pipeline}
+    return {
+        "$schema": DIALECT,
+        "title": "repo-builder spec",
+        "$defs": dict(sorted(shapes.items())),
+        "type": "object",
+        "if": {"properties": {"kind": {"const": "pipeline"}}, "required": ["kind"]},
+        "then": {"$ref": "#/$defs/Pipeline"},
+        "else": {"$ref": "#/$defs/Model"},
+    }
+
+
+def _of_models() -> dict[str, Any]:
+    return {**_explained(raw.RawSpec), "required": ["name", "version", "source"]}
+
+
+def _explained(shape: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema, with its docstrings and those of all that it is made of."""
+    schema = shape.model_json_schema()
+    shapes = {shape.__name__: schema, **schema["$defs"]}
+    for model in (m for room in (raw, raw_pipeline, serving) for m in vars(room).values()):
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:
             _explain(shapes[model.__name__], model)
-    return {**schema, "title": "repo-builder spec", "required": list(OWN)}
+    return schema
 
 
 def _explain(shape: dict[str, Any], model: type[BaseModel]) -> None:
@@ -56,7 +76,7 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 def of_defaults() -> dict[str, Any]:
     """The schema of `defaults.yaml`: nothing is required, and what each spec says itself is out."""
-    schema = of_specs()
+    schema = {"$schema": DIALECT, **_of_models()}
     schema["title"] = "repo-builder defaults of a folder"
     schema["description"] = "What the spec files of this folder share; each may say otherwise."
     for key in OWN:

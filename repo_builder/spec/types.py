@@ -6,18 +6,20 @@ whether a value was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from repo_builder.client.policies import Activation, PolicyName
 from repo_builder.digest import Json
+from repo_builder.document import Document
 
 Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
+StageKind = Literal["model", "preprocess", "nms", "top_k"]
 MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
 
 
@@ -183,3 +185,56 @@ class Spec:
     def id(self) -> str:
         """The identifier that users select by: `digits@cpu`."""
         return f"{self.name}@{self.target}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a pipeline.
+
+    `of` is the model that a `model` stage runs and whose input a `preprocess` stage makes; "" for
+    others. `params` are those of its kind, with labels read. `inputs` maps an input of the stage
+    to its source: (stage, output), or ("", input of the pipeline).
+    """
+
+    name: str
+    kind: StageKind
+    of: str
+    params: Mapping[str, Json]
+    inputs: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One pipeline for one target: stages by name, and which of their tensors are given out.
+
+    `sample` maps each input to a file to run the pipeline on. `capture_ms` and `transfer_ms` are
+    given by the user, as a build cannot measure them; `latency_budget_ms` None means no limit.
+    `document` tells the line of every value.
+    """
+
+    name: str
+    version: Version
+    target: str
+    file: Path
+    inputs: Sequence[str]
+    stages: Mapping[str, Stage]
+    outputs: Mapping[str, tuple[str, str]]
+    sample: Mapping[str, Path]
+    latency_budget_ms: float | None
+    capture_ms: float
+    transfer_ms: float
+    document: Document = field(compare=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The identifier that users select by: `read-digit@cpu`."""
+        return f"{self.name}@{self.target}"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it needs, each once."""
+        return tuple(dict.fromkeys(stage.of for stage in self.stages.values() if stage.of))
+
+    def part(self, stage: str) -> str:
+        """The name of a stage's own model in the repository: `read-digit.decode`."""
+        return f"{self.name}.{stage}"

@@ -9,6 +9,8 @@ A step module has:
   process of its own, prints freely (output goes to the step's log), raises errors of
   `repo_builder.errors` for what a user can mend, and may be killed at any instant.
 
+A step whose inputs differ in number from plan to plan has `class Inputs(dict[str, Path])`.
+
 Steps do not import each other; what several need lies in modules with a leading underscore.
 Modules import their heavy tools inside `run`.
 """
@@ -63,6 +65,9 @@ STEPS: dict[str, Declaration] = {
     "verify": Declaration("verify", 1, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
+    "stage_python": Declaration("stage-python", 1),
+    "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),
+    "run_pipeline": Declaration("run-pipeline", 1, tools=("onnxruntime",), exclusive=True),
 }
 """Module -> what its step is, in the order of a build.
 

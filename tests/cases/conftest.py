@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 from triton_models import StartTriton
+from workplace import Workplace
 
 from repo_builder import serve
 from repo_builder.errors import MissingExtra
@@ -78,3 +80,20 @@ def pair(module_triton: StartTriton, tmp_path_factory: pytest.TempPathFactory) -
         edge_log,
         cloud_log,
     )
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """What a build of all examples for the CPU made; not to be changed."""
+    place = Workplace(tmp_path_factory.mktemp("built"))
+    place.build()
+    return place
+
+
+@pytest.fixture
+def place(built: Workplace, tmp_path: Path) -> Workplace:
+    """A copy of what was built, to be changed; paths enter no key, so all is cached."""
+    copy = Workplace(tmp_path)
+    shutil.copytree(built.store, copy.store)
+    shutil.copytree(built.out, copy.out, symlinks=True)
+    return copy

@@ -21,6 +21,7 @@ SPECS = Draft202012Validator(schema.of_specs())
 DEFAULTS = Draft202012Validator(schema.of_defaults())
 FULL = yaml.safe_load(
     """
+    kind: model
     name: digits
     version: 1.2.3
     source: {onnx: m.onnx}

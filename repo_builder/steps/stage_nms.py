@@ -1,0 +1,167 @@
+"""`stage-nms`: non-maximum suppression as an ONNX graph, for any runtime that serves ONNX.
+
+Outputs are padded to one size, since Triton batches only rows of equal shape: boxes are 0, scores
+0 and classes -1 behind the first `count`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from repo_builder.steps import _onnx
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
+
+
+OPSET = 18
+IR_VERSION = 9
+"""That of the oldest ONNX Runtime that knows the opset."""
+
+
+@dataclass(frozen=True)
+class Params:
+    """See `repo_builder.spec.raw_pipeline.RawNms`; `to_image` moves boxes into the image."""
+
+    iou_threshold: float
+    score_threshold: float
+    max_boxes: int
+    to_image: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """None: all is in the parameters."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Nothing is found out."""
+
+
+def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
+    """Write `model.onnx`: boxes [rows, n, 4] (x1, y1, x2, y2) and scores [rows, n, classes]."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = _Graph()
+    _suppress(graph, params)
+    ports = helper.make_tensor_value_info
+    given: list[tuple[str, list[int | str]]] = [
+        ("boxes", ["rows", "boxes", 4]),
+        ("scores", ["rows", "boxes", "classes"]),
+    ]
+    if params.to_image:
+        given.append(("to_image", ["rows", 4]))
+    most = params.max_boxes
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "nms",
+            [ports(name, TensorProto.FLOAT, shape) for name, shape in given],
+            [
+                ports("box", TensorProto.FLOAT, ["rows", most, 4]),
+                ports("score", TensorProto.FLOAT, ["rows", most]),
+                ports("class", TensorProto.INT64, ["rows", most]),
+                ports("count", TensorProto.INT64, ["rows", 1]),
+            ],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="repo-builder",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    _onnx.save(model, out)
+    return Facts()
+
+
+class _Graph:
+    """Nodes and constants, in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        return output
+
+    def int64(self, name: str, *values: int, scalar: bool = False) -> str:
+        return self._constant(name, np.array(values[0] if scalar else values, np.int64))
+
+    def float32(self, name: str, *values: float, scalar: bool = False) -> str:
+        return self._constant(name, np.array(values[0] if scalar else values, np.float32))
+
+    def _constant(self, name: str, value: np.ndarray[Any, Any]) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+
+def _suppress(graph: _Graph, params: Params) -> None:
+    """What is kept gets its score and all else -1; then the best of an image's [classes * n].
+
+    NonMaxSuppression gives rows (image, class, box) of any number, which ScatterND puts back in
+    place; a position in the flat row is class * n + box.
+    """
+    most = graph.int64("max_boxes", params.max_boxes)
+    thresholds = (
+        graph.float32("iou_threshold", params.iou_threshold),
+        graph.float32("score_threshold", params.score_threshold),
+    )
+    by_class = graph.add("Transpose", ["scores"], "by_class", perm=[0, 2, 1])
+    kept = graph.add("NonMaxSuppression", ["boxes", by_class, most, *thresholds], "kept")
+    shape = graph.add("Shape", [by_class], "shape")
+    nothing = graph.add("ConstantOfShape", [shape], "nothing", value=_minus_one())
+    chosen = graph.add("GatherND", [by_class, kept], "kept_scores")
+    marked = graph.add("ScatterND", [nothing, kept, chosen], "marked")
+    row = graph.add("Reshape", [marked, graph.int64("as_rows", 0, -1)], "row")
+    padding = [graph.int64("padding", 0, 0, 0, params.max_boxes)]
+    padded = graph.add(
+        "Pad", [row, *padding, graph.float32("minus_one", -1, scalar=True)], "padded"
+    )
+    zero = graph.float32("zero", 0, scalar=True)
+    graph.add("TopK", [padded, most], "best", axis=1, largest=1, sorted=1)
+    graph.nodes[-1].output.append("position")
+    found = graph.add("GreaterOrEqual", ["best", zero], "found")
+    graph.add("Where", [found, "best", zero], "score")
+
+    each = graph.add("Shape", ["boxes"], "each", start=1, end=2)
+    cls = graph.add("Div", ["position", each], "any_class")
+    graph.add("Where", [found, cls, graph.int64("no_class", -1, scalar=True)], "class")
+    number = graph.add("Mod", ["position", each], "number")
+    last = graph.int64("last_axis", 2)
+    index = graph.add("Unsqueeze", [number, last], "index")
+    box = graph.add("GatherND", ["boxes", index], "any_box", batch_dims=1)
+    if params.to_image:
+        box = _to_image(graph, box)
+    mask = graph.add("Unsqueeze", [found, last], "mask")
+    graph.add("Where", [mask, box, zero], "box")
+    ones = graph.add("Cast", [found], "ones", to=7)  # TensorProto.INT64
+    graph.add("ReduceSum", [ones, graph.int64("row_axis", 1)], "count", keepdims=1)
+
+
+def _to_image(graph: _Graph, box: str) -> str:
+    """Boxes in the pixels of the image: x * scale + offset, as `Preprocess.apply_and_locate`."""
+    middle = graph.int64("middle_axis", 1)
+    for name, first in (("scale", 0), ("offset", 2)):
+        columns = graph.int64(f"{name}_columns", first, first + 1, first, first + 1)
+        four = graph.add("Gather", ["to_image", columns], f"{name}_row", axis=1)
+        graph.add("Unsqueeze", [four, middle], name)
+    scaled = graph.add("Mul", [box, "scale"], "scaled_box")
+    return graph.add("Add", [scaled, "offset"], "image_box")
+
+
+def _minus_one() -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.array([-1], np.float32))
