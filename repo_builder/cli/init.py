@@ -31,7 +31,7 @@ def command(model: Path, out: Path | None, force: bool) -> None:
     _options.need_build_extra("init")
     from repo_builder.errors import ModelError, OutputError
 
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", model.stem).lstrip("-_.") or "model"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.stem).strip("-_.") or "model"
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise OutputError(

@@ -1,0 +1,81 @@
+"""`repo-builder init`: a spec for any model, which loads as it was written."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+from test_bad_input import CRASHES, GOOD, model
+from test_build import repo_builder
+
+from repo_builder import targets
+from repo_builder.spec.load import load
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("net.onnx", "net"),
+        ("my model.onnx", "my-model"),
+        ("3d-net.v2.onnx", "3d-net.v2"),
+        ("модель.onnx", "model"),
+        ("..weird.onnx", "weird"),
+        ("yes.onnx", "yes"),
+        ("1e3.onnx", "1e3"),
+        ("it's #1: {a}.onnx", "it-s-1-a"),
+    ],
+)
+def test_any_file_name_gives_a_spec_that_loads(tmp_path: Path, file: str, name: str) -> None:
+    onnx.save(model(GOOD), tmp_path / file)
+    ended = repo_builder("init", file, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (spec,) = load([tmp_path / f"{name}.yaml"], targets.load(None))
+    assert (spec.id, spec.onnx) == (f"{name}@cpu", tmp_path / file)
+
+
+def test_what_was_found_is_said(tmp_path: Path) -> None:
+    scalar = "(float[N,4] x) => (float total) { total = ReduceSum<keepdims=0>(x) }"
+    onnx.save(model(scalar), tmp_path / "scalar.onnx")
+    onnx.save(model(GOOD), tmp_path / "batched.onnx")
+    said = {
+        "batched.onnx": ["input  x: FP32 [N, 3]", "output y: FP32 [N, 2]"],
+        "scalar.onnx": ["output total: FP32 []", "no batching: output 'total' is a scalar"],
+        LIGHT / "light_squeezenet.onnx": [
+            "input  data_0: FP32 [1, 3, 224, 224]",
+            "no batching: dimension 0 of input 'data_0' is fixed at 1",
+        ],
+    }
+    for file, lines in said.items():
+        ended = repo_builder("init", file, "--out", "spec.yaml", "--force", cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        text = (tmp_path / "spec.yaml").read_text()
+        assert all(line in text for line in lines), text
+
+
+def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
+    onnx.save(model(GOOD), tmp_path / "net.onnx")
+    (tmp_path / "net.yaml").write_text("mine")
+    ended = repo_builder("init", "net.onnx", cwd=tmp_path)
+    assert ended.returncode == 9
+    assert "net.yaml exists; name another file with --out, or replace it" in ended.stderr
+    assert (tmp_path / "net.yaml").read_text() == "mine"
+    assert repo_builder("init", "net.onnx", "--force", cwd=tmp_path).returncode == 0
+
+
+def test_a_model_that_cannot_be_used_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no model")
+    onnx.save(model(CRASHES), tmp_path / "crashes.onnx")
+    bad = {"text.onnx": "not an ONNX model", "gone.onnx": "no such file"}
+    if platform.machine() == "x86_64":
+        bad["crashes.onnx"] = "running it crashed (Floating point exception)"
+    for file, what in bad.items():
+        ended = repo_builder("init", file, cwd=tmp_path)
+        assert ended.returncode == 5
+        assert what in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert list(tmp_path.glob("*.yaml")) == []
