@@ -73,18 +73,18 @@ _NARROWEST = 8
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """A plain table that fits the terminal: the widest text column is cut with an ellipsis.
 
-    `right` names the columns to align right (figures); those are never cut, and the first, which
-    names the row, only when nothing else is left to cut. Where stdout is no terminal, and COLUMNS
-    does not ask for a width, nothing is cut.
+    `right` names the columns to align right (figures); those are never cut, nor is the first,
+    which names the row: where even so it does not fit, lines are too long. Where stdout is no
+    terminal, and COLUMNS does not ask for a width, nothing is cut.
     """
     cells = [list(header), *(list(row) for row in rows)]
     aligned_right = set(right)
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         room = max(40, shutil.get_terminal_size().columns) - 2 * (len(widths) - 1)
-        cuttable = [i for i in range(len(widths)) if i not in aligned_right]
+        cuttable = [i for i in range(1, len(widths)) if i not in aligned_right]
         while sum(widths) > room and any(widths[i] > _NARROWEST for i in cuttable):
-            widths[max(cuttable, key=lambda i: (widths[i] > _NARROWEST, i > 0, widths[i]))] -= 1
+            widths[max(cuttable, key=lambda i: widths[i])] -= 1
     lines = []
     for number, row in enumerate(cells):
         parts = []

@@ -131,7 +131,6 @@ def _print(report: Report, out: Path) -> None:
     rows = [_cells(row) for row in report.rows]
     header = (
         "model@target",
-        "version",
         "precision",
         "size",
         "score",
@@ -141,7 +140,7 @@ def _print(report: Report, out: Path) -> None:
         "digest",
         "status",
     )
-    console.out(console.table(header, rows, right=(3, 4, 5, 6)))
+    console.out(console.table(header, rows, right=(2, 3, 4, 5)))
     _print_budgets(report)
     if (
         not any(row.ran for row in report.rows)
@@ -181,7 +180,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     score, latency = row.score, row.latency
     return (
         row.id,
-        row.version,
         row.precision,
         console.megabytes(row.size) if row.size is not None else "-",
         f"{score.built:.4f}" if score else "-",

@@ -30,7 +30,8 @@ def test_a_table_fits_and_cuts_no_figure(rows: list[tuple[str, str, int]], width
     lines = text.split("\n")
     assert len(lines) == len(rows) + 1
     assert all(len(line) <= width for line in lines)
-    for line, (_, _, number) in zip(lines[1:], rows, strict=True):
+    for line, (name, _, number) in zip(lines[1:], rows, strict=True):
+        assert line.startswith(name)
         assert line.endswith(str(number))
 
 
