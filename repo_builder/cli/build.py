@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     metavar="URL",
     help="Run the steps on a Dask cluster, e.g. tcp://host:8786, instead of here.",
 )
+@click.option(
+    "--images/--no-images",
+    default=None,
+    help="Make a container image for each target. [default: where an engine answers]",
+)
 @_options.json_option
 def command(
     specs: tuple[Path, ...],
@@ -61,6 +66,7 @@ def command(
     jobs: int,
     keep_going: bool,
     scheduler: str,
+    images: bool | None,
     as_json: bool,
 ) -> None:
     """Optimize, compile and verify models, and assemble Triton repositories.
@@ -93,8 +99,46 @@ def command(
         console.out_json(report.as_json())
     else:
         _print(report, out)
+    if images is not False:
+        _images(report, out, required=images is True)
     if not report.good:
         _fail(report)
+
+
+def _images(report: Report, out: Path, *, required: bool) -> None:
+    """Make the images of what was published; without `required` only those that can be made here.
+
+    Unasked, nothing is built for another machine's architecture: its base would be pulled and
+    could not be tried. The contexts of such targets are for `repo-builder images build`.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("docker") is None and not required:
+        return
+    from repo_builder.cli import images as commands
+    from repo_builder.errors import ImageError
+    from repo_builder.images import engine, pins
+    from repo_builder.images.build import Request
+
+    try:
+        running = engine.connect()
+    except ImageError:
+        if required:
+            raise
+        return
+    table = pins.load(None)
+    here = running.architecture()
+    for target in sorted(set(report.repositories) & set(table.targets)):
+        if not required and table.platform(target, None) != f"linux/{here}":
+            continue
+        request = Request(out / target, out / "images" / target)
+        (context,) = commands.write_contexts([request])
+        try:
+            commands.make(request, context, running)
+        except ImageError as failure:
+            if required:
+                raise
+            console.warn(f"no image for {target}: {failure}")
 
 
 class _Progress:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from repo_builder import console
 from repo_builder.cli import _options
 from repo_builder.errors import GateFailed, ImageError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from repo_builder.images.build import Built, Request
+    from repo_builder.images.context import Context
+    from repo_builder.images.engine import Engine
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -65,36 +71,51 @@ def build(
         images.Request(f, f.parent / "images" / f.name, name, platform, base, pins, signing, gate)
         for f in found
     ]
-    contexts = [images.write_context(request) for request in requests]
-    for context in contexts:
-        console.say(f"context: {context.folder} ({len(context.manifest.models)} models)")
-        if "@sha256:" not in context.base and base is None:
-            console.warn(f"{context.base} is not pinned by digest; run repo-builder pins update")
+    contexts = write_contexts(requests)
     if context_only:
         return
     try:
         running = engine.connect()
     except ImageError as failure:
-        lines = [
-            f"docker build --network none -t repo-builder/{c.manifest.target} {c.folder}"
-            for c in contexts
-        ]
-        raise ImageError(f"{failure}. The contexts are written: " + "; ".join(lines)) from None
-    built = []
-    for request, context in zip(requests, contexts, strict=True):
-        console.say(f"building the image for {context.manifest.target} with {running.name}")
-        built.append(images.build(request, context, running, lambda line: console.say(f"  {line}")))
+        lines = "; ".join(map(how_to_build, contexts))
+        raise ImageError(f"{failure}. The contexts are written: {lines}") from None
+    built = [make(r, c, running) for r, c in zip(requests, contexts, strict=True)]
     if as_json:
         console.out_json(
             [{"id": b.id, "reference": b.reference, "changed": b.changed} for b in built]
         )
         return
     for image in built:
-        size = sum(layer.content for layer in image.layers)
-        console.say(
-            f"{'built' if image.changed else 'unchanged'}, {console.megabytes(size)} on disk"
-        )
         console.out(image.reference)
+
+
+def write_contexts(requests: Sequence[Request]) -> list[Context]:
+    """Write the build context of each request, and say where."""
+    from repo_builder.images import build as images
+
+    contexts = [images.write_context(request) for request in requests]
+    for request, context in zip(requests, contexts, strict=True):
+        console.say(f"context: {context.folder} ({len(context.manifest.models)} models)")
+        if "@sha256:" not in context.base and request.base is None:
+            console.warn(f"{context.base} is not pinned by digest; run repo-builder pins update")
+    return contexts
+
+
+def how_to_build(context: Context) -> str:
+    """The command that builds a context where repo-builder finds no engine."""
+    target = context.manifest.target
+    return f"docker build --network none -t repo-builder/{target} {context.folder}"
+
+
+def make(request: Request, context: Context, running: Engine) -> Built:
+    """Build the image of a written context, saying what happens."""
+    from repo_builder.images import build as images
+
+    console.say(f"building the image for {context.manifest.target} with {running.name}")
+    image = images.build(request, context, running, lambda line: console.say(f"  {line}"))
+    size = console.megabytes(sum(layer.content for layer in image.layers))
+    console.say(f"{image.reference}: {'built' if image.changed else 'unchanged'}, {size} on disk")
+    return image
 
 
 @command.command("list")

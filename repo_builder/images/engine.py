@@ -52,6 +52,11 @@ class Engine:
         self._client = client
         self.name = name
 
+    def architecture(self) -> str:
+        """The architecture that the engine runs natively, as OCI names it: amd64, arm64."""
+        version: Mapping[str, Any] = self._client.version()
+        return str(version["Arch"])
+
     def image(self, reference: str) -> Image:
         """A local image by name or id; ImageError where there is none."""
         import docker.errors
