@@ -45,6 +45,14 @@ if TYPE_CHECKING:
     help="After a failure, go on with what does not depend on it.",
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Versions of each model to serve: the new one, and earlier ones with the same tensors.",
+)
+@click.option(
     "--scheduler",
     default="",
     metavar="URL",
@@ -60,6 +68,7 @@ def command(
     store: Path | None,
     jobs: int,
     keep_going: bool,
+    keep: int,
     scheduler: str,
     as_json: bool,
 ) -> None:
@@ -82,6 +91,7 @@ def command(
         targets_dir=targets_dir,
         jobs=jobs,
         keep_going=keep_going,
+        keep=keep,
         scheduler=scheduler,
     )
     with console.Steps() as steps:
