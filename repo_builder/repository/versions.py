@@ -25,7 +25,7 @@ def with_earlier(
     known = [before, *before.get("earlier", ())]
     older = [record for record in known if record["triton_version"] < new["triton_version"]]
     older.sort(key=lambda record: -int(record["triton_version"]))
-    fitting = [record for record in older if record["interface"] == new["interface"]]
+    fitting = [record for record in older if record.get("interface") == new["interface"]]
     unfit = [str(record["version"]) for record in older if record not in fitting]
     kept = fitting[: count - 1]
     if not kept:
