@@ -30,9 +30,12 @@ _INTERFACE = "interface"
 
 
 def assemble(
-    variant: Variant, plan: Plan, outcome: Outcome, store: Store
+    variant: Variant, plan: Plan, outcome: Outcome, store: Store, served: int
 ) -> tuple[Row, Model | None]:
-    """The row of a variant, and its model where every step went well and every gate holds."""
+    """The row of a variant, and its model where every step went well and every gate holds.
+
+    `served` is how many versions of the model Triton serves at once.
+    """
     spec = variant.spec
     ran = tuple(step for step, key in variant.steps.items() if key in outcome.ran)
     base: dict[str, Any] = {
@@ -66,7 +69,9 @@ def assemble(
     status = "built" if ran else "cached"
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
-        return row, _model(variant, plan, imported, compiled, verified, calibrated, row, store)
+        return row, _model(
+            variant, plan, imported, compiled, verified, calibrated, row, store, served
+        )
     except RepoBuilderError as failure:  # what the config cannot say of this model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
 
@@ -130,13 +135,14 @@ def _model(
     calibrated: Entry | None,
     row: Row,
     store: Store,
+    served: int,
 ) -> Model:
     spec = variant.spec
     texts: dict[str, bytes] = {}
     policy = _policy(calibrated)
     interface = ""
     if variant.target.backend is not None:
-        texts = _texts(variant, imported, compiled, verified, policy, store)
+        texts = _texts(variant, imported, compiled, verified, policy, store, served)
         interface = texts.pop(_INTERFACE).decode()
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
@@ -178,6 +184,7 @@ def _texts(
     verified: Entry,
     policy: Json,
     store: Store,
+    served: int,
 ) -> dict[str, bytes]:
     """config.pbtxt, the digest of its tensors, and the files of labels.
 
@@ -199,11 +206,11 @@ def _texts(
         targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
     cores = variant.target.cores or len(os.sched_getaffinity(0))
     versions = [__version__, template()]
-    shaped_by = [*versions, repr(spec), repr(targets), signature, labels, cores, policy]
+    shaped_by = [*versions, repr(spec), repr(targets), signature, labels, cores, policy, served]
     texts = store.recall_texts(shaped_by)
     if texts is None:
         texts = {
-            name: _config(spec, target, signature, labels, cores, policy)
+            name: _config(spec, target, signature, labels, cores, policy, served)
             for name, target in targets.items()
         }
         texts[_INTERFACE] = _interface(texts["config.pbtxt"])
@@ -220,6 +227,7 @@ def _config(
     labels: Mapping[str, str],
     cores: int,
     policy: Json,
+    served: int,
 ) -> str:
     from pydantic import TypeAdapter
 
@@ -232,6 +240,7 @@ def _config(
         {output: text.splitlines() for output, text in labels.items()},
         cores=cores,
         confidence=policy,
+        versions=served,
     )
     return render.text(decided)
 

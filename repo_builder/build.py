@@ -39,6 +39,7 @@ class Request:
     targets_dir: Path | None = None
     jobs: int = 1
     keep_going: bool = True
+    keep: int = 1
     scheduler: str = ""
 
 
@@ -173,7 +174,7 @@ def _publish(
             gated = [r.name for r in rows if (r.target, r.status) == (target, "gate failed")]
             row, made = assemble_pipeline.assemble(variant, the_plan, outcome, models, gated, store)
         else:
-            row, model = assemble(variant, the_plan, outcome, store)
+            row, model = assemble(variant, the_plan, outcome, store, request.keep)
             made = [model] if model else []
         rows.append(row)
         if made:
@@ -196,7 +197,7 @@ def _publish(
 
         try:
             published = publish(
-                request.out, target, list(models.values()), keep, store.fetch, check
+                request.out, target, list(models.values()), keep, store.fetch, check, request.keep
             )
         except LintFailed as failure:
             rows = [_refused(row, failure) if row.target == target else row for row in rows]

@@ -45,6 +45,14 @@ if TYPE_CHECKING:
     help="After a failure, go on with what does not depend on it.",
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Versions of each model to serve: the new one, and earlier ones with the same tensors.",
+)
+@click.option(
     "--scheduler",
     default="",
     metavar="URL",
@@ -65,6 +73,7 @@ def command(
     store: Path | None,
     jobs: int,
     keep_going: bool,
+    keep: int,
     scheduler: str,
     images: bool | None,
     as_json: bool,
@@ -88,6 +97,7 @@ def command(
         targets_dir=targets_dir,
         jobs=jobs,
         keep_going=keep_going,
+        keep=keep,
         scheduler=scheduler,
     )
     with console.Steps() as steps:

@@ -31,6 +31,7 @@ def decide(
     labels: Mapping[str, Sequence[str]],
     cores: int,
     confidence: Json = None,
+    versions: int = 1,
 ) -> ModelConfig:
     """The config of `spec` on `target`, for a compiled model with this `signature`.
 
@@ -38,6 +39,7 @@ def decide(
     under their own names in the model's folder; `cores` are those to plan for: the target's, or
     the building machine's where the target leaves them open. `confidence` says when the model is
     sure: the fields of `repo_builder.client.confidence.Policy`, and what else a reader may want.
+    `versions` of the model are served at once.
     Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
     outputs are merged by name, other lists replace, null removes. SpecError with all problems
     where the spec asks for what the model or Triton cannot do; ValueError for a target that runs
@@ -67,6 +69,8 @@ def decide(
         },
         "model_warmup": _warmup(signature, largest),
     }
+    if versions > 1 and "version_policy" not in spec.serving.config:
+        decided["version_policy"] = {"latest": {"num_versions": versions}}
     for tensor in decided["output"]:
         if tensor["name"] in spec.serving.labels:
             tensor["label_filename"] = spec.serving.labels[tensor["name"]].name

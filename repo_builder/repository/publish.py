@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from repo_builder import __version__, console, digest
 from repo_builder.artifact import Entry
 from repo_builder.digest import Json
 from repo_builder.errors import OutputError, disk_fix
+from repo_builder.repository import versions
 from repo_builder.spec.types import Version
 
 FORMAT = 1
@@ -87,19 +88,25 @@ def publish(
     keep: Callable[[str], bool],
     fetch: Callable[[Entry, Path], None],
     check: Callable[[Path], None],
+    count: int = 1,
 ) -> Published:
     """Publish `models` as `out/target`; earlier models for which `keep(name)` holds stay in it.
 
+    Of a model with new content `count` versions stay, itself included; see `versions`.
     Before the swap `check` is called with the new generation; what it raises ends the publication.
     Raises OutputError where `out` cannot be written or `out/target` is not ours.
     """
     link = out / target
     with _explained(out), _locked(out):
         current = _current(link)
-        new = {model.name: _record(model) for model in models}
+        before = _manifest(current).get("models", {})
+        new = {
+            model.name: _with_earlier(model, current, before.get(model.name), count)
+            for model in models
+        }
         earlier = {
             name: record
-            for name, record in _manifest(current).get("models", {}).items()
+            for name, record in before.items()
             if name not in new
             and record.get("pipeline") not in new
             and keep(record.get("pipeline", name))
@@ -203,6 +210,23 @@ def _still_fitting(
     return fitting
 
 
+def _with_earlier(
+    model: Model, current: Path, before: Mapping[str, Any] | None, count: int
+) -> dict[str, Any]:
+    """The record of a model with the versions of the current generation that stay beside it."""
+    record = _record(model)
+    # Versions of an ensemble would differ in nothing: they share its one config.
+    if before is None or count == 1 or "pipeline" in record:
+        return record
+    if not _still_whole(current, model.name, before):
+        return record
+    found, unfit = versions.with_earlier(record, before, count)
+    for version in unfit:
+        what = f"has other tensors than {model.version} and is not kept"
+        console.warn(f"{model.name} {version} {what}")
+    return found
+
+
 def _record(model: Model) -> dict[str, Any]:
     files: dict[str, Any] = {name: list(pair) for name, pair in sorted(model.files().items())}
     return {
@@ -250,12 +274,17 @@ def _fill(
         for name, content in model.texts.items():
             (home / name).parent.mkdir(exist_ok=True)
             (home / name).write_bytes(content)
+        earlier = manifest["models"][model.name]["files"].keys() - model.files().keys()
+        _copy(previous / model.folder, home, earlier)
     for record in kept.values():
-        for file in record["files"]:
-            target = folder / record["folder"] / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(previous / record["folder"] / file, target)
+        _copy(previous / record["folder"], folder / record["folder"], record["files"])
     (folder / "manifest.json").write_bytes(_text(manifest))
+
+
+def _copy(source: Path, home: Path, files: Iterable[str]) -> None:
+    for file in files:
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, home / file)
 
 
 @contextlib.contextmanager
