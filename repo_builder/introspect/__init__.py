@@ -27,11 +27,15 @@ def signature(path: Path) -> Signature:
     return prove.signature(graph.read(path))
 
 
-def declare_ranks(model: onnx.ModelProto, signature: Signature) -> None:
-    """Write the rank that a run showed to the outputs of `model` that declare none.
+def declare_shapes(model: onnx.ModelProto, signature: Signature) -> None:
+    """Make the shapes that `model` declares for inputs and outputs those of `signature`.
 
-    Triton's onnxruntime backend takes an output without a declared shape for a scalar.
+    Outputs that declare none get the rank that a run showed, since Triton's onnxruntime backend
+    takes them for scalars; dimensions of size 0 become dynamic: see `graph.free_empty`.
     """
+    from repo_builder.introspect import graph
+
+    graph.free_empty(model)
     found = {tensor.name: tensor.shape for tensor in signature.outputs}
     for output in model.graph.output:
         kind = output.type.tensor_type

@@ -43,15 +43,17 @@ _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.n
 class Graph:
     """A model that ONNX Runtime has loaded, and what its file says.
 
-    `unranked` are the outputs whose rank only a run can tell. `hints` maps (input, axis) to the
-    size that the first operator's weights ask for. `quantized` says that values are rounded to
-    integers inside, so that equal rows may differ by a step.
+    `unranked` are the outputs whose rank only a run can tell. `empty` are the inputs and outputs
+    whose dimension 0 the file declares with size 0; it is dynamic here, see `free_empty`. `hints`
+    maps (input, axis) to the size that the first operator's weights ask for. `quantized` says that
+    values are rounded to integers inside, so that equal rows may differ by a step.
     """
 
     session: Any
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     unranked: frozenset[str]
+    empty: frozenset[str]
     hints: dict[tuple[str, int], int]
     opset: int
     quantized: bool
@@ -63,7 +65,8 @@ def read(path: Path) -> Graph:
     _check_versions(model, path)
     _check_external_data(model, path)
     _check_types(model, path)
-    session = _session(model, path)
+    freed = free_empty(model)
+    session = _session(model, path, changed=bool(freed))
     types = {v.name: v.type for v in [*model.graph.input, *model.graph.output]}
 
     def tensors(arguments: Any) -> tuple[Tensor, ...]:
@@ -74,16 +77,39 @@ def read(path: Path) -> Graph:
 
     inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
     declared = {v.name for v in model.graph.output if v.type.tensor_type.HasField("shape")}
-    _check_sizes(inputs, outputs, path)
+    _check_sizes(outputs, path)
     return Graph(
         session=session,
         inputs=inputs,
         outputs=outputs,
         unranked=frozenset(t.name for t in outputs if not t.shape and t.name not in declared),
+        empty=frozenset(name for name, axis in freed if axis == 0),
         hints=_hints(model, {t.name for t in inputs}),
         opset=_opset(model),
         quantized=any("Quantize" in node.op_type for node in _nodes(model)),
     )
+
+
+def free_empty(model: onnx.ModelProto) -> set[tuple[str, int]]:
+    """Make dimensions of size 0 of inputs and outputs dynamic; returns their names and axes.
+
+    A Triton config says only -1 or >= 1, and Triton's onnxruntime backend compares it with the
+    model.
+    """
+    freed = set()
+    for value in [*border_inputs(model), *model.graph.output]:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value == 0:
+                dim.Clear()
+                freed.add((value.name, axis))
+    return freed
+
+
+def border_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that a caller gives: those without an initializer."""
+    constants = {t.name for t in model.graph.initializer}
+    constants |= {t.values.name for t in model.graph.sparse_initializer}
+    return [value for value in model.graph.input if value.name not in constants]
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
@@ -189,13 +215,9 @@ def _check_types(model: onnx.ModelProto, path: Path) -> None:
     """Every value at the border must be a tensor of a type that Triton has."""
     import onnx
 
-    constants = {t.name for t in model.graph.initializer}
-    constants |= {t.values.name for t in model.graph.sparse_initializer}
     problems = []
-    for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
+    for kind, values in (("input", border_inputs(model)), ("output", model.graph.output)):
         for value in values:
-            if kind == "input" and value.name in constants:
-                continue
             held = value.type.WhichOneof("value") or "no type at all"
             field = f"{kind} '{value.name}'"
             if held != "tensor_type":
@@ -224,15 +246,15 @@ def _article(held: str) -> str:
     return names.get(held, held.replace("_", " "))
 
 
-def _check_sizes(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], path: Path) -> None:
+def _check_sizes(outputs: tuple[Tensor, ...], path: Path) -> None:
+    """No output is empty by what the operators say, whatever the file declares."""
     problems = [
         Problem(
-            f"dimension {axis} has size 0, which a Triton config cannot say (only -1 or >= 1)",
-            "make the dimension dynamic",
-            field=f"{kind} '{tensor.name}'",
+            f"dimension {axis} always has size 0, which a Triton config cannot say",
+            "remove the output, which never holds anything",
+            field=f"output '{tensor.name}'",
         )
-        for kind, tensors in (("input", inputs), ("output", outputs))
-        for tensor in tensors
+        for tensor in outputs
         for axis, size in enumerate(tensor.shape)
         if size == 0
     ]
@@ -267,13 +289,17 @@ def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
         raise _refuse(path, "weights cannot be read", list(problems.values()))
 
 
-def _session(model: onnx.ModelProto, path: Path) -> Any:
+def _session(model: onnx.ModelProto, path: Path, *, changed: bool) -> Any:
+    """A session of the file at `path`, or of `model` where that is `changed` in memory."""
     import onnxruntime as ort
 
+    source = model.SerializeToString() if changed else os.fspath(path)
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    entry = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(entry, os.fspath(path.parent))
     try:
-        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except runtime_errors() as failure:
         reason = first_line(failure)
     functions = {f.domain for f in model.functions}

@@ -95,6 +95,8 @@ def _why_not_by_shape(graph: Graph) -> str:
         for tensor in tensors:
             if not tensor.shape:
                 return f"{kind} '{tensor.name}' is a scalar"
+            if tensor.name in graph.empty:
+                return f"dimension 0 of {kind} '{tensor.name}' is declared with size 0"
             if isinstance(tensor.shape[0], int):
                 return f"dimension 0 of {kind} '{tensor.name}' is fixed at {tensor.shape[0]}"
     batch = {t.shape[0] for t in graph.inputs} - {""}

@@ -37,7 +37,7 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Write `model.onnx`, and `model.onnx.data` where weights exceed `_onnx.INLINE_LIMIT`.
 
-    Only the form changes: see `_onnx.fix_weights` and `introspect.declare_ranks`.
+    Only the form changes: see `_onnx.fix_weights` and `introspect.declare_shapes`.
 
     ModelError: truncated, not ONNX, empty, an opset, IR or operator that the runtime lacks,
     external data missing, cut short or outside the folder, or against the ONNX standard.
@@ -52,7 +52,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         onnx.checker.check_model(path)
     model = _onnx.load(inputs.model)
     ir_version = model.ir_version
-    introspect.declare_ranks(model, signature)
+    introspect.declare_shapes(model, signature)
     _onnx.fix_weights(model)
     facts = Facts(
         signature=signature,

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from repo_builder.errors import ModelError
-from repo_builder.introspect import declare_ranks, signature
+from repo_builder.introspect import declare_shapes, signature
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 
@@ -154,17 +154,48 @@ def test_an_undeclared_rank_is_found_by_running(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     found = signature(tmp_path / "m.onnx")
     assert [t.shape for t in found.outputs] == [("", "")]
-    declare_ranks(model, found)
+    declare_shapes(model, found)
     onnx.save(model, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     assert session.get_outputs()[0].shape == [None, None]
+
+
+EMPTY = {
+    "not dimension 0": ("g (float[N, 0] x) => (float[N, 0] y) { y = Relu(x) }", ("N", ""), True),
+    "dimension 0": ("g (float[0, 5] x) => (float[0, 5] y) { y = Relu(x) }", ("", 5), False),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_a_dimension_declared_empty_is_dynamic(tmp_path: Path, case: str) -> None:
+    """Dimension 0 is then no batch, of which Triton asks at least one row."""
+    text, shape, batched = EMPTY[case]
+    found = look(tmp_path, text)
+    assert found.inputs[0].shape == found.outputs[0].shape == shape
+    assert found.batched is batched
+    model = onnx.load(tmp_path / "model.onnx")
+    declare_shapes(model, found)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert signature(tmp_path / "model.onnx").inputs == found.inputs
+
+
+def test_an_empty_dimension_beside_external_data(tmp_path: Path) -> None:
+    model = _external(tmp_path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    found = signature(tmp_path / "model.onnx")
+    assert found.inputs[0].shape == ("", 512)
+    assert found.runs_with_zeros
 
 
 REFUSED = {
     "optional": ("g (optional(float[2]) x) => (float[2] y) { y = OptionalGetElement(x) }", "opt"),
     "sequence": ("g (float[2] x) => (seq(float[2]) y) { y = SequenceConstruct(x) }", "sequence"),
     "complex": ("g (complex64[2] x) => (complex64[2] y) { y = Identity(x) }", "complex64"),
-    "size 0": ("g (float[N, 0] x) => (float[N, 0] y) { y = Relu(x) }", "size 0"),
+    "always empty": (
+        "g (float[2] x) => (float[0] y) <int64[1] s = {0}> { y = Slice(x, s, s) }",
+        "always has size 0",
+    ),
     "custom domain": (
         '<ir_version: 8, opset_import: ["" : 17, "acme" : 1]> '
         "g (float[2] x) => (float[2] y) { y = acme.Rocket(x) }",
