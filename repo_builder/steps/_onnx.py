@@ -184,6 +184,21 @@ def interface(model: ModelProto) -> Interface:
     }
 
 
+def unname_dimensions(before: ModelProto, after: ModelProto) -> None:
+    """Take from the inputs and outputs of `after` the names of dimensions that `before` has not.
+
+    A tool may name what it found nameless: not a fact about the model, and not in its interface.
+    """
+    old = {value.name: value for value in [*before.graph.input, *before.graph.output]}
+    for value in [*after.graph.input, *after.graph.output]:
+        if value.name not in old:
+            continue
+        known = old[value.name].type.tensor_type.shape.dim
+        for was, dim in zip(known, value.type.tensor_type.shape.dim, strict=False):
+            if dim.dim_param and not was.WhichOneof("value"):
+                dim.Clear()
+
+
 def require_same_interface(before: ModelProto, after: ModelProto, tool: str, fix: str) -> None:
     """ModelError where a tool changed an input or output's name, type, or shape.
 

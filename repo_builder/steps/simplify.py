@@ -41,6 +41,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     source = _onnx.load_graph(inputs.model)
     with explained("the simplifier failed", WAY_OUT):
         slim = onnxslim.slim(_onnx.load(inputs.model))
+    _onnx.unname_dimensions(source, slim)
     _onnx.require_same_interface(source, slim, "the simplifier", WAY_OUT)
     after = len(slim.graph.node)
     _onnx.save(slim, out)

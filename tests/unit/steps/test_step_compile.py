@@ -41,6 +41,13 @@ def test_an_output_may_turn_out_narrower_than_declared(bench: Bench) -> None:
     assert [d.dim_value for d in declared.type.tensor_type.shape.dim] == [1, 4]
 
 
+def test_simplify_leaves_dimensions_without_a_name(bench: Bench) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[?, 4] x) => (float[?, 4] y)'
+    model = onnx.parser.parse_model(text + " { y = Relu(x) }")
+    out, _ = bench.run("simplify", model=bench.model(model))
+    assert _onnx.interface(_onnx.load(out)) == _onnx.interface(model)
+
+
 def test_a_tool_that_changes_the_interface_is_told() -> None:
     source = make([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 4]}, {"y": ["N", 4]})
     for shapes in ({"x": [1, 4]}, {"y": ["N", 5]}, {"y": ["N", "K"]}, {"y": [4]}):

@@ -44,6 +44,17 @@ def test_facts(bench: Bench) -> None:
     assert sorted(p.name for p in out.iterdir()) == ["model.onnx"]
 
 
+def test_a_dimension_of_size_0_becomes_dynamic(bench: Bench) -> None:
+    """In the file as well: Triton compares it with the config, which cannot say 0."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    out, facts = bench.run("import", model=bench.model(make([node], {"x": [0, 3]}, {"y": [0, 3]})))
+    assert facts.signature.inputs[0].shape == facts.signature.outputs[0].shape == ("", 3)
+    assert not facts.signature.batched
+    model = _onnx.load(out)
+    assert {shape for _, shape in _onnx.interface(model).values()} == {("", 3)}
+    assert not model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "empty file": (b"", "empty"),
     "not onnx": (b"just some text, no model", "not an ONNX model"),
