@@ -155,7 +155,7 @@ class Engine:
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an image archive from a stream; layers that are here already are kept."""
         with _explained("load"):
-            for line in self._client.api.load_image(archive):  # type: ignore[no-untyped-call]
+            for line in self._client.api.load_image(archive):
                 if "error" in line:
                     raise ImageError(
                         f"the engine does not take the image: {_reason(line['error'])}"
