@@ -25,6 +25,7 @@ from onnx import numpy_helper
 from repo_builder import serve
 from repo_builder.artifact import Signature
 from repo_builder.errors import ModelError, RepoBuilderError
+from repo_builder.introspect.graph import first_line, runtime_errors
 from repo_builder.repository import config, render
 from repo_builder.spec.types import Gates, Optimize, Serving, Spec, Version
 from repo_builder.steps import import_onnx
@@ -150,7 +151,10 @@ def _serve(server: serve.Triton, root: Path, example: Example, signature: Signat
     feeds = _feeds(example, signature)
     if feeds is None:
         return Result(name, "refused", "its test gives inputs that are no tensors")
-    want = session.run(None, feeds)
+    try:
+        want = session.run(None, feeds)
+    except runtime_errors() as failure:
+        return Result(name, "refused", f"ONNX Runtime fails on its inputs: {first_line(failure)}")
     with triton.InferenceServerClient(server.grpc_url) as client:
         try:
             client.load_model(name, client_timeout=60)
