@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from repo_builder import assemble_pipeline, report, steps, targets
 from repo_builder.assemble import assemble
 from repo_builder.cluster import ClusterExecutor
-from repo_builder.errors import LintFailed
+from repo_builder.errors import LintFailed, UsageError
 from repo_builder.execute import Outcome, Progress, execute, survey
 from repo_builder.pin import pin
 from repo_builder.plan import Declaration, PipelineVariant, Plan, plan, why
 from repo_builder.processes import StepProcesses
 from repo_builder.report.types import Report, Row
+from repo_builder.repository import together
 from repo_builder.repository.lint import refuse
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.spec.load import load, select
 from repo_builder.store import Damaged, Store
+from repo_builder.targets import Target
 
 T = TypeVar("T")
 
@@ -40,6 +42,7 @@ class Request:
     jobs: int = 1
     keep_going: bool = True
     keep: int = 1
+    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheduler: str = ""
 
 
@@ -104,6 +107,11 @@ def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration
     for name in request.targets:
         targets.pick(catalog, name)
     specs = select(load(request.specs, catalog), request.only, request.targets)
+    for name, group in request.together.items():
+        for target in group:
+            if target not in {spec.target for spec in specs}:
+                raise UsageError(f"--together {name}: no spec is built for {target} here")
+        together.check(name, group, catalog)
     declarations = steps.declarations()
     return plan(specs, catalog, declarations, pin(specs, declarations, store)), declarations
 
@@ -184,26 +192,48 @@ def _publish(
     devices = {variant.spec.target: variant.target for variant in the_plan.everything}
     tried = {(row.name, row.target) for row in rows}
     repositories: dict[str, Mapping[str, object]] = {}
-    for target, models in good.items():
-        if not models and not (request.out / target).is_symlink():
+    groups = {**{target: (target,) for target in good}, **request.together}
+    for name, group in groups.items():
+        wanted = _models(name, group, good, tried, devices)
+        if not wanted and not (request.out / name).is_symlink():
             continue  # nothing good, now or before
 
-        def keep(name: str, target: str = target) -> bool:
-            return bool(request.only) or (name, target) in tried
+        def keep(model: str, group: tuple[str, ...] = group) -> bool:
+            return bool(request.only) or any((model, target) in tried for target in group)
 
-        def check(generation: Path, target: str = target) -> None:
+        def check(generation: Path, target: str = group[0]) -> None:
             if (generation / "models").is_dir():
                 refuse(generation / "models", devices[target])
 
         try:
-            published = publish(
-                request.out, target, list(models.values()), keep, store.fetch, check, request.keep
-            )
+            published = publish(request.out, name, wanted, keep, store.fetch, check, request.keep)
         except LintFailed as failure:
-            rows = [_refused(row, failure) if row.target == target else row for row in rows]
+            rows = [_refused(row, failure) if row.target in group else row for row in rows]
             continue
-        repositories[target] = _said(published)
+        repositories[name] = _said(published)
     return tuple(rows), repositories
+
+
+def _models(
+    name: str,
+    group: tuple[str, ...],
+    good: Mapping[str, Mapping[str, Model]],
+    tried: Collection[tuple[str, str]],
+    devices: Mapping[str, Target],
+) -> list[Model]:
+    """What goes into a repository: of several targets only what is good for all that it is for."""
+    if group == (name,):
+        return list(good[name].values())
+    bad = {model for model, target in tried if target in group and model not in good[target]}
+    built = {
+        target: {
+            model.name: model
+            for model in good[target].values()
+            if str(model.record.get("pipeline", model.name)) not in bad
+        }
+        for target in group
+    }
+    return together.join(built, devices)
 
 
 def _refused(row: Row, failure: LintFailed) -> Row:

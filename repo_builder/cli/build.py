@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,12 @@ if TYPE_CHECKING:
     help="Versions of each model to serve: the new one, and earlier ones with the same tensors.",
 )
 @click.option(
+    "--together",
+    multiple=True,
+    metavar="NAME=TARGET,...",
+    help="Also one repository OUT/NAME for several targets; serve it with --model-config-name.",
+)
+@click.option(
     "--scheduler",
     default="",
     metavar="URL",
@@ -74,6 +81,7 @@ def command(
     jobs: int,
     keep_going: bool,
     keep: int,
+    together: tuple[str, ...],
     scheduler: str,
     images: bool | None,
     as_json: bool,
@@ -98,6 +106,7 @@ def command(
         jobs=jobs,
         keep_going=keep_going,
         keep=keep,
+        together=dict(map(_group, together)),
         scheduler=scheduler,
     )
     with console.Steps() as steps:
@@ -149,6 +158,16 @@ def _images(report: Report, out: Path, *, required: bool) -> None:
             if required:
                 raise
             console.warn(f"no image for {target}: {failure}")
+
+
+def _group(text: str) -> tuple[str, tuple[str, ...]]:
+    """`edge=cpu,cpu-openvino` -> the name of a repository, and its targets."""
+    name, _, listed = text.partition("=")
+    group = tuple(dict.fromkeys(part.strip() for part in listed.split(",")))
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or len(group) < 2:
+        what = f"'{text}' is no NAME=TARGET,TARGET of letters, digits, '_', '-' and '.'"
+        raise click.BadParameter(what, param_hint="--together")
+    return name, group
 
 
 class _Progress:
