@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 )
 @_options.json_option
 def command(
+    *,
     specs: tuple[Path, ...],
     only: tuple[str, ...],
     on: tuple[str, ...],
