@@ -154,7 +154,7 @@ def _serve(server: serve.Triton, root: Path, example: Example, signature: Signat
     try:
         want = session.run(None, feeds)
     except runtime_errors() as failure:
-        return Result(name, "refused", f"ONNX Runtime fails on its inputs: {first_line(failure)}")
+        return Result(name, "refused", f"ONNX Runtime fails on its inputs ({first_line(failure)})")
     with triton.InferenceServerClient(server.grpc_url) as client:
         try:
             client.load_model(name, client_timeout=60)
