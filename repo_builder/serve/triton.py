@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from repo_builder.errors import Problem, ServeError, did_you_mean
-from repo_builder.serve import install
+from repo_builder.serve import install, view
 from repo_builder.serve.log import LogReader, event, failures, no_stub
 
 # Becomes Triton. Before that it asks the kernel to kill it when its parent goes, however that goes
@@ -130,11 +129,7 @@ class Triton:
     def _start(self) -> None:
         backends = self._folder / "backends"
         self._install.prepare_backends(backends)
-        models = self.models_dir
-        if shlex.quote(str(models)) != str(models):
-            # Triton hands paths to its Python stubs through a shell, unquoted.
-            models = self._folder / "models"
-            models.symlink_to(self.models_dir)
+        models = view.of(self.models_dir, self._folder / "models")
         command = [
             str(self._install.binary),
             f"--model-repository={models}",

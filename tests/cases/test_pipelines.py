@@ -92,6 +92,7 @@ def test_pipelines_answer_as_their_steps_by_hand(
                     found += 1
                     hit += bool((near & (got["class"][0, :count] == kind)).any())
         assert hit / found >= 0.9
+    assert not list((built.out / target).rglob("__pycache__"))  # all is in the signed manifest
 
 
 def test_an_image_that_cannot_be_read_fails_its_own_request_only(
@@ -131,7 +132,7 @@ def test_the_stages_need_nothing_but_numpy_and_pillow(built: Workplace, tmp_path
     models = built.out / "cpu" / "models"
     folders = [path.parent for path in models.glob("*/*/stage.py")]
     assert len(folders) == 3
-    command = [sys.executable, "-I", "-S", "-c", script, *map(str, folders)]
+    command = [sys.executable, "-B", "-I", "-S", "-c", script, *map(str, folders)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
