@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import importlib.metadata
 import os
 import platform
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repo_builder import steps
 from repo_builder.artifact import Entry
 from repo_builder.errors import MissingExtra, StepError, UsageError
 from repo_builder.plan import Declaration, Node, Source
@@ -166,7 +166,7 @@ def _run_remotely(
     contents: Mapping[str, bytes],
 ) -> Parcel:
     """Called on a worker: put what came into its store, run the step, send back what it made."""
-    _require_versions(node, module, declaration)
+    _require_versions(node, declaration)
     store = Store(Path(os.environ.get("REPO_BUILDER_STORE") or default_root()))
     with store.in_use(), tempfile.TemporaryDirectory() as folder:
         for entry in inputs.values():
@@ -178,13 +178,15 @@ def _run_remotely(
         return Parcel(entry, blobs, store.log(node.key).read_bytes())
 
 
-def _require_versions(node: Node, module: str, declaration: Declaration) -> None:
+def _require_versions(node: Node, declaration: Declaration) -> None:
     """The key of a result promises versions: a worker with others must not make it.
 
     What is not installed here, the step itself tells.
     """
-    step: Any = importlib.import_module(module)
-    pairs = [("the step's version", declaration.version, step.DECLARATION.version)]
+    here_too = steps.declarations()[declaration.name]
+    pairs: list[tuple[str, Any, Any]] = [
+        ("the step's version", declaration.version, here_too.version)
+    ]
     for tool in declaration.tools:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             pairs.append((tool, node.recipe["tools"][tool], importlib.metadata.version(tool)))

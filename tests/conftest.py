@@ -9,6 +9,9 @@ from typing import NoReturn
 
 import pytest
 
+# Builds make images where an engine answers; here only the tests of images do.
+os.environ["REPO_BUILDER_IMAGES"] = "0"
+
 
 @pytest.fixture(scope="session")
 def unavailable() -> Callable[[str], NoReturn]:

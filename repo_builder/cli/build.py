@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repo_builder import console
-from repo_builder.cli import _options
+from repo_builder.cli import _images, _options
 
 if TYPE_CHECKING:
     from repo_builder.artifact import Entry
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--images/--no-images",
     default=None,
+    envvar="REPO_BUILDER_IMAGES",
     help="Make a container image for each target. [default: where an engine answers]",
 )
 @_options.json_option
@@ -120,45 +121,9 @@ def command(
     else:
         _print(report, out)
     if images is not False:
-        _images(report, out, required=images is True)
+        _images.make(report.repositories, out, required=images is True)
     if not report.good:
         _fail(report)
-
-
-def _images(report: Report, out: Path, *, required: bool) -> None:
-    """Make the images of what was published; without `required` only those that can be made here.
-
-    Unasked, nothing is built for another machine's architecture: its base would be pulled and
-    could not be tried. The contexts of such targets are for `repo-builder images build`.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("docker") is None and not required:
-        return
-    from repo_builder.cli import images as commands
-    from repo_builder.errors import ImageError
-    from repo_builder.images import engine, pins
-    from repo_builder.images.build import Request
-
-    try:
-        running = engine.connect()
-    except ImageError:
-        if required:
-            raise
-        return
-    table = pins.load(None)
-    here = running.architecture()
-    for target in sorted(set(report.repositories) & set(table.targets)):
-        if not required and table.platform(target, None) != f"linux/{here}":
-            continue
-        request = Request(out / target, out / "images" / target)
-        (context,) = commands.write_contexts([request])
-        try:
-            commands.make(request, context, running)
-        except ImageError as failure:
-            if required:
-                raise
-            console.warn(f"no image for {target}: {failure}")
 
 
 def _group(text: str) -> tuple[str, tuple[str, ...]]:

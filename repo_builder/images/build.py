@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder import console
-from repo_builder.errors import GateFailed, ImageError, UsageError
+from repo_builder.errors import GateFailed, ImageError, UsageError, disk_fix
 from repo_builder.images import assemble, manifest, pins
 from repo_builder.images import context as contexts
 from repo_builder.images.context import LABEL, Context
@@ -60,17 +60,21 @@ class Built:
 
 
 def write_context(request: Request) -> Context:
-    """Write the build context of a request; needs no engine."""
+    """Write the build context of a request; needs no engine. ImageError where the disk refuses."""
     table = pins.load(request.own_pins)
-    return contexts.write(
-        manifest.read(request.folder),
-        request.out,
-        table,
-        cache_root(),
-        platform=request.platform,
-        base=request.base,
-        key=request.key,
-    )
+    try:
+        return contexts.write(
+            manifest.read(request.folder),
+            request.out,
+            table,
+            cache_root(),
+            platform=request.platform,
+            base=request.base,
+            key=request.key,
+        )
+    except OSError as failure:
+        what = f"{failure.strerror or failure}; {disk_fix(failure)}"
+        raise ImageError(f"{request.out}: {what}") from failure
 
 
 def build(request: Request, context: Context, engine: Engine, say: Callable[[str], None]) -> Built:

@@ -35,7 +35,10 @@ class Cluster:
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
             "--scheduler-file", str(address),
         )  # fmt: skip
-        self._until(address.exists, "the scheduler's address")
+        self._until(
+            lambda: address.exists() and address.read_text().rstrip().endswith("}"),
+            "the scheduler's address",
+        )
         self.address: str = json.loads(address.read_text())["address"]
 
     def worker(self, name: str, path: Path = ROOT) -> subprocess.Popen[bytes]:

@@ -118,7 +118,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(
         ("classifier", broken): "broken.png: cannot be used: not an image that can be read",
         ("optional", good): "optional has several inputs; write --input NAME=",
         ("optional", f"bias={saved('b.npy', np.float32([1]))}"): "also needs --input for: x",
-        ("greeting", picture): "the model does not say how to read images; give a .npy",
+        ("greeting", picture): "input 'name' holds bytes that are not UTF-8",
         ("classifier", saved("double.npy", np.zeros((1, 1, 4, 4)))): (
             "input 'image' is FP32 (float32), an array of float64 was given"
         ),

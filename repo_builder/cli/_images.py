@@ -1,0 +1,53 @@
+"""The images that `build` makes at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repo_builder import console
+from repo_builder.errors import ImageError, RepoBuilderError
+
+if TYPE_CHECKING:
+    from repo_builder.images.engine import Engine
+
+
+def make(targets: Iterable[str], out: Path, *, required: bool) -> None:
+    """Make an image of each repository `out/<target>`, for targets that have images.
+
+    Unless they are `required`, failures are warnings, and nothing is built where no engine answers
+    or for another machine's architecture, whose base would be pulled and could not be tried:
+    `repo-builder images build` is for those.
+    """
+    if find_spec("docker") is None and not required:
+        return
+    from repo_builder.images import engine, pins
+
+    try:
+        running = engine.connect()
+    except ImageError:
+        if required:
+            raise
+        return
+    table = pins.load(None)
+    here = f"linux/{running.architecture()}"
+    for target in sorted(set(targets) & set(table.targets)):
+        if not required and table.platform(target, None) != here:
+            continue
+        try:
+            _make(out, target, running)
+        except RepoBuilderError as failure:
+            if required:
+                raise
+            console.warn(f"no image for {target}: {failure}")
+
+
+def _make(out: Path, target: str, running: Engine) -> None:
+    from repo_builder.cli import images as commands
+    from repo_builder.images.build import Request
+
+    request = Request(out / target, out / "images" / target)
+    (context,) = commands.write_contexts([request])
+    commands.make(request, context, running)
