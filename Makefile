@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check lock golden clean
+.PHONY: demo test check bench lock golden clean
 
 demo: .venv/ready
 	$(BIN)/repo-builder build model_specs/
@@ -26,6 +26,12 @@ check: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/quantization.py
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/client.py
 
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet pip-tools

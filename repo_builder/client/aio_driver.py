@@ -10,6 +10,7 @@ import grpc.aio
 
 from repo_builder.client import channel
 from repo_builder.client.effects import Enter, Pause, Race, Send, Steps
+from repo_builder.client.errors import Closed
 from repo_builder.client.sides import Endpoint, Failure
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
+        self._closed = False
 
     async def drive(self, steps: Steps[T]) -> T:
         """Run the core's steps to their end; a cancelled task cancels its call on the server."""
@@ -40,7 +42,8 @@ class AsyncDriver:
             raise
 
     async def close(self) -> None:
-        """Close all connections; calls under way fail."""
+        """Close all connections; calls under way fail, and open none again."""
+        self._closed = True
         channels, self._channels, self._methods = self._channels, {}, {}
         for one in channels.values():
             await one.close()
@@ -73,6 +76,8 @@ class AsyncDriver:
             self._loop, self._channels, self._methods = loop, {}, {}
         methods = self._methods.get(send.endpoint)
         if methods is None:
+            if self._closed:
+                raise Closed("the client was closed")
             endpoint = send.endpoint
             opened = channel.open_channel(endpoint.address, endpoint.servers, grpc.aio)
             self._channels[endpoint] = opened

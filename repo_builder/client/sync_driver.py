@@ -10,6 +10,7 @@ import grpc
 
 from repo_builder.client import channel
 from repo_builder.client.effects import Effect, Enter, Race, Send, Steps
+from repo_builder.client.errors import Closed
 from repo_builder.client.sides import Endpoint, Failure
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class SyncDriver:
         self._lock = threading.Lock()
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
+        self._closed = False
 
     def drive(self, steps: Steps[T]) -> T:
         """Run the core's steps to their end."""
@@ -38,8 +40,9 @@ class SyncDriver:
             raise
 
     def close(self) -> None:
-        """Close all connections; calls under way fail."""
+        """Close all connections; calls under way fail, and open none again."""
         with self._lock:
+            self._closed = True
             channels, self._channels, self._methods = self._channels, {}, {}
         for one in channels.values():
             one.close()
@@ -72,6 +75,8 @@ class SyncDriver:
             with self._lock:
                 methods = self._methods.get(send.endpoint)
                 if methods is None:
+                    if self._closed:
+                        raise Closed("the client was closed")
                     endpoint = send.endpoint
                     opened = channel.open_channel(endpoint.address, endpoint.servers, grpc)
                     self._channels[endpoint] = opened

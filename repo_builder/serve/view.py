@@ -11,9 +11,12 @@ def of(models_dir: Path, place: Path) -> Path:
 
     Triton hands paths to its Python stubs through a shell, unquoted. And Python writes bytecode
     beside the `model.py` of a model: that must not happen in a published repository, whose files
-    are those of its signed manifest. Such a model gets folders of its own, with links to its files.
+    are those of its signed manifest and never change. Such a model gets folders of its own, with
+    links to its files; a repository that nobody published is shown as it is, and may change.
     """
-    in_python = {path.parents[1].name for path in models_dir.glob("*/*/model.py")}
+    in_python = set()
+    if (models_dir.parent / "manifest.json").is_file():
+        in_python = {path.parents[1].name for path in models_dir.glob("*/*/model.py")}
     if not in_python:
         if shlex.quote(str(models_dir)) == str(models_dir):
             return models_dir
