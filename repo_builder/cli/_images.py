@@ -21,9 +21,11 @@ def make(targets: Iterable[str], out: Path, *, required: bool) -> None:
     or for another machine's architecture, whose base would be pulled and could not be tried:
     `repo-builder images build` is for those.
     """
-    if find_spec("docker") is None and not required:
+    from repo_builder.images import engine
+
+    if not required and (find_spec("docker") is None or not engine.listening()):
         return
-    from repo_builder.images import engine, pins
+    from repo_builder.images import pins
 
     try:
         running = engine.connect()

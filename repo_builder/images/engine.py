@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import os
 import re
+import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -271,6 +272,18 @@ def connect() -> Engine:
             )
         return Engine(client, f"{name or 'engine'} {version['Version']}")
     raise ImageError("; ".join(tried))
+
+
+def listening() -> bool:
+    """Whether `connect` is worth a try: cheap, since it does not import the `docker` package."""
+    for url in _addresses():
+        path = url.removeprefix("unix://")
+        if path == url:
+            return True  # what DOCKER_HOST names elsewhere, only `connect` can tell
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(path)
+            return True
+    return False
 
 
 def _addresses() -> list[str]:
