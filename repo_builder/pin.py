@@ -132,30 +132,17 @@ def _external_data(path: Path) -> list[str]:
     from google.protobuf.message import DecodeError
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+    from repo_builder.steps._onnx import tensors
+
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError:
         return []
     names = {
-        ExternalDataInfo(tensor).location
-        for tensor in _tensors(model.graph)
-        if uses_external_data(tensor)
+        ExternalDataInfo(tensor).location for tensor in tensors(model) if uses_external_data(tensor)
     }
     return sorted(name for name in names if _inside(name))
-
-
-def _tensors(graph: Any) -> Iterable[Any]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
-            for inner in attribute.graphs:
-                yield from _tensors(inner)
 
 
 def _inside(name: str) -> bool:
