@@ -228,18 +228,16 @@ class Engine:
         return _retried(once, lambda _: None)
 
     def drop(self, image_id: str, mark: str) -> None:
-        """Remove an image, and the stages that `build` marked and that nobody names."""
-        import docker.errors
+        """Remove an image, and the stages that `build` marked and that nobody names.
 
+        What others build on stays, as build cache, until the next prune.
+        """
         with _explained(f"remove {image_id}"):
-            self._client.images.remove(image_id, force=True)
+            with _unless_in_use():
+                self._client.images.remove(image_id, force=True)
             label = f"io.repo-builder.stage={mark}"
-            try:
+            with _unless_in_use():
                 self._client.images.prune(filters={"dangling": True, "label": label})
-            except docker.errors.APIError as failure:
-                # Then they stay as build cache, until the next prune.
-                if failure.status_code != http.client.CONFLICT:
-                    raise
 
 
 def connect() -> Engine:
@@ -295,6 +293,18 @@ def _addresses() -> list[str]:
     sockets += [f"{runtime}/podman/podman.sock", "/run/podman/podman.sock"]
     there = [f"unix://{path}" for path in sockets if Path(path).exists()]
     return there or ["unix:///var/run/docker.sock"]
+
+
+@contextlib.contextmanager
+def _unless_in_use() -> Iterator[None]:
+    """Let an image be that the engine keeps because others are built on it or run."""
+    import docker.errors
+
+    try:
+        yield
+    except docker.errors.APIError as failure:
+        if failure.status_code != http.client.CONFLICT:
+            raise
 
 
 @contextlib.contextmanager
