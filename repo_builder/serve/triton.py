@@ -32,6 +32,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 _POLL_S = 0.05
 _STUBS_END_S = 5
+_NO_METRICS = re.compile(r"--allow-metrics[= ](false|off|0)\b", re.IGNORECASE)
 _REGION = re.compile(r"/dev/shm/triton_\w+_shm_region_[\w-]+")  # noqa: S108
 
 
@@ -181,11 +182,21 @@ class Triton:
             raise ServeError(f"Triton could not load its models; its log: {self.log}", problems)
         # A model that was not asked for (explicit mode) has no state.
         all_ready = all(m.get("state", "READY") == "READY" for m in models)
-        return index is not None and all_ready and self._ask("GET", "/v2/health/ready") is not None
+        return (
+            index is not None
+            and all_ready
+            and self._ask("GET", "/v2/health/ready") is not None
+            and (not self._has_metrics or self._ask("GET", "/metrics", "metrics") is not None)
+        )
 
-    def _ask(self, method: str, path: str) -> bytes | None:
+    @property
+    def _has_metrics(self) -> bool:
+        """Whether Triton listens for metrics: the last of its services to start."""
+        return not _NO_METRICS.search(" ".join(self._extra))
+
+    def _ask(self, method: str, path: str, service: str = "http") -> bytes | None:
         """The body of a 200 answer, or None."""
-        connection = http.client.HTTPConnection(self._url("http"), timeout=5)
+        connection = http.client.HTTPConnection(self._url(service), timeout=5)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -341,6 +342,14 @@ def test_a_stub_that_cannot_start_is_not_waited_for(
     ) as e:
         triton(small)
     shutil.rmtree(Path(str(e.value).splitlines()[0].rpartition(" ")[2]).parent)
+
+
+def test_ready_is_every_service_that_is_on(triton: StartTriton, small: Path) -> None:
+    with urllib.request.urlopen(triton(small).metrics_url) as answer:  # noqa: S310
+        assert b"nv_inference_count" in answer.read()
+    without = triton(small, extra=["--allow-metrics", "false"])
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(without.metrics_url)  # noqa: S310
 
 
 def test_explicit_control_loads_only_what_it_is_told(triton: StartTriton, small: Path) -> None:
