@@ -284,7 +284,7 @@ def test_a_full_disk_fails_the_step_with_one_line_and_nothing_is_lost(
         assert type(outcome.errors[fill]) is StoreError
         assert "No space left on device; free some space" in str(outcome.errors[fill])
         again = graph.add("again", a=good)
-        assert fake_plan.run(graph, store, executor).ran == {again}
+        assert fake_plan.run(graph, store, executor, again).ran == {again}
         filler = disks.fill(disk)
         late = graph.add("late", a=again, do="noise")
         outcome = fake_plan.run(graph, store, executor, late)
