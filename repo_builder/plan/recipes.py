@@ -114,7 +114,7 @@ def _vela(chain: Chain) -> None:
     }
     chain.compiled = "compile-vela"
     chain.add(chain.compiled, params, model=tflite)
-    chain.waits = "the int8 model ran in LiteRT; no Ethos-U was here"
+    chain.waits = "the int8 model ran in LiteRT's reference kernels; no Ethos-U was here"
     _check(chain, tflite, "litert", profile=False)
 
 
@@ -129,7 +129,7 @@ def _tflite_micro(chain: Chain) -> None:
     }
     chain.compiled = "compile-tflite-micro"
     chain.add(chain.compiled, params, model=tflite)
-    chain.waits = "the int8 model ran in LiteRT; no microcontroller was here"
+    chain.waits = "the int8 model ran in LiteRT's reference kernels; no microcontroller was here"
     _check(chain, tflite, "litert", profile=False)
 
 

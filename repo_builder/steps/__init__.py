@@ -56,13 +56,13 @@ STEPS: dict[str, Declaration] = {
         extra="tflite",
     ),
     "compile_vela": Declaration(
-        "compile-vela", 1, tools=("ethos-u-vela", "flatbuffers"), extra="ethos"
+        "compile-vela", 2, tools=("ethos-u-vela", "flatbuffers"), extra="ethos"
     ),
     "compile_tflite_micro": Declaration(
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
     "reference": Declaration("reference", 1, tools=("onnxruntime",)),
-    "verify": Declaration("verify", 1, tools=("onnxruntime",)),
+    "verify": Declaration("verify", 2, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),

@@ -151,14 +151,19 @@ class _Qnn:
 
 
 class _LiteRt:
-    """A TFLite model in LiteRT, rows one after another."""
+    """A TFLite model in LiteRT, rows one after another.
+
+    Its reference kernels give what TensorFlow Lite Micro and Ethos-U give, bit for bit by their
+    makers' word; LiteRT's own round otherwise, and no device here runs them.
+    """
 
     def __init__(self, folder: Path, _options: Options) -> None:
         from repo_builder.tflite.ports import Ports
         from repo_builder.tflite.runner import Runner as TfliteRunner
 
         ports = Ports.read(folder)
-        self._runner = TfliteRunner((folder / "model.tflite").read_bytes(), ports)
+        data = (folder / "model.tflite").read_bytes()
+        self._runner = TfliteRunner(data, ports, reference=True)
         self.inputs, self.outputs = (
             tuple(_by_rows(Tensor(port.name, "FP32", port.shape)) for port in side)
             for side in (ports.inputs, ports.outputs)

@@ -137,7 +137,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     )
     reason = (
         f"Vela {version} compiled it, {npu} of {npu + cpu} operators for the NPU; the int8 model "
-        "it was given ran in LiteRT; no Ethos-U was here to run the result"
+        "it was given ran in LiteRT's reference kernels; no Ethos-U was here to run the result"
     )
     return Facts(
         len(data), npu, cpu, share, refused, performance, bundle.arena, Level("compiled", reason)

@@ -19,9 +19,11 @@ import pytest
 from nets import Net
 from qdq_models import quantize, samples, steps_apart
 
-from repo_builder.steps import compile_tflite
+from repo_builder.steps import _runtimes, compile_tflite
 from repo_builder.steps import quantize as quantize_step
 from repo_builder.tflite import write
+from repo_builder.tflite.ports import Ports
+from repo_builder.tflite.runner import Runner
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,6 +128,18 @@ def test_example_models_equal_onnx_on_evaluation_data(name: str, tmp_path: Path)
     assert (facts.data, facts.rows) == ("evaluation", 100)
     assert facts.litert.max_steps <= 1
     assert facts.reference.within_one_step > 0.99
+    check_that_scores_are_the_devices(tmp_path / "tflite", specs)
+
+
+def check_that_scores_are_the_devices(folder: Path, specs: Path) -> None:
+    """What `verify` runs are the kernels that devices share, not those that agree best."""
+    scored = _runtimes.load(folder, "litert")
+    (given,) = scored.inputs
+    with np.load(specs / "evaluation.npz", allow_pickle=False) as data:
+        rows = {given.name: data[given.name][:20]}
+    devices = Runner((folder / "model.tflite").read_bytes(), Ports.read(folder), reference=True)
+    for name, array in devices.run(rows).items():
+        np.testing.assert_array_equal(scored.run(rows)[name], array)
 
 
 def test_unsigned_activations_mean_the_same(tmp_path: Path) -> None:
