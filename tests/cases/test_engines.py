@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,47 +22,15 @@ import numpy as np
 import onnx
 import pytest
 import triton_models
+from fakes.jetson import Jetson
 from onnx import TensorProto, helper
 from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from repo_builder import digest
-from repo_builder.errors import PreflightFailed
+from repo_builder.errors import ModelError, PreflightFailed
 from repo_builder.trt import record, request
 from repo_builder.trt.record import Device, Record
-
-CUDA = """
-int cuInit(unsigned flags) { return flags != 0; }
-int cuDeviceGet(int *device, int ordinal) { *device = 7; return ordinal != 0; }
-int cuDeviceGetName(char *name, int length, int device) {
-  const char text[] = "Orin"; int i;
-  for (i = 0; i < 5 && i < length; i++) name[i] = text[i];
-  return device != 7; }
-int cuDeviceGetAttribute(int *value, int attribute, int device) {
-  *value = attribute == 75 ? 8 : attribute == 76 ? 7 : -1; return device != 7; }
-"""
-NVINFER = """
-int getInferLibMajorVersion(void) { return 10; }
-int getInferLibMinorVersion(void) { return 3; }
-int getInferLibPatchVersion(void) { return 0; }
-int getInferLibBuildVersion(void) { return 30; }
-"""
-# Replaces itself by the fake; waits in the middle of a build while the file `hold` is there.
-TENSORRT = """
-import os, sys, time
-from pathlib import Path
-from fakes import fake_tensorrt
-fake = fake_tensorrt.module("10.3.0")
-here = Path(__file__).parent
-fake.plan = (here / "plan.onnx").read_bytes()
-def while_building():
-    with (here / "builds").open("a") as file:
-        file.write("x")
-    while (here / "hold").exists():
-        time.sleep(0.01)
-fake.while_building = while_building
-sys.modules["tensorrt"] = fake
-"""
 
 
 def times(factor: float) -> onnx.ModelProto:
@@ -75,49 +43,11 @@ def times(factor: float) -> onnx.ModelProto:
     )
 
 
-@dataclass(frozen=True)
-class Jetson:
-    """A pretended device: where its libraries lie, and how to run a command on it."""
-
-    libraries: Path
-
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        paths = [str(self.libraries), "tests", str(Path.cwd())]
-        return subprocess.Popen(
-            [sys.executable, "-m", "repo_builder", *map(str, arguments)],
-            env={
-                **os.environ,
-                "LD_LIBRARY_PATH": str(self.libraries),
-                "PYTHONPATH": os.pathsep.join(paths),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str | Path) -> tuple[int, str, str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
-
-    @property
-    def builds(self) -> int:
-        file = self.libraries / "builds"
-        return len(file.read_text()) if file.exists() else 0
-
-
 @pytest.fixture
 def jetson(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Jetson:
     if shutil.which("gcc") is None:
         unavailable("gcc is not installed")
-    folder = tmp_path / "jetson"
-    folder.mkdir()
-    for name, source in (("libcuda.so.1", CUDA), ("libnvinfer.so.10", NVINFER)):
-        command = ["gcc", "-shared", "-fPIC", "-xc", "-", "-o", folder / name]
-        subprocess.run(command, input=source.encode(), check=True)
-    (folder / "tensorrt.py").write_text(TENSORRT)
-    onnx.save(times(3), folder / "plan.onnx")
-    return Jetson(folder)
+    return Jetson.make(tmp_path / "jetson", times(3).SerializeToString())
 
 
 @pytest.fixture
@@ -152,14 +82,14 @@ def test_triton_serves_onnx_runtime_until_the_plan_is_there(
     jetson: Jetson, models: Path, tmp_path: Path, triton: StartTriton
 ) -> None:
     server = triton(models, models=["*"])
-    (jetson.libraries / "hold").touch()
+    jetson.hold()
     status = tmp_path / "status.json"
     options = ("--cache", tmp_path / "cache", "--status", status, "--triton", server.grpc_url)
     process = jetson.start("engines", models, *options)
     wait_until(lambda: jetson.builds == 1)
     assert json.loads(status.read_text())["scaled"]["state"] == "building"
     assert answer(server.grpc_url) == [[2, 20]]
-    (jetson.libraries / "hold").unlink()
+    jetson.go_on()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "scaled: Building Engine 2/2" in said
@@ -192,7 +122,7 @@ def test_a_damaged_plan_in_the_cache_is_built_again(
 def test_a_killed_build_leaves_nothing_half_done(
     jetson: Jetson, models: Path, tmp_path: Path
 ) -> None:
-    (jetson.libraries / "hold").touch()
+    jetson.hold()
     process = jetson.start("engines", models, "--cache", tmp_path / "cache")
     wait_until(lambda: jetson.builds == 1)
     other = jetson.run("engines", models, "--cache", tmp_path / "cache")
@@ -201,7 +131,7 @@ def test_a_killed_build_leaves_nothing_half_done(
     process.kill()
     process.communicate()
     assert not (models / "scaled" / "1" / "model.plan").exists()
-    (jetson.libraries / "hold").unlink()
+    jetson.go_on()
     assert jetson.run("engines", models, "--cache", tmp_path / "cache")[0] == 0
     assert record.read(models / "scaled" / "1")
 
@@ -243,23 +173,83 @@ def test_a_built_repository_serves_until_its_plans_are_there(
     assert answer.as_numpy("logits").shape == (2, 10)
 
 
+def test_a_plan_is_built_where_the_build_runs(jetson: Jetson, tmp_path: Path) -> None:
+    """`compile_at: builder`: one build makes the plan, and a config that serves it."""
+    targets, out = tmp_path / "targets", tmp_path / "out"
+    targets.mkdir()
+    text = "extends: nvidia-gpu\ncompile_at: builder\ntensorrt: {compute_capability: '8.7'}\n"
+    (targets / "gpu-here.yaml").write_text(text)
+    spec = tmp_path / "vibration.yaml"
+    spec.write_text(
+        "name: vibration\nversion: 1.0.0\ntargets: [gpu-here]\n"
+        f"source: {{onnx: {Path.cwd()}/model_specs/vibration/vibration.onnx}}\n"
+    )
+    options = ("--out", out, "--store", tmp_path / "store", "--targets-dir", targets, "--json")
+    code, said, err = jetson.run("build", spec, *options)
+    assert code == 0, err
+    (row,) = json.loads(said)["rows"]
+    assert row["level"] == "compiled"
+    assert row["level_reason"] == "TensorRT 10.3.0 built the plan on Orin; it was not run"
+    model = out / "gpu-here" / "models" / "vibration"
+    assert 'backend: "tensorrt"' in (model / "config.pbtxt").read_text()
+    version = model / "1000000"
+    assert (version / "model.plan").read_bytes() == times(3).SerializeToString()
+    assert jetson.run("preflight", version, "--device", probed(tmp_path, tensorrt="10.3"))[0] == 0
+    code, _, err = jetson.run("preflight", version, "--device", probed(tmp_path, gpu="L4"))
+    assert code == PreflightFailed.exit_code
+    assert "gpu: built on Orin (compute capability 8.7), the device has L4 (8.7)" in err
+
+
+def probed(folder: Path, **fields: str) -> Path:
+    """A device like the pretended one, but for `fields`, as `preflight --probe` prints it."""
+    device = Device("10.3.0.30", "8.7", "Orin", f"linux-{os.uname().machine}")
+    (folder / "device.json").write_text(json.dumps(asdict(replace(device, **fields))))
+    return folder / "device.json"
+
+
+def test_a_record_that_was_tampered_with_is_refused(jetson: Jetson, tmp_path: Path) -> None:
+    (tmp_path / "model.plan").write_bytes(b"plan")
+    fits = replace(FITS, plan=digest.of_file(tmp_path / "model.plan"))
+    for tamper, told in (
+        (lambda text: text.replace('"8.7"', '"8.9"'), "was changed after it was written"),
+        (lambda text: text[:40], "not a portability record"),
+        (lambda text: text.replace('"gpu"', '"cpu"'), "not a portability record"),
+    ):
+        fits.write(tmp_path)
+        file = tmp_path / record.FILE
+        file.write_text(tamper(file.read_text()))
+        code, out, err = jetson.run("preflight", tmp_path / "model.plan")
+        assert (code, out) == (ModelError.exit_code, "")
+        assert told in err
+        assert "build the plan again" in err
+        assert len(err.splitlines()) == 1
+    fits.write(tmp_path)
+    (tmp_path / "model.plan").write_bytes(b"another plan")
+    code, _, err = jetson.run("preflight", tmp_path)
+    assert code == ModelError.exit_code
+    assert "model.plan is not the plan that portability.json describes" in err
+
+
+FITS = Record(
+    plan="",
+    model="0" * 64,
+    tensorrt="10.3.0.30",
+    compute_capability="8.7",
+    gpu="Orin",
+    platform=f"linux-{os.uname().machine}",
+    version_compatible=False,
+    hardware="none",
+    dla_core=None,
+)
+
+
 def test_preflight(jetson: Jetson, tmp_path: Path) -> None:
     code, out, _ = jetson.run("preflight", "--probe")
     device = record.device_from(out, "stdout")
     machine = os.uname().machine
     assert (code, device) == (0, Device("10.3.0.30", "8.7", "Orin", f"linux-{machine}"))
     (tmp_path / "model.plan").write_bytes(b"plan")
-    fits = Record(
-        plan=digest.of_file(tmp_path / "model.plan"),
-        model="0" * 64,
-        tensorrt="10.3.0.30",
-        compute_capability="8.7",
-        gpu="Orin",
-        platform=device.platform,
-        version_compatible=False,
-        hardware="none",
-        dla_core=None,
-    )
+    fits = replace(FITS, plan=digest.of_file(tmp_path / "model.plan"))
     fits.write(tmp_path)
     code, out, err = jetson.run("preflight", tmp_path / "model.plan")
     assert (code, err) == (0, "")
