@@ -29,8 +29,10 @@ from repo_builder.plan import Declaration, Node, Source
 from repo_builder.store import Store, default_root
 
 _CONNECT_S = 10
-_LOOK_S = 20
+_LOOK_S = 5
 """How often to see whether a step still has a worker that could run it."""
+_LOOKS = 4
+"""How many looks in a row find none before the step fails: a worker may be starting again."""
 
 Run = Callable[[Node, str, Declaration, Mapping[str, Entry], str], Entry]
 
@@ -118,12 +120,15 @@ class ClusterExecutor(Executor):
         """What the step sent back; StepError where the last worker that could run it is gone."""
         from distributed import TimeoutError as StillRunning
 
+        in_vain = 0
         while True:
             try:
                 parcel: Parcel = task.result(timeout=_LOOK_S)
                 return parcel
             except StillRunning:
-                if lacking := self._lacking(node):
+                lacking = self._lacking(node)
+                in_vain = in_vain + 1 if lacking else 0
+                if lacking and in_vain == _LOOKS:
                     task.cancel()
                     raise lacking from None
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from fakes.jetson import Jetson
 
 SPECS = Path(__file__).parents[2] / "model_specs"
 ROOT = SPECS.parent
 GPU = """\
 extends: nvidia-gpu
 compile_at: builder
+tensorrt: {compute_capability: "8.7"}
 """
 
 
@@ -35,20 +38,19 @@ class Cluster:
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
             "--scheduler-file", str(address),
         )  # fmt: skip
-        self._until(
+        self.until(
             lambda: address.exists() and address.read_text().rstrip().endswith("}"),
             "the scheduler's address",
         )
         self.address: str = json.loads(address.read_text())["address"]
 
-    def worker(self, name: str, path: Path = ROOT) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, *options: str, **env: str) -> subprocess.Popen[bytes]:
         store = self.folder / name
-        process = self._start(
+        return self._start(
             "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
-            "--name", name, "--local-directory", str(store),
-            REPO_BUILDER_STORE=str(store / "store"), PYTHONPATH=f"{path}:{ROOT}",
+            "--name", name, "--local-directory", str(store), *options,
+            **{"REPO_BUILDER_STORE": str(store / "store"), **env},
         )  # fmt: skip
-        return process
 
     def _start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{len(self.processes)}.log").open("wb")
@@ -61,8 +63,7 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def _until(self, holds: object, what: str, seconds: float = 60) -> None:
-        assert callable(holds)
+    def until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
@@ -75,10 +76,10 @@ class Cluster:
             client.wait_for_workers(count, timeout=60)
 
     def until_file(self, folder: Path, pattern: str) -> None:
-        self._until(lambda: any(folder.rglob(pattern)), f"{pattern} in {folder}")
+        self.until(lambda: any(folder.rglob(pattern)), f"{pattern} in {folder}")
 
-    def build(self, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "repo_builder", "build", str(SPECS)]
+    def build(self, *options: str, specs: Path = SPECS) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "repo_builder", "build", str(specs)]
         command += ["--store", str(self.folder / "here"), "--out", str(self.folder / "out")]
         return subprocess.Popen(
             [*command, "--scheduler", self.address, "--json", *options],
@@ -119,38 +120,63 @@ def test_a_lost_workers_steps_run_elsewhere(cluster: Cluster) -> None:
     assert model.stat().st_size > 1000
 
 
-def test_hardware_that_no_worker_has_is_told_and_the_rest_goes_on(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    targets = tmp_path / "targets"
+def start_gpu_build(cluster: Cluster) -> subprocess.Popen[str]:
+    """A build for `cpu` and for a GPU whose plan only a worker with it can make."""
+    targets = cluster.folder / "targets"
     targets.mkdir()
     (targets / "gpu-here.yaml").write_text(GPU)
-    spec = tmp_path / "specs" / "digits.yaml"
+    spec = cluster.folder / "specs" / "vibration.yaml"
     spec.parent.mkdir()
-    text = (SPECS / "vibration.yaml").read_text().split("targets:")[0]
-    text = text.replace("vibration/", f"{SPECS}/vibration/")
-    spec.write_text(text + "targets: [cpu, gpu-here]\n")
+    spec.write_text(
+        "name: vibration\nversion: 1.0.0\ntargets: [cpu, gpu-here]\n"
+        f"source: {{onnx: {SPECS}/vibration/vibration.onnx}}\n"
+    )
+    return cluster.build("--targets-dir", str(targets), specs=spec)
+
+
+def check_that_the_rest_went_on(cluster: Cluster, build: subprocess.Popen[str]) -> None:
+    out, err = build.communicate(timeout=120)
+    assert build.returncode == 6, err
+    assert "Traceback" not in err
+    rows = {row["target"]: row for row in json.loads(out)["rows"]}
+    assert rows["cpu"]["status"] == "built"
+    assert (cluster.folder / "out" / "cpu" / "models" / "vibration").is_dir()
+    assert rows["gpu-here"]["status"] == "failed"
+    told = rows["gpu-here"]["reason"]
+    assert told.startswith(
+        "compile-tensorrt waits for hardware: no worker has gpu-here=1 tensorrt=1; start one with"
+    )
+    assert len(told.splitlines()) == 1
+
+
+def test_hardware_that_no_worker_has_is_told_and_the_rest_goes_on(cluster: Cluster) -> None:
     cluster.worker("plain")
     cluster.until_workers(1)
-    command = [sys.executable, "-m", "repo_builder", "build", str(spec)]
-    command += ["--store", str(tmp_path / "here"), "--out", str(tmp_path / "out")]
-    ended = subprocess.run(
-        [*command, "--scheduler", cluster.address, "--targets-dir", str(targets)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 6
-    assert "waits for hardware: no worker has gpu-here=1 tensorrt=1" in ended.stderr
-    assert (tmp_path / "out" / "cpu" / "models" / "vibration").is_dir()
+    check_that_the_rest_went_on(cluster, start_gpu_build(cluster))
+
+
+def test_hardware_that_disappears_midway_is_told_and_the_rest_goes_on(
+    cluster: Cluster, unavailable: Callable[[str], NoReturn]
+) -> None:
+    if shutil.which("gcc") is None:
+        unavailable("gcc is not installed")
+    jetson = Jetson.make(cluster.folder / "jetson", b"plan")
+    jetson.hold()
+    cluster.worker("plain")
+    with_gpu = cluster.worker("gpu", "--resources", "tensorrt=1 gpu-here=1", **jetson.env)
+    cluster.until_workers(2)
+    build = start_gpu_build(cluster)
+    cluster.until(lambda: jetson.builds == 1, "the build of the plan")
+    with_gpu.send_signal(signal.SIGKILL)
+    check_that_the_rest_went_on(cluster, build)
+    assert jetson.builds == 1
 
 
 def test_a_worker_with_another_version_of_a_tool_is_refused(cluster: Cluster) -> None:
     other = cluster.folder / "other" / "onnx-1.17.0.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: onnx\nVersion: 1.17.0\n")
-    cluster.worker("plain", other.parent)
+    cluster.worker("plain", PYTHONPATH=f"{other.parent}:{ROOT}")
     cluster.until_workers(1)
     build = cluster.build("--only", "vibration@cpu")
     out, err = build.communicate(timeout=120)
