@@ -13,7 +13,7 @@ from repo_builder.artifact import Entry, Signature
 from repo_builder.digest import Json
 from repo_builder.errors import DataError, GateFailed, RepoBuilderError
 from repo_builder.execute import Outcome
-from repo_builder.gates import Measured, failures
+from repo_builder.gates import Measured, failures, too_large
 from repo_builder.plan import Plan, Variant
 from repo_builder.report import confidence
 from repo_builder.report.types import Latency, Row, Score, Status
@@ -60,7 +60,8 @@ def assemble(
     if imported is None or compiled is None or verified is None or unsure:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, latency = measured["score"], measured["latency"]
-    broken = failures(
+    broken = too_large(variant.target, _loaded(compiled, measured["size"]))
+    broken += failures(
         spec.gates,
         Measured(measured["size"], score and score.drop, latency and latency.p50_ms),
     )
@@ -115,6 +116,12 @@ def _size(made: Entry, variant: Variant) -> int:
         return made.artifact.size
     size: Any = made.facts["size"]
     return int(size)
+
+
+def _loaded(made: Entry, size: int) -> int:
+    """Bytes that a device loads at once: of a model with its plan, the plan."""
+    plan: Any = made.facts.get("plan_size") or size
+    return int(plan)
 
 
 def _labels(path: Path) -> str:

@@ -7,6 +7,7 @@ Knows no step by name. A failure stops only what depends on it. The executor is 
 from __future__ import annotations
 
 import concurrent.futures
+import signal
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ class _Walk:
         except RepoBuilderError as failure:
             self._fail(node, failure)
         except Exception as failure:  # noqa: BLE001 - a worker that died, told as one line
-            self._fail(node, _died(node, failure, self.store))
+            self._fail(node, self._died(node, failure))
         else:
             self.entries[node.key] = entry
             self.ran.add(node.key)
@@ -202,9 +203,12 @@ class _Walk:
         self.errors[node.key] = failure
         self.progress.failed(node, failure)
 
-
-def _died(node: Node, failure: Exception, store: Store) -> StepError:
-    """What to say of a worker that ended without an answer."""
-    died = isinstance(failure, WorkerDied)
-    what = str(failure) if died else f"gave no answer ({type(failure).__name__}: {failure})"
-    return StepError(f"{node.step} {what}; log: {store.log(node.key)}")
+    def _died(self, node: Node, failure: Exception) -> StepError:
+        """What to say of a worker that ended without an answer."""
+        what = f"gave no answer ({type(failure).__name__}: {failure})"
+        if isinstance(failure, WorkerDied):
+            what = str(failure)
+            limit = self.declarations[node.step].limit_s
+            if limit is not None and failure.exitcode == -signal.SIGALRM:
+                what = f"was still running after {limit:g} s and was stopped"
+        return StepError(f"{node.step} {what}; log: {self.store.log(node.key)}")

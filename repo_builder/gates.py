@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from repo_builder.spec.types import Gates
+from repo_builder.targets import Target
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ def failures(gates: Gates, measured: Measured) -> list[str]:
     if _fails(latency, gates.max_latency_ms):
         lines.append(f"latency {latency:.3g} ms > max_latency_ms {gates.max_latency_ms:g}")
     return lines
+
+
+def too_large(target: Target, size: int) -> list[str]:
+    """What to say of `size` bytes of weights that alone exceed a device's memory; [] if they fit.
+
+    A device whose memory is not known, or is this machine's, is not judged, nor is one that keeps
+    weights elsewhere. What activations and the runtime take comes on top: see `targets advise`.
+    """
+    free = target.free_mb()
+    if free is None or target.micro or size <= free * 2**20:
+        return []
+    needed = math.ceil(size / 2**20)
+    return [
+        f"its weights alone take {needed} MB, {target.name} has {free:.4g} MB free of "
+        f"{target.memory.size_mb:g}; use a smaller model or a lower precision"
+    ]
 
 
 def over_budget(total_ms: float | None, limit_ms: float | None) -> str:

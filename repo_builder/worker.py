@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import importlib
 import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -22,6 +25,8 @@ from repo_builder.artifact import Entry
 from repo_builder.errors import MissingExtra, RepoBuilderError, StepError
 from repo_builder.plan import Declaration, Made, Node, Source
 from repo_builder.store import Store, refused
+
+_STDERR = 2  # a file descriptor: while a step runs, its log
 
 
 def run_node(
@@ -41,7 +46,7 @@ def run_node(
             raise MissingExtra(declaration.extra, f"the step {node.step}") from None
     log = store.log(node.key)
     try:
-        with store.workspace() as work, _output_to(log):
+        with store.workspace() as work, _output_to(log), _limited(declaration.limit_s):
             try:
                 return _run(node, module, inputs, store, work)
             except Exception as failure:  # noqa: BLE001 - told as one line; the log has the rest
@@ -144,6 +149,24 @@ def _output_to(log: Path) -> Iterator[None]:
         for number, kept in zip((1, 2), saved, strict=True):
             os.dup2(kept, number)
             os.close(kept)
+
+
+@contextlib.contextmanager
+def _limited(seconds: float | None) -> Iterator[None]:
+    """Let the kernel end this process after `seconds`, even in native code that holds everything.
+
+    The log then says where it was. A thread of a process that is not ours has no limit.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    faulthandler.register(signal.SIGALRM, _STDERR, chain=True)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.unregister(signal.SIGALRM)
 
 
 def _point_output(path: Path) -> None:

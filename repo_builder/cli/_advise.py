@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="SPEC|MODEL.onnx")
-@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Rows a second it must do.")
+@click.option("--fps", type=_options.Figure(0, min_open=True), help="Rows a second it must do.")
 @click.option(
-    "--latency-ms", type=click.FloatRange(0, min_open=True), help="Longest time of one inference."
+    "--latency-ms", type=_options.Figure(0, min_open=True), help="Longest time of one inference."
 )
 @click.option(
-    "--power-w", type=click.FloatRange(0, min_open=True), help="Highest average draw in watts."
+    "--power-w", type=_options.Figure(0, min_open=True), help="Highest average draw in watts."
 )
 @click.option("--precision", help="Only this precision. [default: each device's fastest]")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 @click.option("--target", "on", multiple=True, metavar="NAME", help="Only these. Repeatable.")
 @click.option(
     "--battery-wh",
-    type=click.FloatRange(0, min_open=True),
+    type=_options.Figure(0, min_open=True),
     help="Capacity in Wh (mAh x V / 1000), for hours of life.",
 )
 @click.option(
     "--system-w",
-    type=click.FloatRange(0),
+    type=_options.Figure(0),
     default=2.0,
     show_default=True,
     help="Draw of everything but the device, for battery and cost.",
 )
-@click.option("--price-kwh", type=click.FloatRange(0), help="Price of a kWh, for cost a year.")
+@click.option("--price-kwh", type=_options.Figure(0), help="Price of a kWh, for cost a year.")
 @_options.targets_dir_option
 @_options.json_option
 def advise(

@@ -19,7 +19,7 @@ class Declaration:
 
     `tools` are the distributions whose versions shape the output and so enter the key; `extra` is
     the extra of this project that installs them. An `exclusive` step runs while no other does,
-    since it measures time.
+    since it measures time. One that is not done after `limit_s` seconds hangs and is stopped.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Declaration:
     tools: tuple[str, ...] = ()
     extra: str = "build"
     exclusive: bool = False
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -36,24 +36,36 @@ class Step(Protocol):
         ...
 
 
+_HOUR = 3600.0
+"""Vendors' compilers have hung; those of the examples take seconds, of large models minutes."""
+
 STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 1, tools=("onnx", "onnxslim")),
     "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
-        "compile-openvino", 2, tools=("onnx", "openvino", "nncf"), extra="openvino"
+        "compile-openvino",
+        2,
+        tools=("onnx", "openvino", "nncf"),
+        extra="openvino",
+        limit_s=_HOUR,
     ),
     # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
-    "compile_tensorrt": Declaration("compile-tensorrt", 1, tools=("onnx",)),
+    "compile_tensorrt": Declaration("compile-tensorrt", 1, tools=("onnx",), limit_s=6 * _HOUR),
     "compile_qnn": Declaration(
-        "compile-qnn", 1, tools=("onnx", "onnxruntime", "onnxruntime-qnn"), extra="qualcomm"
+        "compile-qnn",
+        1,
+        tools=("onnx", "onnxruntime", "onnxruntime-qnn"),
+        extra="qualcomm",
+        limit_s=_HOUR,
     ),
     "compile_tflite": Declaration(
         "compile-tflite",
         1,
         tools=("onnx", "onnxruntime", "ai-edge-litert", "flatbuffers"),
         extra="tflite",
+        limit_s=_HOUR,
     ),
     "compile_vela": Declaration(
         "compile-vela", 2, tools=("ethos-u-vela", "flatbuffers"), extra="ethos"

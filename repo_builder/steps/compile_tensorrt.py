@@ -116,13 +116,15 @@ def _say(progress: object) -> None:
 
 def _profiles(graph: GraphProto, params: Params) -> tuple[dict[str, Profile], list[Problem]]:
     """A profile for each dynamic input, and the dimensions that nobody gave a size."""
-    profiles, problems = {}, []
+    profiles: dict[str, Profile] = {}
+    problems: list[Problem] = []
     weights = {weight.name for weight in graph.initializer}
     for port in graph.input:
         dims = port.type.tensor_type.shape.dim
         if port.name in weights or all(dim.dim_value > 0 for dim in dims):
             continue
         shapes: list[list[int]] = [[], [], []]
+        unknown = len(problems)
         for number, dim in enumerate(dims):
             if dim.dim_value > 0:
                 sizes = [dim.dim_value] * 3
@@ -136,10 +138,10 @@ def _profiles(graph: GraphProto, params: Params) -> tuple[dict[str, Profile], li
                 if not dim.dim_param:
                     fix = "it has no name: export the model with a fixed size here"
                 problems.append(Problem(what, fix, field=f"input '{port.name}'"))
-                break
+                continue
             for shape, size in zip(shapes, sizes, strict=True):
                 shape.append(size)
-        else:
+        if len(problems) == unknown:
             profiles[port.name] = Profile(*(tuple(shape) for shape in shapes))
     if params.dla_core is not None and len(set(params.batches)) > 1 and profiles:
         what = f"DLA takes one shape, batches are {params.batches}"

@@ -86,6 +86,9 @@ def _plausible(target: Target, facts: Facts) -> Iterator[Broken]:
             limit = _CLOCK_LIMIT_MHZ if name.endswith("_mhz") else _LIMITS.get(name)
             if limit and isinstance(value, (int, float)) and value > limit:
                 yield (*loc, name), f"{value:g} cannot be", f"more than {limit:g}: check the unit"
+    if target.memory.size_mb and target.free_mb() == 0:
+        what = f"the system would keep all {target.memory.size_mb:g} MB of the memory"
+        yield ("assumptions", "reserved_mb"), what, "lower it, or correct memory.size_mb"
     for e, engine in enumerate(target.engines):
         met = set()
         for c, compute in enumerate(engine.compute):

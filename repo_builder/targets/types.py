@@ -240,6 +240,15 @@ class Target(Shape):
         """Cores that instances and threads are planned for; 0: those of the building machine."""
         return self.cpu.cores
 
+    def free_mb(self, building_machine_mb: float | None = None) -> float | None:
+        """What the system leaves of the memory; None where its size is not known.
+
+        Where it is that of the machine that builds, pass its size.
+        """
+        size = building_machine_mb if self.memory.size_mb == 0 else self.memory.size_mb
+        reserved = self.assumptions.reserved_mb if self.assumptions else 0.0
+        return None if size is None else max(size - reserved, 0.0)
+
     @property
     def backend(self) -> str | None:
         """Triton's backend for this runtime; None where the device runs no Triton."""

@@ -158,6 +158,23 @@ def test_a_model_too_large_for_its_device_fails_a_gate(tmp_path: Path) -> None:
     assert row["score"]["built"] > 0.9
 
 
+def test_a_model_too_large_for_its_memory_fails_a_gate(tmp_path: Path) -> None:
+    devices = tmp_path / "targets"
+    devices.mkdir()
+    text = "extends: jetson-orin-nx\nmemory: {size_mb: 4}\nassumptions: {reserved_mb: 3.99}\n"
+    (devices / "tiny.yaml").write_text(text)
+    ended = build(spec(tmp_path, "tiny"), tmp_path, "--targets-dir", str(devices))
+    assert ended.returncode == 7, ended.stderr
+    (row,) = json.loads(ended.stdout)["rows"]
+    assert row["status"] == "gate failed"
+    assert row["reason"] == (
+        "its weights alone take 1 MB, tiny has 0.01 MB free of 4; "
+        "use a smaller model or a lower precision"
+    )
+    assert row["score"]["built"] > 0.9
+    assert not (tmp_path / "out" / "tiny" / "models" / "vibration").exists()
+
+
 def test_a_gpu_that_is_not_here_costs_only_its_own_tier(tmp_path: Path) -> None:
     if importlib.util.find_spec("tensorrt") is not None:
         pytest.skip("this machine has TensorRT")

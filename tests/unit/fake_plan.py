@@ -19,6 +19,7 @@ from repo_builder.store import Store
 DECLARATIONS = {
     "act": Declaration("act", 1),
     "measure": Declaration("measure", 1, exclusive=True),
+    "hang": Declaration("hang", 1, limit_s=1.0),
     "foreign": Declaration("foreign", 1, tools=("no-such-distribution",), extra="openvino"),
 }
 

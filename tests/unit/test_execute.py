@@ -131,6 +131,24 @@ def test_a_step_that_fails_is_one_line_and_the_rest_goes_on(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("do", ["native_hang", "tool"])
+def test_a_step_that_hangs_is_stopped_and_the_log_says_where(
+    executor: StepProcesses, store: Store, do: str
+) -> None:
+    graph = Graph()
+    bad = graph.add("bad", step="hang", do=do)
+    child = graph.add("child", a=bad)
+    good = graph.add("good", step="hang", seconds=0.1)
+    later = graph.add("later", a=good, seconds=1.5)
+    outcome = fake_plan.run(graph, store, executor, child, later)
+    assert set(outcome.entries) == {good, later}
+    log = store.log(bad)
+    assert (
+        str(outcome.errors[bad]) == f"hang was still running after 1 s and was stopped; log: {log}"
+    )
+    assert f"in {do}" in log.read_text()
+
+
 def test_a_users_mistake_is_told_in_the_users_words(
     executor: StepProcesses, store: Store, tmp_path: Path
 ) -> None:

@@ -138,6 +138,14 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "TensorRT has no such operator",
         "dimension 3 is dynamic (width)",
     ]
+    (tmp_path / "without").mkdir()
+    with pytest.raises(ModelError) as without_sizes:
+        compile_(model, tmp_path / "without", at="device")
+    assert [problem.what for problem in without_sizes.value.problems] == [
+        "TensorRT has no such operator",
+        "dimension 2 is dynamic (height)",
+        "dimension 3 is dynamic (width)",
+    ]
     assert caught.value.problems[1].fix == "write `optimize: {tensorrt: {sizes: {width: ...}}}`"
 
 

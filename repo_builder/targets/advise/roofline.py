@@ -148,8 +148,4 @@ def footprint(
         flash = weights * 1024
         available = target.micro.ram_kb / 1024
         return Footprint(live + runtime, available, flash, target.micro.flash_kb)
-    if target.memory.size_mb is None:
-        return Footprint(weights + live + runtime, None)
-    total = target.memory.size_mb or machine.memory_mb
-    reserved = assumed.reserved_mb if assumed else 0.0
-    return Footprint(weights + live + runtime, total - reserved)
+    return Footprint(weights + live + runtime, target.free_mb(machine.memory_mb))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -114,6 +115,11 @@ def tool(_: Path) -> None:
     subprocess.run([sys.executable, "-c", "import time; time.sleep(1000)"], check=False)
 
 
+def native_hang(_: Path) -> None:
+    """Wait in native code, and let no other thread of Python go on."""
+    ctypes.PyDLL(None).pause()
+
+
 def noise(_: Path) -> None:
     print("python says")
     os.write(1, b"native says\n")
@@ -131,6 +137,7 @@ def unsendable(_: Path) -> None:
 ACTIONS: dict[str, Any] = {
     action.__name__: action
     for action in (
-        segfault, abort, killed, leave, bug, mistake, exhaust, fill, full, tool, noise, unsendable,
+        segfault, abort, killed, leave, bug, mistake, exhaust, fill, full, tool, native_hang,
+        noise, unsendable,
     )
 }  # fmt: skip

@@ -97,6 +97,8 @@ def test_a_wrong_file_is_told_by_line_and_field(tmp_path: Path, text: str, said:
          "sparse_tops: 4, source: x}]}]", "sparse_tops: is below dense_tops"),
         ("engines: [{name: g, title: G, source: x, clock_mhz: 918000000}]",
          "clock_mhz: 9.18e+08 cannot be"),
+        ("memory: {size_mb: 900}",
+         "assumptions.reserved_mb: the system would keep all 900 MB of the memory; lower it, or"),
         ("power_modes: [{name: M, watts: 1.0e+6, source: x}]", "watts: 1e+06 cannot be"),
         ("power_modes: [{name: M, watts: -5, source: x}]", "watts: must be more than 0.0, not -5"),
         ("power_modes: [{name: M, watts: 5, cpu_cores: 99, source: x}]",

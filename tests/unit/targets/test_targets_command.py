@@ -70,6 +70,15 @@ def test_advise_tells_mistakes() -> None:
     assert "write NAME=1,3,224,224" in told("advise", DIGITS, "--shape", "x")
 
 
+@pytest.mark.parametrize("option", ["--fps", "--latency-ms", "--power-w", "--battery-wh",
+                                    "--system-w", "--price-kwh"])  # fmt: skip
+@pytest.mark.parametrize("figure", ["nan", "inf", "-1"])
+def test_figures_that_are_none_are_refused(option: str, figure: str) -> None:
+    result = CliRunner().invoke(cli, ["targets", "advise", DIGITS, option, figure])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': {figure}" in result.stderr
+
+
 def test_users_targets_are_advised_too(tmp_path: Path) -> None:
     (tmp_path / "pi.yaml").write_text("extends: cpu\ncpu: {cores: 4}\n", encoding="utf-8")
     options = ("--targets-dir", str(tmp_path), "--target", "pi", "--json")
