@@ -109,7 +109,7 @@ HIDE = """\
 import importlib.metadata as metadata
 found = metadata.version
 def version(name):
-    if name == "ai-edge-litert":
+    if name in {0}:
         raise metadata.PackageNotFoundError(name)
     return found(name)
 metadata.version = version
@@ -133,14 +133,37 @@ def spec(folder: Path, targets: str) -> Path:
     return file
 
 
-def test_a_missing_extra_costs_only_its_own_tier(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(HIDE)
-    ended = build(spec(tmp_path, "cpu, tflite-micro"), tmp_path, path=tmp_path)
+@pytest.mark.parametrize(
+    ("hidden", "failed", "built"),
+    [
+        (
+            ("ai-edge-litert",),
+            {"tflite-micro": "tflite"},
+            {"cpu", "jetson-orin-nx"},
+        ),
+        (
+            ("openvino", "onnxruntime-qnn", "ethos-u-vela"),
+            {
+                "cpu-openvino": "openvino",
+                "intel-npu": "openvino",
+                "snapdragon-qcs8275": "qualcomm",
+                "ethos-u55": "ethos",
+            },
+            {"cpu", "jetson-orin-nx", "tflite-micro"},
+        ),
+    ],
+)
+def test_a_missing_extra_costs_only_its_own_tier(
+    tmp_path: Path, hidden: tuple[str, ...], failed: dict[str, str], built: set[str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDE.format(hidden))
+    ended = build(spec(tmp_path, ", ".join([*failed, *built])), tmp_path, path=tmp_path)
     assert ended.returncode == 6
     rows = {row["target"]: row for row in json.loads(ended.stdout)["rows"]}
-    assert rows["cpu"]["status"] == "built"
-    assert rows["tflite-micro"]["status"] == "failed"
-    assert "pip install 'repo-builder[tflite]'" in rows["tflite-micro"]["reason"]
+    assert {target for target, row in rows.items() if row["status"] == "built"} == built
+    for target, extra in failed.items():
+        assert rows[target]["status"] == "failed"
+        assert rows[target]["reason"].endswith(f"pip install 'repo-builder[{extra}]'")
     assert "Traceback" not in ended.stderr
 
 
