@@ -187,7 +187,9 @@ def _check(chain: Chain, model: Made, runtime: str, *, profile: bool) -> None:
         }
     source = Made(chain.steps["import"])
     reference = chain.add("reference", judged, model=source, evaluation=chain.evaluation)
-    served: dict[str, Json] = {"runtime": runtime, "threads": chain.target.cores}
+    # A runtime that stands in for the device's takes the cores that are here.
+    cores = 0 if chain.waits else chain.target.cores
+    served: dict[str, Json] = {"runtime": runtime, "threads": cores}
     chain.add(
         "verify",
         {**served, **judged},

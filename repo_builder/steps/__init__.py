@@ -55,7 +55,7 @@ STEPS: dict[str, Declaration] = {
     "compile_tensorrt": Declaration("compile-tensorrt", 1, tools=("onnx",), limit_s=6 * _HOUR),
     "compile_qnn": Declaration(
         "compile-qnn",
-        1,
+        2,
         tools=("onnx", "onnxruntime", "onnxruntime-qnn"),
         extra="qualcomm",
         limit_s=_HOUR,

@@ -28,12 +28,13 @@ WRAPPER = "model.py"
 class Params:
     """`htp_arch` is the HTP's generation (75: V75), `soc_model` Qualcomm's number of the SoC.
 
-    `rows`: how many rows of data run in the simulator, which takes tens of ms or more for each.
+    `rows`: how many rows of data run in the simulator, which takes tens of ms or more for each;
+    `verify` runs all.
     """
 
     htp_arch: int
     soc_model: int = 0
-    rows: int = 50
+    rows: int = 20
 
 
 @dataclass(frozen=True)

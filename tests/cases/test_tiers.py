@@ -167,6 +167,24 @@ def test_a_missing_extra_costs_only_its_own_tier(
     assert "Traceback" not in ended.stderr
 
 
+def test_a_compiler_that_crashes_costs_only_its_own_tier_and_its_log_is_kept(
+    tmp_path: Path,
+) -> None:
+    vela = tmp_path / "ethosu" / "vela" / "__main__.py"
+    vela.parent.mkdir(parents=True)
+    for package in (vela.parent, vela.parent.parent):
+        (package / "__init__.py").touch()
+    vela.write_text("import os\nprint('mapping tensors', flush=True)\nos.kill(os.getpid(), 11)\n")
+    ended = build(spec(tmp_path, "cpu, ethos-u55, tflite-micro"), tmp_path, path=tmp_path)
+    assert ended.returncode == 6
+    rows = {row["target"]: row for row in json.loads(ended.stdout)["rows"]}
+    assert [rows[t]["status"] for t in ("cpu", "tflite-micro")] == ["built", "built"]
+    told, log = rows["ethos-u55"]["reason"].split("; log: ")
+    assert told == "Vela failed (killed by SIGSEGV): mapping tensors"
+    assert "mapping tensors" in Path(log).read_text()
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_model_too_large_for_its_device_fails_a_gate(tmp_path: Path) -> None:
     devices = tmp_path / "targets"
     devices.mkdir()
