@@ -28,8 +28,10 @@ WANTED_NOTHING_SECONDS = 1.0
 
 def timed(command: list[str]) -> float:
     """Seconds of a whole process; its output is shown only where it fails."""
+    # With compiled bytecode there, as an installed package has it.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     begun = time.perf_counter()
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     seconds = time.perf_counter() - begun
     if ended.returncode:
         sys.exit(f"{' '.join(command)}\n{ended.stdout}{ended.stderr}")

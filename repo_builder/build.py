@@ -20,7 +20,6 @@ from repo_builder.plan import Declaration, PipelineVariant, Plan, plan, why
 from repo_builder.processes import StepProcesses
 from repo_builder.report.types import Report, Row
 from repo_builder.repository import together
-from repo_builder.repository.lint import refuse
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.spec.load import load, select
 from repo_builder.store import Damaged, Store
@@ -202,6 +201,9 @@ def _publish(
             return bool(request.only) or any((model, target) in tried for target in group)
 
         def check(generation: Path, target: str = group[0]) -> None:
+            # Imported for a repository that is new: a build with nothing to do needs no rules.
+            from repo_builder.repository.lint import refuse
+
             if (generation / "models").is_dir():
                 refuse(generation / "models", devices[target])
 

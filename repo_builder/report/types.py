@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["built", "cached", "failed", "gate failed"]
@@ -137,4 +137,15 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON types."""
-        return asdict(self)
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """As `dataclasses.asdict`, which takes four times as long: it copies every leaf."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    items = value.items() if isinstance(value, Mapping) else vars(value).items()
+    return {key: _plain(item) for key, item in items}

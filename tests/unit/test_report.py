@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 import pytest
 
 from repo_builder import report
 from repo_builder.errors import OutputError
-from repo_builder.report.types import Latency, Report, Row, Score
+from repo_builder.report.types import Budget, Confidence, Latency, Operating, Report, Row, Score
 from tests import disks
 
 ROWS = (
@@ -43,6 +45,20 @@ def test_the_files_say_what_the_report_says(tmp_path: Path) -> None:
     assert "<script>alert" not in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_plain_types_all_the_way_down() -> None:
+    point = Operating(0.5, 0.9, 0.01, None, 1.5, 0.0)
+    sure = Confidence(
+        "margin", "y", "onnxruntime", 1.0, 0.02, 0.95, "big", "abc", 10, 30, 20, 0, 0.1, point,
+        (point, point),
+    )  # fmt: skip
+    budget = Budget(MappingProxyType({"infer": 1.0}), 1.0, None)
+    row = dataclasses.replace(ROWS[0], confidence=sure, budget=budget, ran=("import",))
+    plain = Report((row,), {"cpu": {"models": ["digits"], "changed": False}}, 1.5).as_json()
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["rows"][0]["confidence"]["frontier"][1] == dataclasses.asdict(point)
+    assert plain["rows"][0]["budget"]["stages"] == {"infer": 1.0}
 
 
 def test_a_report_of_nothing(tmp_path: Path) -> None:
