@@ -76,7 +76,8 @@ class Call:
             return (yield from self._judge(answer, cloud))
         if answer.kind == "rejected":
             raise self._error(core.edge, answer)
-        name = core.opinion.cloud_name(self.name, core.catalog.known(core.edge, self.name))
+        described = core.catalog.known(core.edge, self.name, self.version)
+        name = core.opinion.cloud_name(self.name, described)
         other = yield from self._ask(cloud, name, inputs, self.deadline, False)
         if not isinstance(other, Failure):
             return self._result(other, ["cloud"] * other.batch.count)
@@ -171,6 +172,7 @@ class Call:
     def _judge(self, answer: Answer, cloud: Side) -> Steps[Result]:
         """The edge has answered; the cloud is asked about what it is not sure of."""
         core = self.core
+        core.opinion.learn(answer.model)
         sources = self._sources(answer)
         scores = core.opinion.scores(answer.model, answer.outputs)
         if scores is None:

@@ -19,6 +19,7 @@ from repo_builder.client.confidence import Floats
 from repo_builder.client.effects import Steps
 from repo_builder.client.errors import ClientError, ServerFailed
 from repo_builder.client.guards import Allowance
+from repo_builder.client.memory import Memory
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.model import Batch, Model
 from repo_builder.client.options import Fallback
@@ -58,6 +59,7 @@ class SecondOpinion:
         clock: Callable[[], float],
     ) -> None:
         self._options, self._catalog, self._run = options, catalog, run
+        self._memory = Memory(options.memory)
         self._metrics, self._clock = metrics, clock
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -162,9 +164,13 @@ class SecondOpinion:
         return f"cloud model '{model.name}' needs {names}, which must never leave the device"
 
     def cloud_name(self, name: str, model: Model | None) -> str:
-        """The cloud's name for an edge model."""
-        told = model.policy.cloud_model if model and model.policy else ""
+        """The cloud's name for an edge model; `model` None: the edge has not described it yet."""
+        told = _told(model) if model else self._memory.cloud_model(name)
         return self._options.models.get(name) or told or name
+
+    def learn(self, model: Model) -> None:
+        """Keep what an edge model that has just answered says of the cloud's."""
+        self._memory.keep(model.name, _told(model))
 
     def _admit(self, rows: Rows, each: float, whole: bool = False) -> tuple[Rows, str]:
         """As many of `rows`, of `each` bytes, from the first, as all allowances have room for.
@@ -197,6 +203,10 @@ class SecondOpinion:
         if text not in self._warned and len(self._warned) < 100:
             self._warned.add(text)
             _log.warning("fallback is not possible: %s", text)
+
+
+def _told(model: Model) -> str:
+    return model.policy.cloud_model if model.policy else ""
 
 
 def merge(edge: Mapping[str, Array], rows: Rows, cloud: Mapping[str, Array]) -> dict[str, Array]:

@@ -115,13 +115,16 @@ class Fallback:
 
     The policy and threshold come with the model; `score` and `threshold` replace them.
     `models` names the cloud's model for an edge model (default: what the model itself says, else
-    the same name). While a cloud stands behind it, the edge may use `edge_share` of the time left.
+    the same name); with `memory`, a file, what the models said is known also to a client that is
+    started while the edge is down. While a cloud stands behind it, the edge may use `edge_share`
+    of the time left.
     `timeout` bounds the cloud's part further. Rates and costs bound what unsure rows may use up;
     a row that is not let through is answered by the edge, marked. An input in `never_send` does
     not leave the device: the cloud's model has to do without it, or it is not asked.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
+    memory: Path | None = None
     score: Score | None = None
     threshold: float | None = None
     edge_share: float = 0.5

@@ -73,6 +73,9 @@ def pair(module_triton: StartTriton, tmp_path_factory: pytest.TempPathFactory) -
     queue = "dynamic_batching { default_queue_policy { max_queue_size: 1 } }"
     client_models.echo(folder / "edge", "full", wait=0.3, max_rows=1, extra=queue)
     client_models.big(folder / "edge")
+    behind = {**client_models.POLICY, "cloud_model": "echo-large"}
+    client_models.echo(folder / "edge", "little", policy=behind)
+    client_models.echo(folder / "cloud", "echo-large", who=1)
     client_models.echo(folder / "cloud", who=1, log=cloud_log)
     return Pair(
         module_triton(folder / "edge", models=["*"]),

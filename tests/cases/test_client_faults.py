@@ -136,6 +136,32 @@ def test_the_edge_failing_in_any_way_is_answered_by_the_cloud(client, edge_proxy
     eventually(lambda: checked(client, rows(3), 1.0).source == "edge")
 
 
+def test_an_edge_that_is_down_from_the_start_is_answered_by_the_model_behind_it(
+    edge_proxy, cloud_proxy, tmp_path
+):
+    """The cloud's model has another name, which only the edge could tell."""
+
+    def client(**fallback: Any) -> EdgeClient:
+        return EdgeClient(edge_proxy.address, cloud_proxy.address, fallback=Fallback(**fallback))
+
+    memory = tmp_path / "memory.json"
+    with client(memory=memory) as before:
+        assert checked(before, rows(2), 10.0, "little").source == "edge"
+    edge_proxy.refuse = True
+    with client(memory=memory) as started_without:
+        result = checked(started_without, rows(3), 2.0, "little")
+        assert result.source == "cloud"
+        assert result["who"].ravel().tolist() == [1, 1, 1]
+        assert started_without.describe("little").name == "echo-large"
+    with client(models={"little": "echo-large"}) as told:
+        assert checked(told, rows(1), 2.0, "little").source == "cloud"
+    with client() as knows_nothing, pytest.raises(Unavailable) as caught:
+        checked(knows_nothing, rows(1), 0.5, "little")
+    assert edge_proxy.address in str(caught.value)
+    assert "'little' is not found" in str(caught.value)
+    edge_proxy.refuse = False
+
+
 def test_both_sides_gone_is_one_error_that_names_both(client, edge_proxy, cloud_proxy):
     for proxy in (edge_proxy, cloud_proxy):
         proxy.refuse = True

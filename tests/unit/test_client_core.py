@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from client_simulator import BROKEN, BUSY, GONE, Server, World, rows
+from client_simulator import BROKEN, BUSY, GONE, POLICY, Server, World, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +85,39 @@ def test_edge_away_means_the_cloud_answers(fault):
     assert result.sources == ["cloud"] * 3
     assert result.cloud_version == "1.0.0"
     assert result.version == ""
+
+
+@pytest.mark.parametrize("version", ["", "1.0.0"])
+def test_edge_away_means_the_model_that_it_named_answers(version):
+    edge = Server(policy={**POLICY, "cloud_model": "large"})
+    world = World({"e": edge}, {"c": Server(who=1.0, models=("large",))})
+    world.infer(rows(1), version=version)
+    edge.fault = always(GONE)
+    result = world.infer(rows(2), version=version)
+    assert (result.source, result["who"].tolist()) == ("cloud", [[1.0], [1.0]])
+
+
+def test_what_the_edge_named_is_remembered_and_a_damaged_memory_is_not_missed(tmp_path):
+    memory = tmp_path / "memory.json"
+    for damage in ("[]", "{", '{"echo": 3}'):
+        memory.write_text(damage)
+        edge = Server(policy={**POLICY, "cloud_model": "large"})
+        cloud = {"c": Server(who=1.0, models=("large", "larger"))}
+        World({"e": edge}, cloud, fallback=Fallback(memory=memory)).infer(rows(1))
+        gone = {"e": Server(fault=always(GONE))}
+        assert World(gone, cloud, fallback=Fallback(memory=memory)).infer(rows(1)).source == "cloud"
+    edge.policy["cloud_model"] = "larger"
+    World({"e": edge}, cloud, fallback=Fallback(memory=memory)).infer(rows(1))
+    assert json.loads(memory.read_text()) == {"echo": "larger"}
+
+
+def test_a_memory_that_cannot_be_written_costs_no_call(tmp_path, caplog):
+    edge = Server(policy={**POLICY, "cloud_model": "large"})
+    nowhere = Fallback(memory=tmp_path / "no" / "folder.json")
+    world = World({"e": edge}, {"c": Server()}, fallback=nowhere)
+    for _ in range(3):
+        assert world.infer(rows(1)).source == "edge"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_a_stalled_edge_leaves_the_cloud_its_share_of_the_deadline():
