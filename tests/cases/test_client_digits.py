@@ -4,6 +4,7 @@ promise between them, kept by the client without a constant in the application."
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,40 @@ def test_an_image_as_bytes_is_prepared_as_the_spec_says(served):
     assert result.batch is None
     assert result.labels
     assert 0.0 < result.confidence <= 1.0
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/client.md"])
+def test_the_code_that_the_documentation_shows_runs(served, tmp_path, monkeypatch, capsys, page):
+    edge, cloud, images, _ = served
+    text = (SPECS.parent / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = next(block for block in blocks if "EdgeClient(" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    # The servers of this test, without TLS; a token needs none on the loopback.
+    for said, here in (
+        ("localhost:8001", edge),
+        ("cloud.example.com:8001", cloud),
+        ("cloud:8001", cloud),
+        (" tls=Tls(),", ""),
+    ):
+        code = code.replace(said, here)
+    assert cloud in code
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SPECS / "digits/sample.png", tmp_path)
+    (tmp_path / "token").write_text("secret")
+    shown: list[Any] = []
+    exec(  # noqa: S102 - what is tested is the text
+        compile(code, page, "exec"),
+        {"images": images[:9], "camera_frames": iter(images[:5]), "show": shown.append},
+    )
+    said = capsys.readouterr().out.splitlines()
+    if page == "README.md":
+        assert said[0].count("'") == 2 * 9, "a label each"
+        return
+    assert said[0].startswith("2 "), "the digit on sample.png"
+    assert said[1].startswith("(9, 10) ['")
+    assert len(shown) == 5
+    assert any(line.startswith("repo_builder_client_calls_total") for line in said)
 
 
 def test_bench_prints_and_plots(served, tmp_path):

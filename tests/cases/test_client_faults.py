@@ -36,6 +36,7 @@ from repo_builder.client import (
     Overloaded,
     Retry,
     ServerFailed,
+    SharedMemory,
     Unavailable,
 )
 
@@ -179,6 +180,42 @@ def test_a_blackholed_edge_without_a_cloud_ends_at_the_deadline(edge_proxy):
         for timeout in (0.05, 0.2, 0.5):
             with pytest.raises(DeadlineExceeded, match=edge_proxy.address):
                 checked(client, rows(1), timeout)
+
+
+def test_a_stall_in_the_middle_of_an_answer_ends_at_the_deadline(edge_proxy):
+    x = np.random.default_rng(0).random((1, 300_000)).astype(np.float32)
+    wire = SharedMemory(enabled=False)
+    with EdgeClient(edge_proxy.address, shared_memory=wire) as client:
+        assert (client.infer("big", x)["y"] == x).all()
+        edge_proxy.stall_after = 100_000  # of 1.2 MB
+        edge_proxy.cut()
+        for timeout in (0.2, 0.5):
+            start = time.monotonic()
+            with pytest.raises(DeadlineExceeded, match=edge_proxy.address):
+                client.infer("big", x, timeout=timeout)
+            assert time.monotonic() - start <= timeout + LATE
+        edge_proxy.stall_after = -1
+        edge_proxy.cut()
+        assert (client.infer("big", x, timeout=5.0)["y"] == x).all()
+
+
+@pytest.mark.parametrize("fault", ["blackhole", "stall", "cut", "reset"])
+def test_the_cloud_failing_in_any_way_leaves_the_edges_answer(client, cloud_proxy, fault):
+    if fault == "blackhole":
+        cloud_proxy.blackhole = True
+    elif fault == "stall":
+        cloud_proxy.stall_after = 5
+        cloud_proxy.cut()
+    else:
+        cloud_proxy.refuse = True
+        cloud_proxy.cut() if fault == "cut" else cloud_proxy.reset()
+    result = checked(client, rows(3, unsure=(1,)), 0.5)
+    assert result.sources == ["edge", "edge-unverified", "edge"]
+    assert result.why_unverified.startswith("cloud: ")
+    cloud_proxy.blackhole = cloud_proxy.refuse = False
+    cloud_proxy.stall_after = -1
+    cloud_proxy.cut()
+    eventually(lambda: checked(client, rows(3, unsure=(1,)), 1.0).sources[1] == "cloud")
 
 
 def test_connections_that_are_cut_all_the_time_lose_no_call(edge_proxy):
