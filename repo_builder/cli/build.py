@@ -97,7 +97,7 @@ def command(
     _options.need_build_extra("build")
     from repo_builder.build import Request, build
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     request = Request(
         specs=specs,
         out=out,

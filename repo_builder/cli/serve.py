@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -46,9 +46,9 @@ def command(
     """
     from repo_builder import serve
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, _interrupt)
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     server = serve.Triton(
         repository,
         triton=triton,
@@ -68,11 +68,6 @@ def command(
         except KeyboardInterrupt:
             console.say("draining; Ctrl-C again stops at once")
     console.say("stopped")
-
-
-def _interrupt(_signum: int, _frame: Any) -> NoReturn:
-    """Make a signal that asks to end look like Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def _print_endpoints(server: Any, as_json: bool) -> None:

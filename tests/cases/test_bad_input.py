@@ -122,11 +122,11 @@ class Workplace:
         report: dict[str, Any] = json.loads(ended.stdout)
         return report
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, **kwargs: Any) -> subprocess.Popen[str]:
         """A build in a session of its own, by which all its processes are known."""
         return subprocess.Popen(
             self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
+            start_new_session=True, **kwargs,
         )  # fmt: skip
 
     def check_output(self) -> None:
@@ -289,6 +289,22 @@ def test_ctrl_c_stops_at_once_and_the_next_build_goes_on(place: Workplace) -> No
     rows = {row["id"]: row for row in place.build()["rows"]}
     assert "import" not in rows[f"{first}@cpu"]["ran"]
     place.check_output()
+
+
+def test_a_build_in_the_background_of_a_script_can_be_ended(place: Workplace) -> None:
+    """A shell starts such a one with Ctrl-C ignored; SIGTERM ends it all the same."""
+    for number in range(4):
+        place.add_with_data(f"more{number}")
+    build = place.start(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert build.stderr
+    next(line for line in build.stderr if "import" in line)
+    begun = time.monotonic()
+    build.terminate()
+    said = build.stderr.read()
+    assert build.wait(10) == 130
+    wait_until(lambda: not family(build.pid))
+    assert time.monotonic() - begun < 2
+    assert said.splitlines()[-1] == "stopped"
 
 
 def test_kill_9_at_any_instant_loses_nothing(place: Workplace) -> None:
