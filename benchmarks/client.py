@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,9 @@ def latencies(contenders: dict[str, Call], rounds: int) -> dict[str, float]:
 
 
 def threaded(call: Call, calls: int, threads: int = 16) -> float:
-    """Calls a second of `threads` threads."""
+    """Calls a second of `threads` threads, after some calls to warm up."""
+    for _ in range(30):
+        call()
 
     def work() -> None:
         for _ in range(calls // threads):
@@ -146,6 +148,9 @@ def gathered(make: Callable[[], Any], calls: int, tasks: int = 16) -> float:
     async def main() -> float:
         call, close = await make()
 
+        for _ in range(30):
+            await call()
+
         async def work() -> None:
             for _ in range(calls // tasks):
                 await call()
@@ -159,14 +164,20 @@ def gathered(make: Callable[[], Any], calls: int, tasks: int = 16) -> float:
     return asyncio.run(main())
 
 
-def throughputs(contenders: dict[str, Callable[[], float]], runs: int = 9) -> dict[str, float]:
-    """The median of `runs` each, taking turns."""
+def throughputs(contenders: Iterable[str], url: str, calls: int, runs: int) -> dict[str, float]:
+    """The median of `runs` each, taking turns, each run in a process of its own.
+
+    In one process they would disturb each other: gRPC's event loops, once started, slow down its
+    blocking calls.
+    """
     taken: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
+    names = list(taken)
     for _ in range(runs):
         random.shuffle(names)
         for name in names:
-            taken[name].append(contenders[name]())
+            command = [sys.executable, __file__, "--one", name, url, str(calls)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            taken[name].append(float(done.stdout))
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
@@ -199,6 +210,39 @@ async def theirs(url: str) -> Any:
     return call, client.close
 
 
+def plain_threads(url: str, calls: int) -> float:
+    plain = Plain(url)
+    return threaded(lambda: plain.call(SMALL), calls)
+
+
+def stub_threads(url: str, calls: int) -> float:
+    stub = Stub(url, SMALL)
+    return threaded(lambda: stub.call(SMALL), calls)
+
+
+def edge_threads(url: str, calls: int) -> float:
+    with EdgeClient(url) as client:
+        return threaded(lambda: client.infer("big", SMALL)["y"], calls)
+
+
+def edge_many(url: str, calls: int) -> float:
+    with EdgeClient(url) as client:
+        client.infer_many("big", [SMALL] * 320)
+        start = time.perf_counter()
+        client.infer_many("big", [SMALL] * calls, concurrency=16)
+        return calls / (time.perf_counter() - start)
+
+
+AT_ONCE: dict[str, Callable[[str, int], float]] = {
+    "tritonclient, 16 threads": plain_threads,
+    "bare stub, 16 threads": stub_threads,
+    "EdgeClient, 16 threads": edge_threads,
+    "EdgeClient.infer_many(concurrency=16)": edge_many,
+    "tritonclient.aio, 16 tasks": lambda url, calls: gathered(lambda: theirs(url), calls),
+    "AsyncEdgeClient, 16 tasks": lambda url, calls: gathered(lambda: ours(url), calls),
+}
+
+
 def small(url: str, calls: int) -> None:
     plain, stub = Plain(url), Stub(url, SMALL)
     with EdgeClient(url) as client:
@@ -210,34 +254,10 @@ def small(url: str, calls: int) -> None:
             },
             calls // 3,
         )
-        table("Small tensor (256 bytes), one caller: median latency", figures, "tritonclient", "µs")
-
-        def many() -> float:
-            start = time.perf_counter()
-            client.infer_many("big", [SMALL] * calls, concurrency=16)
-            return calls / (time.perf_counter() - start)
-
-        many()
-        figures = throughputs(
-            {
-                "tritonclient, 16 threads": lambda: threaded(lambda: plain.call(SMALL), calls),
-                "bare stub, 16 threads": lambda: threaded(lambda: stub.call(SMALL), calls),
-                "EdgeClient, 16 threads": lambda: threaded(
-                    lambda: client.infer("big", SMALL)["y"], calls
-                ),
-                "EdgeClient.infer_many(concurrency=16)": many,
-            }
-        )
-    # Two event loops in one process disturb each other in gRPC: only now the others.
-    figures |= throughputs(
-        {
-            "tritonclient.aio, 16 tasks": lambda: gathered(lambda: theirs(url), calls),
-            "AsyncEdgeClient, 16 tasks": lambda: gathered(lambda: ours(url), calls),
-        }
-    )
+    table("Small tensor (256 bytes), one caller: median latency", figures, "tritonclient", "µs")
     table(
         "Small tensor, 16 calls at once, one process: throughput",
-        figures,
+        throughputs(AT_ONCE, url, calls, 9 if calls > 1000 else 1),
         "tritonclient, 16 threads",
         "calls/s",
     )
@@ -353,7 +373,12 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--soak", type=int, metavar="CALLS")
     options.add_argument("--quick", action="store_true", help="fewer calls: to see that it runs")
+    options.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
+    if chosen.one:
+        name, url, calls = chosen.one
+        print(AT_ONCE[name](url, int(calls)))
+        return
     few = 10 if chosen.quick else 1
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from repo_builder.document import Document
@@ -143,7 +144,12 @@ class _Resolver:
         return labels
 
     def _file(self, name: str) -> Path:
-        return Path(os.path.abspath(self.path.parent / name))  # noqa: PTH100 - links stay
+        return _absolute(os.getcwd(), self.path.parent, name)  # noqa: PTH109 - a key, not a path
 
     def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
         self.problems.append(self.whole.problem(at, what, fix))
+
+
+@lru_cache(maxsize=1024)  # every target of a spec has the same files
+def _absolute(cwd: str, folder: Path, name: str) -> Path:
+    return Path(os.path.normpath(cwd / folder / name))  # links stay
