@@ -68,7 +68,8 @@ class Install:
             shutil.copytree(
                 OURS / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-            shutil.copy(OURS / "joined_requests.py", folder / name)
+            for module in sorted(OURS.glob("*.py")):
+                shutil.copy(module, folder / name)
         return ours
 
     def _prepare_python(self, folder: Path, *, needed: bool) -> None:

@@ -69,6 +69,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.add(folder, "lookup", models.lookup(), **batching)
     models.add(folder, "lookup-alone", models.lookup(), max_batch_size=4)
     models.add(folder, "first", models.first(), **batching)
+    models.add(folder, "half", models.half(), **batching)
     models.add(folder, "greeting", models.greeting(), max_batch_size=4)
     models.add(folder, "echo", models.echo())
     models.add(folder, "echo-openvino", models.echo(), backend="openvino")
@@ -92,6 +93,23 @@ def test_requests_that_arrive_together_share_one_run(
 ) -> None:
     inputs = [np.full((1, 3), i, np.float32) for i in range(4)]
     answers = at_once([lambda x=x: infer(client, model, x=x) for x in inputs])
+    for x, answer in zip(inputs, answers, strict=True):
+        np.testing.assert_array_equal(answer["y"], 2 * x)
+        np.testing.assert_array_equal(answer["rows"], [[4]])
+
+
+def test_bfloat16_goes_in_and_out(client: InferenceServerClient) -> None:
+    def ask(x: np.ndarray) -> dict[str, np.ndarray]:
+        tensor = InferInput("x", list(x.shape), "BF16")
+        tensor.set_data_from_numpy(x)
+        result = client.infer("half", [tensor], client_timeout=30)
+        return {name: result.as_numpy(name) for name in ("y", "rows")}
+
+    # Each has at most eight significant bits, so that doubling in bfloat16 is exact.
+    inputs = [np.float32([[i, -1.5 * 2.0**i, 1e-3]]) for i in range(4)]
+    inputs = [(x.view(np.uint32) & 0xFFFF0000).view(np.float32) for x in inputs]
+    answers = at_once([lambda x=x: ask(x) for x in inputs])
+    assert not isinstance(answers[0], Exception), answers[0]
     for x, answer in zip(inputs, answers, strict=True):
         np.testing.assert_array_equal(answer["y"], 2 * x)
         np.testing.assert_array_equal(answer["rows"], [[4]])
@@ -271,7 +289,7 @@ def test_warmup_is_answered_before_ready(triton: StartTriton, tmp_path: Path) ->
             ("dims: [-1]", "dims: [-1, 2]"),
             r"shape \[-1, -1\] in the model and \[-1, -1, 2\] in the config",
         ),
-        (("TYPE_FP32", "TYPE_BF16"), "'x' is TYPE_BF16, which numpy does not have"),
+        (("TYPE_FP32", "TYPE_BF16"), "input 'x' is TYPE_FP32 in the model and TYPE_BF16"),
         (('"onnxruntime"', '"onnxruntme"'), "unable to find backend library"),
         (("count: 1", "count: 1 gpus: [0]"), "counting"),
         (("KIND_CPU", "KIND_GPU"), "counting"),

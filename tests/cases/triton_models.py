@@ -21,6 +21,7 @@ TRITON_TYPES = {
     T.INT32: "TYPE_INT32",
     T.INT64: "TYPE_INT64",
     T.FLOAT16: "TYPE_FP16",
+    T.BFLOAT16: "TYPE_BF16",
     T.FLOAT: "TYPE_FP32",
     T.DOUBLE: "TYPE_FP64",
     T.STRING: "TYPE_STRING",
@@ -140,6 +141,23 @@ def greeting() -> onnx.ModelProto:
         [("name", T.STRING, ["n", 1])],
         [("greeting", T.STRING, ["n", 1])],
         [h.make_tensor("hello", T.STRING, [1], [b"hello "])],
+    )
+
+
+def half() -> onnx.ModelProto:
+    """y = 2x and `rows` as `counting`, where x and y are bfloat16 and float32 is inside."""
+    return model(
+        [
+            h.make_node("Cast", ["x"], ["wide"], to=T.FLOAT),
+            h.make_node("Add", ["wide", "wide"], ["sum"]),
+            h.make_node("Cast", ["sum"], ["y"], to=T.BFLOAT16),
+            h.make_node("Shape", ["x"], ["n"], start=0, end=1),
+            h.make_node("Concat", ["n", "one"], ["shape"], axis=0),
+            h.make_node("Expand", ["n", "shape"], ["rows"]),
+        ],
+        [("x", T.BFLOAT16, ["n", "width"])],
+        [("y", T.BFLOAT16, ["n", "width"]), ("rows", T.INT64, ["n", 1])],
+        [h.make_tensor("one", T.INT64, [1], [1])],
     )
 
 

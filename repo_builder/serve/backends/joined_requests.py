@@ -1,7 +1,8 @@
 """What our Python-based backends share: checks at load, and requests joined into one run.
 
 Lies beside each backend's model.py in the backend directory, where Triton's Python stub finds it.
-Imports only what the stub has: numpy and triton_python_backend_utils.
+Imports only what the stub has: numpy and triton_python_backend_utils. Arrays of TYPE_BF16 tensors
+are their bits, in uint16: see bfloat16.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bfloat16
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
@@ -67,11 +69,6 @@ def check_config(config: Config) -> None:
     for tensor in [*config["input"], *config["output"]]:
         if tensor.get("allow_ragged_batch"):
             raise refusal(f"'{tensor['name']}': ragged batches need Triton's C++ backend")
-        if tensor["data_type"] == "TYPE_BF16":
-            raise refusal(
-                f"'{tensor['name']}' is TYPE_BF16, which numpy does not have; "
-                "cast to TYPE_FP32 in the model, or use Triton's C++ backend"
-            )
 
 
 def check_tensors(
@@ -200,21 +197,38 @@ def _run_joined(requests: Sequence[Request], run: Run) -> list[Answer] | None:
 
 def execute(requests: Sequence[Any], run: Run, config: Config) -> list[Any]:
     """Answer Triton's requests: what a backend's `execute` returns."""
+    as_bits = bfloat16_names(config)
     taken = [
         Request(
-            {tensor.name(): tensor.as_numpy() for tensor in request.inputs()},
+            {
+                tensor.name(): bfloat16.bits(tensor)
+                if tensor.name() in as_bits
+                else tensor.as_numpy()
+                for tensor in request.inputs()
+            },
             list(request.requested_output_names()),
         )
         for request in requests
     ]
     answers = answer(taken, run, config["max_batch_size"])
-    return [_response(request, found) for request, found in zip(taken, answers, strict=True)]
+    return [
+        _response(request, found, as_bits) for request, found in zip(taken, answers, strict=True)
+    ]
 
 
-def _response(request: Request, found: Answer) -> Any:
+def bfloat16_names(config: Config) -> frozenset[str]:
+    """The inputs and outputs of TYPE_BF16."""
+    tensors = [*config["input"], *config["output"]]
+    return frozenset(t["name"] for t in tensors if t["data_type"] == "TYPE_BF16")
+
+
+def _response(request: Request, found: Answer, as_bits: Collection[str]) -> Any:
     if isinstance(found, Exception):
         return pb_utils.InferenceResponse([], pb_utils.TritonError(str(found)))
     tensors = [
-        pb_utils.Tensor(name, array) for name, array in zip(request.wanted, found, strict=True)
+        pb_utils.Tensor.from_dlpack(name, bfloat16.tensor(array))
+        if name in as_bits
+        else pb_utils.Tensor(name, array)
+        for name, array in zip(request.wanted, found, strict=True)
     ]
     return pb_utils.InferenceResponse(tensors)

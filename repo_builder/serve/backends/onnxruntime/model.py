@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import bfloat16
 import joined_requests as joined
 import numpy as np
 import onnxruntime as ort
@@ -26,6 +27,7 @@ _TRITON_TYPES = {
     "tensor(int32)": "TYPE_INT32",
     "tensor(int64)": "TYPE_INT64",
     "tensor(float16)": "TYPE_FP16",
+    "tensor(bfloat16)": "TYPE_BF16",
     "tensor(float)": "TYPE_FP32",
     "tensor(double)": "TYPE_FP64",
     "tensor(string)": "TYPE_STRING",
@@ -37,6 +39,7 @@ _GRAPH_LEVELS = {
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+_ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 _SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 _DEVICE_INITIALIZERS = "session.use_device_allocator_for_initializers"
 
@@ -48,6 +51,7 @@ class TritonPythonModel:
         """Load the model as its config says; raises what Triton then shows as the reason."""
         self._config = json.loads(args["model_config"])
         joined.check_config(self._config)
+        self._bfloat16 = joined.bfloat16_names(self._config)
         path = joined.model_file(args, self._config, "model.onnx")
         self._session = ort.InferenceSession(
             str(path), _session_options(self._config), providers=_providers(args)
@@ -89,8 +93,24 @@ class TritonPythonModel:
         for name in self._scalars & feeds.keys():
             feeds = {**feeds, name: feeds[name].reshape(())}
         # ONNX Runtime takes an empty list for all outputs.
-        outputs = self._session.run(wanted, feeds, self._run_options) if wanted else []
+        outputs = self._outputs(feeds, wanted) if wanted else []
         return [np.atleast_1d(output) for output in outputs]
+
+    def _outputs(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
+        if not self._bfloat16:
+            arrays: list[joined.Array] = self._session.run(wanted, feeds, self._run_options)
+            return arrays
+        values = {name: self._value(name, array) for name, array in feeds.items()}
+        found = self._session.run_with_ort_values(wanted, values, self._run_options)
+        return [
+            bfloat16.bits(value) if name in self._bfloat16 else value.numpy()
+            for name, value in zip(wanted, found, strict=True)
+        ]
+
+    def _value(self, name: str, array: joined.Array) -> ort.OrtValue:
+        if name in self._bfloat16:
+            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+        return ort.OrtValue.ortvalue_from_numpy(array)
 
 
 def _session_options(config: joined.Config) -> ort.SessionOptions:
