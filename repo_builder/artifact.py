@@ -72,7 +72,8 @@ class Signature:
     running several batch sizes that gave the same rows; `why_not_batched` says what spoke against
     it otherwise. `dynamic_axes` maps the names of other varying dimensions to the size that was
     used to run the model. `runs_with_zeros` says that the model ran, at these sizes, with every
-    input all zeros (strings empty), as a warmup of Triton sends them.
+    input all zeros (strings empty), as a warmup of Triton sends them. `converted_from` is the opset
+    of the file where ONNX Runtime lacks it and the model was run in `opset` instead, else 0.
     """
 
     inputs: tuple[Tensor, ...]
@@ -82,6 +83,7 @@ class Signature:
     opset: int = 0
     dynamic_axes: Mapping[str, int] = field(default_factory=dict)
     runs_with_zeros: bool = False
+    converted_from: int = 0
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
             "name": "prepared" if variant.waits else "executed",
             "reason": variant.waits or f"ran in {variant.target.runtime}, which serves it",
         }
-        figures["level"], figures["level_reason"] = level["name"], level["reason"]
+        reason = "; ".join(filter(None, [level["reason"], _conversion(imported)]))
+        figures["level"], figures["level_reason"] = level["name"], reason
     if profile:
         batches: Any = profile.facts["batches"]
         batch_1 = batches[0]
@@ -108,6 +109,13 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
             calibrated, variant.spec.fallback, latency and latency.p50_ms
         )
     return figures
+
+
+def _conversion(imported: Entry | None) -> str:
+    """How `import` changed the model's opset, or ""."""
+    facts: Any = imported.facts if imported else {}
+    source = facts.get("signature", {}).get("converted_from")
+    return f"converted from opset {source} to {facts['opset']} at import" if source else ""
 
 
 def _size(made: Entry, variant: Variant) -> int:
@@ -169,6 +177,7 @@ def _model(
         },
         "provenance": {
             "source": nodes["import"].recipe["inputs"]["model"],
+            "conversion": _conversion(imported),
             "steps": {step: node.key for step, node in nodes.items()},
         },
     }

@@ -51,7 +51,7 @@ def _signature(model: Path) -> Signature:
     """Look into the model and run it, in a process of its own: a model may crash its runtime."""
     from repo_builder import introspect
     from repo_builder.errors import ModelError, RepoBuilderError
-    from repo_builder.introspect.graph import first_line
+    from repo_builder.introspect.runtime import first_line
     from repo_builder.processes import StepProcesses, WorkerDied
 
     with StepProcesses(1) as processes:

@@ -19,12 +19,20 @@ def signature(path: Path) -> Signature:
     """The interface of the ONNX model at `path`, whose batch dimension was tried by running.
 
     Shapes are those that ONNX Runtime reports, because Triton's onnxruntime backend compares the
-    config with just these; inputs that have an initializer are constants and are left out.
+    config with just these; inputs that have an initializer are constants and are left out. Where
+    ONNX Runtime lacks the model's opset, it is run in another: see `Signature.converted_from`.
     `ModelError`, with the reason, for a model that cannot be read, run, or carried by Triton.
     """
     from repo_builder.introspect import graph, prove
 
     return prove.signature(graph.read(path))
+
+
+def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """`model`, whose weights are in memory, converted as `signature` found it to run."""
+    from repo_builder.introspect import load
+
+    return load.with_opset(model, version)
 
 
 def declare_shapes(model: onnx.ModelProto, signature: Signature) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from repo_builder.artifact import Tensor
-from repo_builder.errors import ModelError, Problem
+from repo_builder.errors import Problem
+from repo_builder.introspect import load, walk
+from repo_builder.introspect.load import refusal
 
 if TYPE_CHECKING:
     import onnx
-
-OLDEST_OPSET = 7
-"""The oldest that ONNX Runtime guarantees; onnxruntime.ai/docs/reference/compatibility.html."""
 
 TRITON_TYPES = {
     1: "FP32",
@@ -35,8 +32,6 @@ TRITON_TYPES = {
     16: "BF16",
 }
 """onnx.TensorProto.DataType -> Triton: ConvertFromOnnxDataType in Triton's onnxruntime_utils.cc."""
-
-_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,7 @@ class Graph:
     hints: dict[tuple[str, int], int]
     opset: int
     quantized: bool
+    conversion: load.Conversion | None = None
 
 
 def read(path: Path) -> Graph:
@@ -66,7 +62,7 @@ def read(path: Path) -> Graph:
     _check_external_data(model, path)
     _check_types(model, path)
     freed = free_empty(model)
-    session = _session(model, path, changed=bool(freed))
+    session, model, conversion = load.session(model, path, changed=bool(freed))
     types = {v.name: v.type for v in [*model.graph.input, *model.graph.output]}
 
     def tensors(arguments: Any) -> tuple[Tensor, ...]:
@@ -85,8 +81,9 @@ def read(path: Path) -> Graph:
         unranked=frozenset(t.name for t in outputs if not t.shape and t.name not in declared),
         empty=frozenset(name for name, axis in freed if axis == 0),
         hints=_hints(model, {t.name for t in inputs}),
-        opset=_opset(model),
-        quantized=any("Quantize" in node.op_type for node in _nodes(model)),
+        opset=walk.opset(model),
+        quantized=any("Quantize" in node.op_type for node in walk.nodes(model)),
+        conversion=conversion,
     )
 
 
@@ -112,79 +109,25 @@ def border_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in model.graph.input if value.name not in constants]
 
 
-def runtime_errors() -> tuple[type[Exception], ...]:
-    """The exceptions that ONNX Runtime raises; they have no base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = [value for value in vars(state).values() if isinstance(value, type)]
-    return (*(e for e in found if issubclass(e, Exception)), RuntimeError, ValueError)
-
-
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory")
-
-
-def is_out_of_memory(failure: BaseException) -> bool:
-    """Whether an exception, Python's or a C++ runtime's, means lack of memory."""
-    text = str(failure).lower()
-    return isinstance(failure, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
-
-
-_SOURCE_PLACE = re.compile(r"[\w/.-]*\.(?:cc|h|cpp|hpp):\d+:? ?")
-_NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?|.*Status Message: "
-)
-
-
-def first_line(failure: BaseException) -> str:
-    """What a runtime says in its first line, without source positions, C++ signatures and paths."""
-    text = str(failure).strip() or type(failure).__name__
-    line = _NOISE.sub("", text.splitlines()[0])
-    while place := _SOURCE_PLACE.search(line):
-        line = line[: place.start()] + _after_signature(line[place.end() :])
-    return line if len(line) <= 300 else line[:299] + "…"
-
-
-def _after_signature(text: str) -> str:
-    """What follows the C++ signature that `text` starts with; all of it where there is none."""
-    start = text.find("(")
-    if start < 0 or not re.fullmatch(r"[\w:<>,*& ~]+", text[:start]):
-        return text
-    depth = 0
-    for index in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[index], 0)
-        if depth == 0:
-            return text[index + 1 :].removeprefix(" const").lstrip(" :")
-    return text
-
-
-def _refuse(path: Path, what: str, problems: list[Problem] | None = None) -> ModelError:
-    return ModelError(f"{path.name}: {what}", problems or [])
-
-
 def _parse(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         if path.stat().st_size == 0:
-            raise _refuse(path, "the file is empty; export the model again")
+            raise refusal(path, "the file is empty; export the model again")
         model = onnx.load(os.fspath(path), load_external_data=False)
     except OSError as failure:
-        raise _refuse(path, failure.strerror or str(failure)) from None
+        raise refusal(path, failure.strerror or str(failure)) from None
     except (DecodeError, ValueError):
-        raise _refuse(path, "not an ONNX model, or cut short; export or copy it again") from None
+        raise refusal(path, "not an ONNX model, or cut short; export or copy it again") from None
     if not model.opset_import and not model.functions:
-        raise _refuse(path, "not an ONNX model: it names no operator set")
+        raise refusal(path, "not an ONNX model: it names no operator set")
     if not model.graph.output:
-        raise _refuse(path, "the graph is empty: it has no output; export the model again")
+        raise refusal(path, "the graph is empty: it has no output; export the model again")
     if not model.graph.node:
-        raise _refuse(path, "the graph is empty: it has no nodes; export the model again")
+        raise refusal(path, "the graph is empty: it has no nodes; export the model again")
     return model
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operator set, 0 where the model does not use it."""
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
 def _check_versions(model: onnx.ModelProto, path: Path) -> None:
@@ -192,22 +135,16 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
 
     newest = onnx.defs.onnx_opset_version()
     if model.ir_version > onnx.IR_VERSION:
-        raise _refuse(
+        raise refusal(
             path,
             f"IR version {model.ir_version} is newer than {onnx.IR_VERSION}, the newest known"
             " here; export with an older onnx, or update onnx and onnxruntime",
         )
-    if _opset(model) > newest:
-        raise _refuse(
+    if walk.opset(model) > newest:
+        raise refusal(
             path,
-            f"opset {_opset(model)} is newer than {newest}, the newest known here; export"
-            f" with opset {OLDEST_OPSET}..{newest}, or update onnx and onnxruntime",
-        )
-    if 0 < _opset(model) < OLDEST_OPSET:
-        raise _refuse(
-            path,
-            f"opset {_opset(model)} is older than {OLDEST_OPSET}, the oldest that ONNX Runtime"
-            " guarantees; convert it with onnx.version_converter",
+            f"opset {walk.opset(model)} is newer than {newest}, the newest known here; export"
+            f" with opset {load.OLDEST_OPSET}..{newest}, or update onnx and onnxruntime",
         )
 
 
@@ -233,7 +170,7 @@ def _check_types(model: onnx.ModelProto, path: Path) -> None:
                 what = f"has type {name}, which Triton does not have"
                 problems.append(Problem(what, "cast it inside the model", field=field))
     if problems:
-        raise _refuse(path, "Triton cannot serve this model", problems)
+        raise refusal(path, "Triton cannot serve this model", problems)
 
 
 def _article(held: str) -> str:
@@ -259,7 +196,7 @@ def _check_sizes(outputs: tuple[Tensor, ...], path: Path) -> None:
         if size == 0
     ]
     if problems:
-        raise _refuse(path, "Triton cannot serve this model", problems)
+        raise refusal(path, "Triton cannot serve this model", problems)
 
 
 def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
@@ -267,7 +204,7 @@ def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
     from onnx import external_data_helper as external
 
     problems: dict[str, Problem] = {}
-    for tensor in _tensors(model):
+    for tensor in walk.tensors(model):
         if not external.uses_external_data(tensor):
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -286,62 +223,12 @@ def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
                 what = f"external data file '{location}' is cut short: {size} of {end} bytes"
                 problems[location] = Problem(what, "copy it again", field=tensor.name)
     if problems:
-        raise _refuse(path, "weights cannot be read", list(problems.values()))
-
-
-def _session(model: onnx.ModelProto, path: Path, *, changed: bool) -> Any:
-    """A session of the file at `path`, or of `model` where that is `changed` in memory."""
-    import onnxruntime as ort
-
-    source = model.SerializeToString() if changed else os.fspath(path)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    entry = "session.model_external_initializers_file_folder_path"
-    options.add_session_config_entry(entry, os.fspath(path.parent))
-    try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except runtime_errors() as failure:
-        reason = first_line(failure)
-    functions = {f.domain for f in model.functions}
-    custom = sorted({n.domain for n in _nodes(model)} - _KNOWN_DOMAINS - functions)
-    if custom:
-        operators = sorted({f"{n.domain}:{n.op_type}" for n in _nodes(model) if n.domain in custom})
-        what = f"uses operators that ONNX Runtime does not have: {', '.join(operators)}"
-        raise _refuse(path, f"{what} ({reason})")
-    raise _refuse(path, f"ONNX Runtime cannot load it: {reason}")
+        raise refusal(path, "weights cannot be read", list(problems.values()))
 
 
 def _shape(argument: Any) -> tuple[int | str, ...]:
     """A session's shape with "" for a dimension without a name."""
     return tuple(d if isinstance(d, (int, str)) else "" for d in argument.shape)
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[Any]:
-    """The main graph, the functions and all subgraphs."""
-    waiting: list[Any] = [model.graph, *model.functions]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _graphs(model):
-        yield from graph.node
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(model):
-        yield from getattr(graph, "initializer", ())
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
 
 
 def _hints(model: onnx.ModelProto, inputs: set[str]) -> dict[tuple[str, int], int]:

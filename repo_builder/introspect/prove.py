@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repo_builder.artifact import Signature, Tensor
 from repo_builder.errors import ModelError
-from repo_builder.introspect.graph import Graph, first_line, is_out_of_memory, runtime_errors
+from repo_builder.introspect import runtime, walk
+from repo_builder.introspect.graph import Graph
+from repo_builder.introspect.load import Conversion
+from repo_builder.introspect.runtime import first_line, is_out_of_memory
 from repo_builder.introspect.samples import Array, Values, concrete, draw, sizes, values, zeros
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 BATCHES = ((0, 1), (2, 0, 1))
 """The rows of each batch that is tried, against the same rows run alone."""
+
+SAME_ROWS = 3
+"""The random inputs that a converted model and its original must answer alike."""
 
 Feed = dict[str, Array]
 
@@ -47,15 +57,59 @@ def signature(graph: Graph) -> Signature:
             f"the rank of output {names} is not declared and the model could not be run to find it"
             f" ({failure}); declare the output's shape in the model"
         )
+    if graph.conversion is not None:
+        _check_same(graph, graph.conversion)
     return Signature(
         inputs=graph.inputs,
         outputs=_ranked(graph, attempt),
         batched=not why,
         why_not_batched=why,
         opset=graph.opset,
+        converted_from=walk.opset(graph.conversion.original) if graph.conversion else 0,
         dynamic_axes=attempt.axes if attempt else {},
         runs_with_zeros=_runs_with_zeros(graph, attempt.axes if attempt else {}, batched=not why),
     )
+
+
+def _check_same(graph: Graph, conversion: Conversion) -> None:
+    """ModelError unless the converted model is shown to answer as the file's own does."""
+    if why := _why_not_same(graph, conversion.original):
+        raise ModelError(
+            f"{conversion.reason}; it runs in opset {conversion.opset}, but is not shown to be the"
+            f" same model there: {why}"
+        )
+
+
+def _why_not_same(graph: Graph, original: ModelProto) -> str:
+    """How the session's answers differ from those of `original`, or ""."""
+    attempt, failure = _attempt(graph, batch=None)
+    if attempt is None:
+        return f"no input that was tried could be run: {failure}"
+    try:
+        answers = _runner(original)
+        for row in range(SAME_ROWS):
+            feed = _feed(graph, attempt.axes, attempt.kind, None, row)
+            both = zip(graph.outputs, answers(feed), _run(graph, feed), strict=True)
+            for tensor, want, got in both:
+                if not _close(graph, tensor, np.asarray(want), got):
+                    return f"output '{tensor.name}' differs"
+    except Exception as failed:  # noqa: BLE001 - whatever the reference cannot do
+        return first_line(failed)
+    return ""
+
+
+def _runner(original: ModelProto) -> Callable[[Feed], Sequence[Any]]:
+    """Runs a model in ONNX Runtime, unguaranteed, else in ONNX's reference implementation.
+
+    The first has many operators that are older than it promises, the second all new ones.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        session = runtime.session(original.SerializeToString())
+    except runtime.errors():
+        session = ReferenceEvaluator(original)
+    return lambda feed: session.run(None, feed)
 
 
 def _runs_with_zeros(graph: Graph, axes: dict[str, int], *, batched: bool) -> bool:
@@ -65,7 +119,7 @@ def _runs_with_zeros(graph: Graph, axes: dict[str, int], *, batched: bool) -> bo
         return False
     try:
         _run(graph, {t.name: zeros(t, shapes[t.name]) for t in graph.inputs})
-    except runtime_errors():
+    except runtime.errors():
         return False
     return True
 
@@ -121,7 +175,7 @@ def _attempt(graph: Graph, batch: int | None) -> tuple[_Attempt | None, str]:
             except MemoryError:
                 lacking = True
                 continue
-            except runtime_errors() as reason:
+            except runtime.errors() as reason:
                 failure = first_line(reason)
                 continue
             return _Attempt(axes, kind, outputs), ""
@@ -145,7 +199,7 @@ def _why_not_by_run(graph: Graph, attempt: _Attempt) -> str:
     try:
         alone = [_run(graph, row) for row in rows]
         again = _run(graph, rows[0])
-    except runtime_errors() as failure:
+    except runtime.errors() as failure:
         return f"a batch of 1 fails for some values: {first_line(failure)}"
     for tensor, first, second in zip(graph.outputs, alone[0], again, strict=True):
         if first.ndim == 0 or first.shape[0] != 1:
@@ -157,7 +211,7 @@ def _why_not_by_run(graph: Graph, attempt: _Attempt) -> str:
         feed = {name: np.concatenate([rows[row][name] for row in batch]) for name in rows[0]}
         try:
             together = _run(graph, feed)
-        except runtime_errors() as failure:
+        except runtime.errors() as failure:
             return f"a batch of {len(batch)} fails: {first_line(failure)}"
         for number, tensor in enumerate(graph.outputs):
             if together[number].shape[:1] != (len(batch),):
@@ -193,7 +247,7 @@ def _run(graph: Graph, feed: Feed) -> list[Array]:
     """One run of the model. MemoryError: this machine's lack is no fact about the model."""
     try:
         return _answers(graph, feed)
-    except runtime_errors() as failure:
+    except runtime.errors() as failure:
         if is_out_of_memory(failure):
             raise MemoryError("not enough memory") from failure
         raise

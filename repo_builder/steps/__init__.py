@@ -40,7 +40,7 @@ _HOUR = 3600.0
 """Vendors' compilers have hung; those of the examples take seconds, of large models minutes."""
 
 STEPS: dict[str, Declaration] = {
-    "import_onnx": Declaration("import", 1, tools=("onnx", "onnxruntime")),
+    "import_onnx": Declaration("import", 2, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 1, tools=("onnx", "onnxslim")),
     "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime")),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from repo_builder.errors import RepoBuilderError, StepError
-from repo_builder.introspect.graph import first_line, is_out_of_memory
+from repo_builder.introspect.runtime import first_line, is_out_of_memory
 
 
 @contextmanager

@@ -37,7 +37,9 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Write `model.onnx`, and `model.onnx.data` where weights exceed `_onnx.INLINE_LIMIT`.
 
-    Only the form changes: see `_onnx.fix_weights` and `introspect.declare_shapes`.
+    Only the form changes: see `_onnx.fix_weights` and `introspect.declare_shapes`. A model that
+    ONNX Runtime lacks operators of, or that is too old for it, is converted to the nearest opset
+    that it has, if that is shown to be the same model: `signature.converted_from` tells.
 
     ModelError: truncated, not ONNX, empty, an opset, IR or operator that the runtime lacks,
     external data missing, cut short or outside the folder, or against the ONNX standard.
@@ -52,6 +54,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         onnx.checker.check_model(path)
     model = _onnx.load(inputs.model)
     ir_version = model.ir_version
+    if signature.converted_from:
+        model = introspect.with_opset(model, signature.opset)
     introspect.declare_shapes(model, signature)
     _onnx.fix_weights(model)
     facts = Facts(

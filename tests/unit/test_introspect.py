@@ -188,6 +188,29 @@ def test_an_empty_dimension_beside_external_data(tmp_path: Path) -> None:
     assert found.runs_with_zeros
 
 
+CONVERTED = {
+    "old": (
+        '<ir_version: 3, opset_import: ["" : 1]> g (float[N, 3] x) => (float[N, 3] y) '
+        "{ r = Tanh(x) y = LeakyRelu<alpha = 0.25>(r) }",
+        (1, 7),
+    ),
+    "new": (
+        '<ir_version: 13, opset_import: ["" : 28]> g (float[N, 4] x) => (uint8[N, 4] y) '
+        "<float s = {0.5}, uint8 z = {128}> { y = QuantizeLinear(x, s, z) }",
+        (28, 27),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONVERTED)
+def test_an_opset_that_onnx_runtime_lacks_is_converted(tmp_path: Path, case: str) -> None:
+    text, opsets = CONVERTED[case]
+    found = look(tmp_path, text)
+    assert (found.converted_from, found.opset) == opsets
+    assert found.inputs[0].shape[0] == found.outputs[0].shape[0] == "N"
+    assert found.batched
+
+
 REFUSED = {
     "optional": ("g (optional(float[2]) x) => (float[2] y) { y = OptionalGetElement(x) }", "opt"),
     "sequence": ("g (float[2] x) => (seq(float[2]) y) { y = SequenceConstruct(x) }", "sequence"),
@@ -201,9 +224,30 @@ REFUSED = {
         "g (float[2] x) => (float[2] y) { y = acme.Rocket(x) }",
         "acme:Rocket",
     ),
-    "old opset": (
-        '<ir_version: 3, opset_import: ["" : 6]> g (float[2] x) => (float[2] y) { y = Relu(x) }',
-        "opset 6",
+    "old opset that cannot be converted": (
+        '<ir_version: 3, opset_import: ["" : 6]> g (float[2] x, bool[2] z) => (float[2] y) '
+        "{ y = Rocket(x) }",
+        "opset 6 is older than 7, the oldest that ONNX Runtime has; ONNX cannot convert it",
+    ),
+    "old opset that nothing runs": (
+        '<ir_version: 3, opset_import: ["" : 6]> g (float[2, 3] x) => (float[2, 3] y) '
+        "{ y = Dropout<is_test = 1>(x) }",
+        "it runs in opset 7, but is not shown to be the same model there: No implementation for",
+    ),
+    "a new operator's type": (
+        '<ir_version: 13, opset_import: ["" : 28]> g (int16[2] x) => (int16[2] y) '
+        "{ y = Max(x, x) }",
+        "Could not find an implementation for Max",
+    ),
+    "converted, but random": (
+        '<ir_version: 10, opset_import: ["" : 22]> g (float[N, 9] x) => (float[N, 9] y) '
+        "{ y = RandomUniformLike(x) }",
+        "in opset 21, but is not shown to be the same model there: output 'y' differs",
+    ),
+    "a locale that no machine has": (
+        "g (string[2] x) => (string[2] y) "
+        '{ y = StringNormalizer<case_change_action = "LOWER", locale = "xx_YY.UTF-8">(x) }',
+        "this machine lacks the locale xx_YY.UTF-8",
     ),
     "unknown operator": ("g (float[2] x) => (float[2] y) { y = Rocket(x) }", "Rocket"),
 }

@@ -1,0 +1,72 @@
+"""ONNX Runtime on the CPU: a session, and what it says when it fails."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+
+def session(source: bytes | str, folder: Path | None = None) -> Any:
+    """A session of a model, given as bytes or as a path; its external data lies in `folder`."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if folder is not None:
+        entry = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(entry, os.fspath(folder))
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def is_lacking(failure: BaseException) -> bool:
+    """Whether ONNX Runtime has no kernel for an operator of the model, in its opset."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Lacking
+
+    return isinstance(failure, Lacking)
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """The exceptions that ONNX Runtime raises; they have no base class of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = [value for value in vars(state).values() if isinstance(value, type)]
+    return (*(e for e in found if issubclass(e, Exception)), RuntimeError, ValueError)
+
+
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory")
+
+
+def is_out_of_memory(failure: BaseException) -> bool:
+    """Whether an exception, Python's or a C++ runtime's, means lack of memory."""
+    text = str(failure).lower()
+    return isinstance(failure, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+_SOURCE_PLACE = re.compile(r"[\w/.-]*\.(?:cc|h|cpp|hpp):\d+:? ?")
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?|.*Status Message: "
+)
+
+
+def first_line(failure: BaseException) -> str:
+    """What a runtime says in its first line, without source positions, C++ signatures and paths."""
+    text = str(failure).strip() or type(failure).__name__
+    line = _NOISE.sub("", text.splitlines()[0])
+    while place := _SOURCE_PLACE.search(line):
+        line = line[: place.start()] + _after_signature(line[place.end() :])
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _after_signature(text: str) -> str:
+    """What follows the C++ signature that `text` starts with; all of it where there is none."""
+    start = text.find("(")
+    if start < 0 or not re.fullmatch(r"[\w:<>,*& ~]+", text[:start]):
+        return text
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[index + 1 :].removeprefix(" const").lstrip(" :")
+    return text

@@ -1,0 +1,44 @@
+"""All of an ONNX model's nodes and stored tensors, wherever they lie in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operator set, 0 where the model does not use it."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def graphs(model: onnx.ModelProto) -> Iterator[Any]:
+    """The main graph, the functions and all subgraphs."""
+    waiting: list[Any] = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+                waiting.extend(attribute.graphs)
+
+
+def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of every graph and function."""
+    for graph in graphs(model):
+        yield from graph.node
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor: initializers, and those in attributes."""
+    for graph in graphs(model):
+        yield from getattr(graph, "initializer", ())
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
