@@ -205,7 +205,7 @@ def _publish(
             from repo_builder.repository.lint import refuse
 
             if (generation / "models").is_dir():
-                refuse(generation / "models", devices[target])
+                refuse(generation / "models", devices[target], devices)
 
         try:
             published = publish(request.out, name, wanted, keep, store.fetch, check, request.keep)

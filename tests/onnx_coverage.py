@@ -306,9 +306,9 @@ def page(classic: list[Result], single: list[Result], sample: int | None) -> str
 
 def _converted(results: list[Result]) -> list[str]:
     """How many models were served in another opset than their own."""
-    count = sum(bool(r.converted) for r in results if r.outcome == "equal")
+    n = sum(bool(r.converted) for r in results if r.outcome == "equal")
     return [
-        f"Of the equal ones {count} were converted at import to an opset that ONNX Runtime has, and",
+        f"Of the equal ones {n} were converted at import to an opset that ONNX Runtime has, and",
         "compared in that; import showed that both answer alike, or refused the model.",
     ]
 

@@ -45,8 +45,9 @@ def command(
     from repo_builder.repository.lint import fix as repairs
     from repo_builder.repository.lint import output
 
-    device = targets.pick(targets.load(targets_dir), target) if target else None
-    findings = linting.lint(repositories, target=device)
+    catalog = targets.load(targets_dir) if target else {}
+    device = targets.pick(catalog, target) if target else None
+    findings = linting.lint(repositories, target=device, named=catalog)
     if fix:
         try:
             done = repairs.apply(findings)
@@ -54,7 +55,7 @@ def command(
             raise OutputError(f"{failure.filename}: cannot be mended: {failure.strerror}") from None
         for finding in done:
             console.say(f"mended {finding.file}: {finding.rule}")
-        findings = linting.lint(repositories, target=device)
+        findings = linting.lint(repositories, target=device, named=catalog)
     if form == "json":
         console.out_json(output.as_json(findings))
     elif form == "sarif":

@@ -10,9 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from triton_models import StartTriton
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from repo_builder.repository.lint import lint
 from tests.agreement.judge import judge
 from tests.agreement.mutate import corpus
-from tests.agreement.seeds import seeds
+from tests.agreement.repository import python
+from tests.agreement.seeds import HEAD, seeds
 
 
 def test_lint_agrees_with_triton(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> None:
@@ -29,3 +35,25 @@ def test_lint_agrees_with_triton(tmp_path: Path, unavailable: Callable[[str], No
     assert differ == []
     assert {v.lint_refuses for v in verdicts} == {True, False}
     assert [v.reason for v in verdicts if v.case.what == "as it is"] == [""] * len(seeds())
+
+
+def test_lint_agrees_on_configs_that_a_name_chooses(tmp_path: Path, triton: StartTriton) -> None:
+    broken = HEAD.replace("dims: [4]", "dims: [0]")
+    for name, plain, edge in (
+        ("both", HEAD, HEAD),
+        ("plain", HEAD, broken),
+        ("edge", broken, HEAD),
+    ):
+        python(plain, **{"configs/edge.pbtxt": edge.encode()}).write(tmp_path, f"{name}-")
+    refused: set[tuple[str, str]] = set()
+    for config_name, file in (("", "config.pbtxt"), ("edge", "configs/edge.pbtxt")):
+        server = triton(tmp_path, models=[], config_name=config_name)
+        with InferenceServerClient(server.grpc_url) as client:
+            for folder in sorted(tmp_path.iterdir()):
+                try:
+                    client.load_model(folder.name)
+                except InferenceServerException:
+                    refused.add((folder.name, file))
+    assert refused == {("plain-m", "configs/edge.pbtxt"), ("edge-m", "config.pbtxt")}
+    errors = [f for f in lint([tmp_path]) if f.severity == "error"]
+    assert {(f.model, str(Path(f.file).relative_to(tmp_path / f.model))) for f in errors} == refused

@@ -7,9 +7,11 @@ Triton is taken to run as we run it, with `--disable-auto-complete-config`.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from repo_builder.errors import LintFailed, Problem, UsageError
 from repo_builder.repository.lint import (
@@ -70,28 +72,58 @@ RULES: tuple[Rule, ...] = (
 """All rules; ids never change their meaning."""
 
 
-def lint(paths: Iterable[Path], *, target: Target | None = None) -> list[Finding]:
-    """All findings for the models of `paths`, in order of file and line.
+def lint(
+    paths: Iterable[Path],
+    *,
+    target: Target | None = None,
+    named: Mapping[str, Target] = MappingProxyType({}),
+) -> list[Finding]:
+    """All findings for the models of `paths`, in order of model, file and line.
 
     A path is a model's folder, a repository of them, or a folder that holds one in `models/`.
-    `target` adds the rules that need to know the device. UsageError for a path that is no folder;
-    whatever is wrong inside one is a finding.
+    `target` adds the rules that need to know the device; `named` holds the devices of configs that
+    --model-config-name chooses. UsageError for a path that is no folder; whatever is wrong inside
+    one is a finding.
     """
-    findings: list[Finding] = []
-    for repository in map(models, paths):
-        loaded: dict[str, Model] = {}
-        for name, folder in repository.items():
-            loaded[name] = read(folder, loaded, target)
-        chosen = list(loaded.values())
-        if len(chosen) == 1 and (model := chosen[0]).config is not None:
-            # An ensemble that is named alone still needs the models beside it.
-            for step in model.config.ensemble_scheduling.step:
-                beside = model.folder.resolve().parent / step.model_name
-                if step.model_name and step.model_name not in loaded and beside.is_dir():
-                    loaded[step.model_name] = read(beside, loaded, target)
-        for model in chosen:
-            findings += _findings(model, RULES if model.config is not None else layout.ALWAYS)
-    return findings
+    return [finding for path in paths for finding in _repository(models(path), target, named)]
+
+
+def _repository(
+    folders: Mapping[str, Path], target: Target | None, named: Mapping[str, Target]
+) -> Iterator[Finding]:
+    """Findings as Triton starts without a name of configs, then what each name adds to them."""
+    plain = _read(folders, target)
+    found = {name: _findings(plain[name]) for name in folders}
+    for config in sorted({config for name in folders for config in plain[name].named}):
+        loaded = _read(folders, named.get(config), config)
+        for name in folders:
+            model = loaded[name]
+            # An ensemble can break by another config of its steps.
+            if model.config_file != CONFIG or _steps(model):
+                more = _findings(model, plain[name])
+                found[name] += [finding for finding in more if finding not in found[name]]
+    return itertools.chain.from_iterable(found.values())
+
+
+def _read(folders: Mapping[str, Path], target: Target | None, config: str = "") -> dict[str, Model]:
+    loaded: dict[str, Model] = {}
+    for name, folder in folders.items():
+        loaded[name] = read(folder, loaded, target, config)
+    if len(folders) == 1:
+        # An ensemble that is named alone still needs the models beside it.
+        (model,) = loaded.values()
+        for step in _steps(model):
+            beside = model.folder.resolve().parent / step
+            if step and step not in loaded and beside.is_dir():
+                loaded[step] = read(beside, loaded, target, config)
+    return loaded
+
+
+def _steps(model: Model) -> list[str]:
+    """The models that an ensemble consists of."""
+    if model.config is None:
+        return []
+    return [step.model_name for step in model.config.ensemble_scheduling.step]
 
 
 def lint_config(text: str, name: str, *, target: Target | None = None) -> list[Finding]:
@@ -100,7 +132,7 @@ def lint_config(text: str, name: str, *, target: Target | None = None) -> list[F
     model.parse(text)
     themes = (theme for theme in _THEMES if theme not in (layout, ensemble))
     rules = [rule for theme in themes for rule in theme.RULES]
-    return list(_findings(model, rules if model.config is not None else layout.ALWAYS))
+    return _findings(model, rules=rules)
 
 
 def models(path: Path) -> dict[str, Path]:
@@ -125,20 +157,28 @@ def _is_model(path: Path) -> bool:
         return True
 
 
-def _findings(model: Model, rules: Sequence[Rule]) -> Iterator[Finding]:
-    disabled = {
+def _findings(
+    model: Model, plain: Model | None = None, rules: Sequence[Rule] = RULES
+) -> list[Finding]:
+    """What the rules say of a model; `plain` is the same model with its config.pbtxt."""
+    disabled = _disabled(model) | (_disabled(plain) if plain else frozenset())
+    made = {
+        _finding(model, *found)
+        for rule in (rules if model.config is not None else layout.ALWAYS)
+        if rule.id not in disabled
+        for found in _hits(model, rule)
+    }
+    return sorted(made, key=lambda f: (f.file, f.line, f.rule, f.field))
+
+
+def _disabled(model: Model) -> frozenset[str]:
+    """The rules that the model's config switches off, with a reason."""
+    return frozenset(
         name
         for match in _DISABLE.finditer(model.text)
         if match.group(2).strip(" -")
         for name in match.group(1).split(",")
-    }
-    made = [
-        _finding(model, *found)
-        for rule in rules
-        if rule.id not in disabled
-        for found in _hits(model, rule)
-    ]
-    yield from sorted(set(made), key=lambda f: (f.file, f.line, f.rule, f.field))
+    )
 
 
 def _hits(model: Model, rule: Rule) -> Iterator[tuple[Rule, Hit]]:
@@ -154,7 +194,7 @@ def _hits(model: Model, rule: Rule) -> Iterator[tuple[Rule, Hit]]:
 
 
 def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:
-    line = hit.line
+    line, file = hit.line, model.config_file if hit.file == CONFIG else hit.file
     if not line and hit.file == CONFIG and model.config is not None:
         line = model.positions.line(hit.field)
     return Finding(
@@ -163,7 +203,7 @@ def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:
         judge=rule.judge,
         source=rule.source,
         model=model.name,
-        file=str(model.folder / hit.file) if hit.file else str(model.folder),
+        file=str(model.folder / file) if file else str(model.folder),
         line=line,
         field=hit.field,
         what=hit.what,
@@ -172,9 +212,10 @@ def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:
     )
 
 
-def refuse(repository: Path, target: Target) -> None:
+def refuse(repository: Path, target: Target, named: Mapping[str, Target]) -> None:
     """LintFailed with every error of a repository; nothing where Triton would take all of it."""
-    errors = [f for f in lint([repository], target=target) if f.severity == "error"]
+    found = lint([repository], target=target, named=named)
+    errors = [f for f in found if f.severity == "error"]
     if errors:
         problems = [Problem(f"{f.what} [{f.rule}]", f.fix, f.file, f.line, f.field) for f in errors]
         raise LintFailed("what was rendered breaks rules of Triton; please report it:", problems)

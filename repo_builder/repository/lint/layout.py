@@ -8,6 +8,8 @@ from pathlib import Path
 
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.types import Edit, Hit, Rule
+from repo_builder.trt import request
+from repo_builder.trt.record import PLAN
 
 _LIFECYCLE = "core/src/model_repository_manager/model_lifecycle.cc"
 _MANAGER = "core/src/model_repository_manager/model_repository_manager.cc"
@@ -103,6 +105,8 @@ def file_missing(model: Model) -> Iterator[Hit]:
     for version in model.loaded:
         folder = model.versions[version]
         for name in sorted(names):
+            if name == PLAN and (folder / request.FILE).is_file():
+                continue  # the device builds it at its first start: see trt.first_start
             if folder.is_dir() and not (folder / name).exists():
                 yield Hit("missing", fix=_instead(folder, name), file=f"{version}/{name}")
 

@@ -18,7 +18,8 @@ from repo_builder.targets import Target
 
 LARGEST_CONFIG = 10_000_000
 """A config.pbtxt above this many bytes is not read; a real one has a few thousand."""
-NO_VERSIONS = ("warmup", "initial_state", "configs")
+CONFIGS = "configs"
+NO_VERSIONS = ("warmup", "initial_state", CONFIGS)
 """Folders that are never versions: kWarmupDataFolder and others in Triton's constants.h."""
 
 _DEFAULT_FILES = {
@@ -39,12 +40,15 @@ class Model:
     (AutoCompleteBackendFields in model_config_utils.cc); both None where `config_hit` says why it
     cannot be read. `versions` are the version folders that Triton would find, `ignored` the ones
     it would pass over; `repository` holds the other models, by name. `target` is None where none
-    was named.
+    was named. `config_file` is what Triton reads, and `named` what it could be told to read instead
+    by --model-config-name.
     """
 
     folder: Path
     repository: Mapping[str, Model]
     target: Target | None = None
+    config_file: str = CONFIG
+    named: tuple[str, ...] = ()
     text: str = ""
     raw: Any = None
     config: Any = None
@@ -135,17 +139,28 @@ class Model:
         return str(self.config.parameters[key].string_value)
 
 
-def read(folder: Path, repository: Mapping[str, Model], target: Target | None) -> Model:
-    """Read a model's folder; whatever is wrong with it becomes a hit, never an exception."""
+def read(
+    folder: Path, repository: Mapping[str, Model], target: Target | None, name: str = ""
+) -> Model:
+    """Read a model's folder; whatever is wrong with it becomes a hit, never an exception.
+
+    With `name` the config is `configs/<name>.pbtxt` where there is one (GetModelConfigPath in
+    model_repository_manager.cc).
+    """
     model = Model(folder, repository, target)
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())
+        if CONFIGS in names:
+            files = (folder / CONFIGS).glob("*.pbtxt")
+            model.named = tuple(sorted(f.stem for f in files if f.is_file()))
     except OSError as failure:
         model.folder_hit = Hit(f"cannot be read: {failure.strerror}", file="")
         return model
-    for name in names:
-        _classify(model, name)
+    if name in model.named:
+        model.config_file = f"{CONFIGS}/{name}.pbtxt"
+    for found in names:
+        _classify(model, found)
     _read_config(model)
     return model
 
@@ -162,7 +177,7 @@ def _classify(model: Model, name: str) -> None:
 
 
 def _read_config(model: Model) -> None:
-    path = model.folder / CONFIG
+    path = model.folder / model.config_file
     try:
         size = path.stat().st_size
         if size > LARGEST_CONFIG:

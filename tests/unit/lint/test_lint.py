@@ -17,6 +17,7 @@ from repo_builder.cli.lint import command
 from repo_builder.errors import LintFailed, UsageError
 from repo_builder.repository.lint import fix, lint, output
 from repo_builder.repository.lint.positions import Positions
+from tests.unit.lint.cases import ensemble
 from tests.unit.lint.world import BATCHED, GOOD, World, python
 
 TEXT = """# a comment
@@ -109,6 +110,54 @@ def test_versions(tmp_path: Path) -> None:
         ("version-ignored", "01"),
         ("version-ignored", "v1"),
     }
+
+
+def test_configs_that_a_name_chooses_are_linted_too(tmp_path: Path) -> None:
+    configs = {
+        "configs/edge.pbtxt": GOOD.replace("[4]", "[5]").encode(),
+        "configs/broken.pbtxt": b"max_batch_size: 1\ninput {",
+        "configs/good.pbtxt": GOOD.encode(),
+        "configs/notes.txt": b"no config",
+    }
+    found = World(files={**World().files, **configs, "v1/model.onnx": b""}).lint(tmp_path)
+    folder = tmp_path / "m"
+    assert [(Path(f.file).relative_to(folder).as_posix(), f.line, f.rule) for f in found] == [
+        ("v1", 0, "version-ignored"),
+        ("configs/broken.pbtxt", 2, "config-unreadable"),
+        ("configs/edge.pbtxt", 4, "onnx-shape"),
+    ]
+
+
+def test_a_config_by_name_has_its_own_repairs_and_disables(tmp_path: Path) -> None:
+    reason = "# lint: disable=threads-unset measured\n"
+    edge = GOOD.replace("FP32", "FP16", 1) + reason
+    root = World(files={**World().files, "configs/edge.pbtxt": edge.encode()}).write(tmp_path)
+    assert [f.rule for f in fix.apply(lint([root]))] == ["onnx-type"]
+    assert lint([root]) == []
+    assert (root / "m" / "configs" / "edge.pbtxt").read_text() == GOOD + reason
+    assert (root / "m" / "config.pbtxt").read_text() == GOOD
+
+
+def test_an_ensemble_with_steps_of_other_configs(tmp_path: Path) -> None:
+    """Triton takes config.pbtxt of a model that has none of the name."""
+    world = ensemble()
+    (step,) = world.beside
+    world.write(tmp_path)
+    assert [f for f in lint([tmp_path]) if f.severity == "error"] == []
+    text = (tmp_path / step / "config.pbtxt").read_text()
+    (tmp_path / step / "configs").mkdir()
+    edge = tmp_path / step / "configs" / "edge.pbtxt"
+    edge.write_text(text.replace("max_batch_size: 8", "max_batch_size: 1"))
+    found = [f for f in lint([tmp_path]) if f.severity == "error"]
+    assert {(f.model, f.rule) for f in found} == {("m", "ensemble-batch")}
+
+
+def test_a_plan_that_its_device_builds_is_not_missed(tmp_path: Path) -> None:
+    edge = GOOD.replace("onnxruntime", "tensorrt").replace("KIND_CPU", "KIND_GPU").encode()
+    files = {**World().files, "configs/tensorrt.pbtxt": edge}
+    assert "file-missing" in {f.rule for f in World(files=files).lint(tmp_path / "1")}
+    files["1/tensorrt.json"] = b"{}"
+    assert "file-missing" not in {f.rule for f in World(files=files).lint(tmp_path / "2")}
 
 
 def test_what_is_a_repository(tmp_path: Path) -> None:
