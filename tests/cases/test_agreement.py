@@ -6,14 +6,17 @@ The whole corpus, and the table in docs/lint-agreement.md, is made by `python -m
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import pytest
 from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from repo_builder.errors import ServeError
 from repo_builder.repository.lint import lint
 from tests.agreement.judge import judge
 from tests.agreement.mutate import corpus
@@ -57,3 +60,19 @@ def test_lint_agrees_on_configs_that_a_name_chooses(tmp_path: Path, triton: Star
     assert refused == {("plain-m", "configs/edge.pbtxt"), ("edge-m", "config.pbtxt")}
     errors = [f for f in lint([tmp_path]) if f.severity == "error"]
     assert {(f.model, str(Path(f.file).relative_to(tmp_path / f.model))) for f in errors} == refused
+
+
+def test_lint_agrees_on_hidden_folders(tmp_path: Path, triton: StartTriton) -> None:
+    python(HEAD).write(tmp_path, "good-")
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ServeError, match="Poll failed for model directory '.git'") as failure:
+        triton(tmp_path)
+    shutil.rmtree(Path(str(failure.value).splitlines()[0].rpartition(" ")[2]).parent)
+    assert [f.model for f in lint([tmp_path]) if f.severity == "error"] == [".git"]
+
+
+def test_a_name_that_hides_changes_from_triton(tmp_path: Path, triton: StartTriton) -> None:
+    python(HEAD, **{"config.pb": b"notes"}).write(tmp_path, "noted-")
+    server = triton(tmp_path)
+    assert "Duplicate model config is detected" in server.log.read_text()
+    assert "poll-name" in {f.rule for f in lint([tmp_path])}

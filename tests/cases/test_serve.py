@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.add(folder, "half", models.half(), **batching)
     models.add(folder, "greeting", models.greeting(), max_batch_size=4)
     models.add(folder, "echo", models.echo())
-    models.add(folder, "echo-openvino", models.echo(), backend="openvino")
+    models.add(folder, "echo-openvino", models.echo(models.OPENVINO_ECHOED), backend="openvino")
     models.add(
         folder, "optional", models.optional(), replace=("dims: [1] }", "dims: [1] optional: true }")
     )
@@ -162,12 +162,14 @@ def test_strings_that_are_not_utf8_are_refused(client: InferenceServerClient) ->
         infer(client, "greeting", name=np.array([[b"\xff"]], np.object_))
 
 
-@pytest.mark.parametrize("model", ["echo", "echo-openvino"])
+@pytest.mark.parametrize(
+    ("model", "types"), [("echo", models.ECHOED), ("echo-openvino", models.OPENVINO_ECHOED)]
+)
 @pytest.mark.parametrize("length", [0, 1, 3])
 def test_every_type_and_empty_tensors(
-    client: InferenceServerClient, model: str, length: int
+    client: InferenceServerClient, model: str, types: Iterable[str], length: int
 ) -> None:
-    inputs = {name: np.arange(length).astype(name) for name in models.ECHOED}
+    inputs = {name: np.arange(length).astype(name) for name in types}
     answer = infer(client, model, **{f"in_{name}": array for name, array in inputs.items()})
     for name, array in inputs.items():
         assert answer[f"out_{name}"].dtype == array.dtype
@@ -288,6 +290,10 @@ def test_warmup_is_answered_before_ready(triton: StartTriton, tmp_path: Path) ->
         (
             ("dims: [-1]", "dims: [-1, 2]"),
             r"shape \[-1, -1\] in the model and \[-1, -1, 2\] in the config",
+        ),
+        (
+            ("input [{", 'input [{ name: "x" data_type: TYPE_FP32 dims: [-1] }, {'),
+            "x is listed twice",
         ),
         (("TYPE_FP32", "TYPE_BF16"), "input 'x' is TYPE_FP32 in the model and TYPE_BF16"),
         (('"onnxruntime"', '"onnxruntme"'), "unable to find backend library"),

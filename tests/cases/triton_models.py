@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import onnx
@@ -173,13 +173,17 @@ ECHOED = {
 }
 
 
-def echo() -> onnx.ModelProto:
-    """Returns each input of ECHOED, `in_<type>`, reversed along its first dimension."""
+OPENVINO_ECHOED = tuple(name for name in ECHOED if name != "float64")
+"""Triton's openvino backend does not take FP64."""
+
+
+def echo(types: Iterable[str] = ECHOED) -> onnx.ModelProto:
+    """Returns an input of each type, `in_<type>`, reversed along its first dimension."""
     reversal = [h.make_tensor(n, T.INT64, [1], [v]) for n, v in _REVERSAL.items()]
     return model(
-        [h.make_node("Slice", [f"in_{name}", *_REVERSAL], [f"out_{name}"]) for name in ECHOED],
-        [(f"in_{name}", kind, ["n"]) for name, kind in ECHOED.items()],
-        [(f"out_{name}", kind, ["n"]) for name, kind in ECHOED.items()],
+        [h.make_node("Slice", [f"in_{name}", *_REVERSAL], [f"out_{name}"]) for name in types],
+        [(f"in_{name}", ECHOED[name], ["n"]) for name in types],
+        [(f"out_{name}", ECHOED[name], ["n"]) for name in types],
         reversal,
     )
 

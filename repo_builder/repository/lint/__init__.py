@@ -21,6 +21,7 @@ from repo_builder.repository.lint import (
     layout,
     onnxruntime,
     openvino,
+    poll,
     python,
     resources,
     scheduling,
@@ -36,6 +37,7 @@ __all__ = ["RULES", "Finding", "Rule", "lint", "lint_config", "models", "refuse"
 
 _THEMES = (
     layout,
+    poll,
     core,
     shapes,
     scheduling,
@@ -130,7 +132,7 @@ def lint_config(text: str, name: str, *, target: Target | None = None) -> list[F
     """Findings for the config of a model called `name` that has no folder yet."""
     model = Model(Path(name), {}, target)
     model.parse(text)
-    themes = (theme for theme in _THEMES if theme not in (layout, ensemble))
+    themes = (theme for theme in _THEMES if theme not in (layout, poll, ensemble))
     rules = [rule for theme in themes for rule in theme.RULES]
     return _findings(model, rules=rules)
 
@@ -152,7 +154,7 @@ def models(path: Path) -> dict[str, Path]:
 
 def _is_model(path: Path) -> bool:
     try:
-        return not path.name.startswith(".") and (path.is_dir() or path.is_symlink())
+        return path.is_dir() or path.is_symlink()
     except OSError:
         return True
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Edit, Hit, Rule
+from repo_builder.repository.lint.types import CONFIG, Edit, Hit, Rule
 from repo_builder.trt import request
 from repo_builder.trt.record import PLAN
 
@@ -23,7 +23,12 @@ def unreadable(model: Model) -> Iterator[Hit]:
 
 def config_unreadable(model: Model) -> Iterator[Hit]:
     """config.pbtxt must be there and be text protobuf of Triton's ModelConfig."""
-    if model.config_hit and not model.folder_hit:
+    if not model.config_hit or model.folder_hit:
+        return
+    if model.name.startswith(".") and not (model.folder / CONFIG).exists():
+        what = "Triton takes every folder of a repository for a model, and does not start"
+        yield Hit(what, fix="move it out of the repository", file="")
+    else:
         yield model.config_hit
 
 

@@ -70,13 +70,27 @@ def weights_missing(model: Model) -> Iterator[Hit]:
             yield Hit(what, file=file)
 
 
+def _blocks(content: bytes, layer: str) -> list[bytes]:
+    pattern = rb'<layer [^>]*type="%s".*?</layer>' % layer.encode()
+    return re.findall(pattern, content, re.DOTALL)
+
+
+def _names(content: bytes) -> Iterator[set[str]]:
+    """The names of each input of the IR, which can have several."""
+    for block in _blocks(content, "Parameter"):
+        found = b",".join(re.findall(rb'<port [^>]*names="([^"]*)"', block)).decode(
+            errors="replace"
+        )
+        if names := {name for name in found.split(",") if name}:
+            yield names
+
+
 def _borders(content: bytes, kind: str) -> dict[str, list[int]]:
     """Name -> shape of the IR's inputs or outputs; -1 is any size.
 
     An older IR does not name its outputs: then there is nothing to compare.
     """
-    layer = b"Parameter" if kind == "input" else b"Result"
-    blocks = re.findall(rb'<layer [^>]*type="%s".*?</layer>' % layer, content, re.DOTALL)
+    blocks = _blocks(content, "Parameter" if kind == "input" else "Result")
     names = rb'<port [^>]*names="([^"]*)"' if kind == "input" else rb'output_names="([^"]*)"'
     found: dict[str, list[int]] = {}
     for block in blocks:
@@ -97,6 +111,15 @@ def unknown_tensor(model: Model) -> Iterator[Hit]:
                 if names and tensor.name not in names:
                     fix = did_you_mean(tensor.name, names)
                     yield Hit(f"the model has no {kind} '{tensor.name}'", f"{kind}[{i}].name", fix)
+
+
+def input_missing(model: Model) -> Iterator[Hit]:
+    """The config lists every input of the IR."""
+    given = {t.name for t in model.config.input}
+    for _, path in _irs(model):
+        for names in _names(path.read_bytes()):
+            if not given & names:
+                yield Hit(f"the model's input '{min(names)}' is not listed", "input")
 
 
 def shape_differs(model: Model) -> Iterator[Hit]:
@@ -185,8 +208,9 @@ RULES = (
     Rule("openvino-weights", "error", "backend", _BACKEND, weights_missing),
     Rule("openvino-broken", "error", "backend", "openvino", broken_ir),
     Rule("openvino-unknown-tensor", "error", "backend", _BACKEND, unknown_tensor),
+    Rule("openvino-input-missing", "error", "backend", _BACKEND, input_missing),
     Rule("openvino-shape", "error", "backend", _BACKEND, shape_differs),
-    Rule("openvino-type", "error", "c++", _BACKEND, data_type),
+    Rule("openvino-type", "error", "backend", _BACKEND, data_type),
     Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
     Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),
     Rule("openvino-batch", "warning", "c++", "server#7363", batch_set),

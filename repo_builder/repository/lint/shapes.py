@@ -10,6 +10,8 @@ from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.types import Hit, Rule
 
 _UTILS = "core/src/model_config_utils.cc"
+_ONNXRUNTIME = "onnxruntime_backend/src/onnxruntime.cc"
+_COUNTING = ("onnxruntime", "openvino")
 _FIX_DIM = "-1 is any size"
 
 
@@ -27,12 +29,23 @@ def io_name(model: Model) -> Iterator[Hit]:
 
 
 def io_twice(model: Model) -> Iterator[Hit]:
-    """A name should stand for one input or output; Triton keeps only the first."""
-    for kind in ("input", "output"):
-        names = [t.name for t in getattr(model.config, kind)]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                yield Hit(f"'{name}' is listed twice", f"{kind}[{i}].name", "remove one")
+    """A name stands for one input or output; Triton keeps the first, but asks for both inputs."""
+    yield from _twice(model, "output")
+    if model.backend not in _COUNTING:
+        yield from _twice(model, "input")
+
+
+def input_twice(model: Model) -> Iterator[Hit]:
+    """The onnxruntime and openvino backends count inputs: each is listed once."""
+    if model.backend in _COUNTING:
+        yield from _twice(model, "input")
+
+
+def _twice(model: Model, kind: str) -> Iterator[Hit]:
+    names = [t.name for t in getattr(model.config, kind)]
+    for i, name in enumerate(names):
+        if name and name in names[:i]:
+            yield Hit(f"'{name}' is listed twice", f"{kind}[{i}].name", "remove one")
 
 
 def io_type(model: Model) -> Iterator[Hit]:
@@ -158,6 +171,7 @@ def batch_in_dims(model: Model) -> Iterator[Hit]:
 
 RULES = (
     Rule("io-name", "error", "core", _UTILS, io_name),
+    Rule("input-twice", "error", "backend", _ONNXRUNTIME, input_twice),
     Rule("io-twice", "warning", "core", "core/src/model.cc", io_twice),
     Rule("io-type", "error", "core", _UTILS, io_type),
     Rule("dims-empty", "error", "core", _UTILS, dims_empty),

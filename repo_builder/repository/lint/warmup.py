@@ -86,7 +86,11 @@ def shape_differs(model: Model) -> Iterator[Hit]:
         if not fits:
             what = f"{list(given.dims)} does not fit the input's {list(want.dims)}"
             yield Hit(what, f"{path}.value.dims")
+    twice = len(tensors) < len(model.config.input)
     for i, sample in enumerate(model.config.model_warmup):
+        if sample.batch_size and twice:
+            what = "lacks an input: one is listed twice, and Triton counts both"
+            yield Hit(what, f"model_warmup[{i}].inputs")
         missing = [n for n, t in tensors.items() if n not in sample.inputs and not t.optional]
         if sample.batch_size and missing:
             yield Hit(f"lacks input '{missing[0]}'", f"model_warmup[{i}].inputs")

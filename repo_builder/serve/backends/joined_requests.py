@@ -103,7 +103,10 @@ def check_tensors(
 
 
 def check_complete(config: Config, needed: Collection[str]) -> None:
-    """Raise where the config leaves out an input that the model needs."""
+    """Raise where the config leaves out an input that the model needs, or has one twice."""
+    names = [tensor["name"] for tensor in config["input"]]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise refusal(f"the input {', '.join(twice)} is listed twice")
     controls = config.get("sequence_batching", {}).get("control_input", [])
     named = {tensor["name"] for tensor in [*config["input"], *controls]}
     if missing := sorted(set(needed) - named):

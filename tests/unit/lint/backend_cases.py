@@ -96,6 +96,10 @@ BACKEND_CASES: dict[str, tuple[World, World]] = {
         World(IR, {"1/model.xml": PARAMETER.replace(b"x", b"z"), "1/model.bin": b""}),
         World(IR, {"1/model.xml": PARAMETER, "1/model.bin": b""}),
     ),
+    "openvino-input-missing": (
+        World(IR, {"1/model.xml": PARAMETER + PARAMETER.replace(b"x", b"z"), "1/model.bin": b""}),
+        World(IR, {"1/model.xml": PARAMETER.replace(b"x", b"z,x"), "1/model.bin": b""}),
+    ),
     "openvino-shape": (
         World(IR, {"1/model.xml": PARAMETER.replace(b"4", b"5"), "1/model.bin": b""}),
         World(IR, {"1/model.xml": PARAMETER.replace(b"4", b"-1"), "1/model.bin": b""}),

@@ -10,6 +10,7 @@ from tests.unit.lint.world import (
     BATCHED,
     GOOD,
     MLP,
+    MODEL_PY,
     PYTHON,
     TENSORS,
     World,
@@ -71,6 +72,7 @@ def step(maps: str, name: str = "inner") -> World:
     )
 
 
+AGAIN = 'input { name: "x" data_type: TYPE_FP32 dims: [4] }\n'
 IN = 'input_map { key: "x" value: "image" }'
 OUT = 'output_map { key: "y" value: "scores" }'
 
@@ -115,6 +117,14 @@ CORE_CASES: dict[str, tuple[World, World]] = {
     "version-ignored": (
         python().with_files(**{"1/model.py": b"", "v2/model.py": b""}),
         python().with_files(**{"1/model.py": b"", "2/model.py": b""}),
+    ),
+    "poll-name": (
+        python().with_files(**{"1/model.py": MODEL_PY, "config": b""}),
+        python().with_files(**{"1/model.py": MODEL_PY, "configs/m.pbtxt": PYTHON.encode()}),
+    ),
+    "poll-unfinished": (
+        python().with_files(**{"1/model.py": MODEL_PY, "1/.model.py.x8Kd2a": b""}),
+        python().with_files(**{"1/model.py": MODEL_PY, "1/.hidden": b"", "1/a.tmpl": b""}),
     ),
     "version-huge": (
         python().with_files(**{"1/model.py": b"", f"{'9' * 20}/model.py": b""}),
@@ -191,7 +201,8 @@ CORE_CASES: dict[str, tuple[World, World]] = {
         more('metric_tags { key: "a_b" value: "c" }\n'),
     ),
     "io-name": (python(PYTHON.replace('name: "x"', "")), python()),
-    "io-twice": (more('input { name: "x" data_type: TYPE_FP32 dims: [4] }\n'), python()),
+    "io-twice": (more(AGAIN), python()),
+    "input-twice": (onnx(GOOD + AGAIN), onnx(GOOD)),
     "io-type": (python(PYTHON.replace("data_type: TYPE_FP32 dims: [4]", "dims: [4]")), python()),
     "dims-empty": (io("[]"), io("[1]")),
     "dims-value": (io("[0]"), io("[-1]")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.unit.lint.cases import CORE_CASES, CPU, PLAN, ensemble, for_target, p
 from tests.unit.lint.world import World
 
 CASES = CORE_CASES | BACKEND_CASES
-ELSEWHERE = {"layout-unreadable", "name-unusual", "tensorrt-no-plan"}
+ELSEWHERE = {"layout-unreadable", "name-unusual", "poll-future", "tensorrt-no-plan"}
 """Rules whose worlds need more than a World; tests below."""
 
 
@@ -42,6 +44,24 @@ def test_a_good_model_has_no_finding(tmp_path: Path) -> None:
 
 def test_unusual_names(tmp_path: Path) -> None:
     assert {f.rule for f in World().lint(tmp_path, "naïve model")} == {"name-unusual"}
+
+
+@pytest.mark.parametrize(("ahead", "fires"), [(3600, True), (-3600, False)])
+def test_files_from_the_future(tmp_path: Path, ahead: int, fires: bool) -> None:
+    World().write(tmp_path)
+    file = tmp_path / "m" / "1" / "model.onnx"
+    os.utime(file, (time.time() + ahead,) * 2)
+    (tmp_path / "m" / "1" / "nowhere").symlink_to("gone")
+    found = [f for f in lint([tmp_path]) if f.rule == "poll-future"]
+    assert [f.file for f in found] == [str(file)] * fires
+
+
+def test_hidden_folders_are_models_to_triton(tmp_path: Path) -> None:
+    World().write(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (found,) = lint([tmp_path])
+    assert (found.rule, found.model, found.line) == ("config-unreadable", ".git", 0)
+    assert found.fix == "move it out of the repository"
 
 
 def test_unreadable_folder(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ _OPENVINO_TYPES = {
     "TYPE_INT64": ov.Type.i64,
     "TYPE_FP16": ov.Type.f16,
     "TYPE_FP32": ov.Type.f32,
-    "TYPE_FP64": ov.Type.f64,
 }
 _HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
 
