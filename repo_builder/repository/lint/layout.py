@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,11 @@ def version_ignored(model: Model) -> Iterator[Hit]:
         if name.startswith("."):
             continue
         number = name.lstrip("v0")
-        fix = f"call it {number}" if number.isdigit() else "move it out of the model's folder"
+        fix = (
+            f"call it {number}"
+            if re.fullmatch("[0-9]+", number)
+            else "move it out of the model's folder"
+        )
         yield Hit("is no version number, so Triton ignores this folder", fix=fix, file=name)
 
 
@@ -112,8 +117,13 @@ def file_missing(model: Model) -> Iterator[Hit]:
         for name in sorted(names):
             if name == PLAN and (folder / request.FILE).is_file():
                 continue  # the device builds it at its first start: see trt.first_start
-            if folder.is_dir() and not (folder / name).exists():
-                yield Hit("missing", fix=_instead(folder, name), file=f"{version}/{name}")
+            path, file = folder / name, f"{version}/{name}"
+            if model.backend == "onnxruntime" and path.is_dir():
+                path, file = path / "model.onnx", f"{file}/model.onnx"
+            if folder.is_dir() and not path.exists():
+                yield Hit("missing", fix=_instead(folder, name), file=file)
+            elif path.exists() and not (path.is_file() or path.is_dir()):
+                yield Hit("is no file that can be read to its end", file=file)
 
 
 def _instead(folder: Path, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,6 +106,8 @@ class Model:
             return found
         for version in self.loaded:
             path = self.versions[version] / self.file
+            if path.is_dir():
+                path /= "model.onnx"  # LoadModel in onnxruntime.cc
             if path.is_file():
                 try:
                     found[version] = onnx_io.read(path)
@@ -148,6 +151,9 @@ def read(
     model_repository_manager.cc).
     """
     model = Model(folder, repository, target)
+    if not _is_text(folder.name):
+        model.folder_hit = Hit("its name is not UTF-8", fix="rename it", file="")
+        return model
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())
@@ -165,11 +171,16 @@ def read(
     return model
 
 
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8, which Python marks where they are not."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
+
+
 def _classify(model: Model, name: str) -> None:
     """A version folder, as std::stoll and the checks around it see it."""
     if name in NO_VERSIONS:
         return
-    number = re.match(r"\s*[+-]?\d+", name)
+    number = re.match(r"\s*[+-]?\d+", name, re.ASCII)
     if (len(name) > 1 and name.startswith("0")) or not number:
         model.ignored.append(name)
     else:
@@ -179,9 +190,12 @@ def _classify(model: Model, name: str) -> None:
 def _read_config(model: Model) -> None:
     path = model.folder / model.config_file
     try:
-        size = path.stat().st_size
-        if size > LARGEST_CONFIG:
-            what = f"{size} bytes are not read; a config has a few thousand"
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            model.config_hit = Hit("is no file that can be read to its end", fix="make it one")
+            return
+        if found.st_size > LARGEST_CONFIG:
+            what = f"{found.st_size} bytes are not read; a config has a few thousand"
             model.config_hit = Hit(what, fix="is it really a config?", line=1)
             return
         model.parse(path.read_bytes().decode())

@@ -43,8 +43,8 @@ def from_the_future(model: Model) -> Iterator[Hit]:
     for path in _inside(model.folder):
         try:
             ahead = path.stat().st_mtime - now
-        except FileNotFoundError:
-            continue  # a link to nowhere, or gone since: Triton passes over it too
+        except OSError:
+            continue  # a link to nowhere or in a circle: Triton passes over it too
         if ahead > _SLACK_S:
             what = f"is dated {ahead:.0f} s ahead, and hides changes from Triton until then"
             yield Hit(what, fix="touch it", file=str(path.relative_to(model.folder)))

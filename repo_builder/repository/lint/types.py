@@ -74,4 +74,6 @@ class Finding:
         place = f"{self.file}:{self.line}" if self.line else self.file
         fields = f"{self.field}: " if self.field else ""
         fix = f"; {self.fix}" if self.fix else ""
-        return f"{place}: {self.severity} [{self.rule}] {fields}{self.what}{fix}"
+        text = f"{place}: {self.severity} [{self.rule}] {fields}{self.what}{fix}"
+        # Names of files may hold line ends, and bytes that are no text.
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -18,8 +18,9 @@ from repo_builder.errors import LintFailed, UsageError
 from repo_builder.repository.lint import fix, lint, output
 from repo_builder.repository.lint.positions import Positions
 from tests.unit.lint.cases import ensemble
-from tests.unit.lint.world import BATCHED, GOOD, World, python
+from tests.unit.lint.world import BATCHED, GOOD, MLP, World, python
 
+WIDE_ONE = "\N{FULLWIDTH DIGIT ONE}"
 TEXT = """# a comment
 name: "m"  # another
 input [
@@ -82,6 +83,43 @@ def test_huge_configs_are_not_read(tmp_path: Path) -> None:
     assert "100000000 bytes" in found.what
 
 
+def test_what_cannot_be_read_to_its_end_is_not_begun(tmp_path: Path) -> None:
+    """A pipe would wait for ever, a device never end."""
+    for name in ("pipe", "device"):
+        World(None, {"1": None}).write(tmp_path, name)
+    os.mkfifo(tmp_path / "pipe" / "config.pbtxt")
+    (tmp_path / "device" / "config.pbtxt").symlink_to("/dev/zero")
+    World(files={"1": None}).write(tmp_path, "model")
+    os.mkfifo(tmp_path / "model" / "1" / "model.onnx")
+    found = [(f.model, f.rule) for f in lint([tmp_path])]
+    assert found == [
+        ("device", "config-unreadable"),
+        ("model", "file-missing"),
+        ("pipe", "config-unreadable"),
+    ]
+
+
+def test_names_that_no_terminal_shows(tmp_path: Path) -> None:
+    python().write(tmp_path, "a\nb")
+    python().write(tmp_path, os.fsdecode(b"\xff"))
+    texts = [str(finding) for finding in lint([tmp_path])]
+    assert "name: 'a\\nb' has characters that need quoting" in texts[0]
+    assert "its name is not UTF-8" in texts[1]
+    for text in texts:
+        assert text.isprintable()
+    assert len(json.loads(_run(str(tmp_path), "--format", "json").stdout)) == len(texts)
+
+
+def test_a_folder_that_is_called_as_the_model_holds_it(tmp_path: Path) -> None:
+    """LoadModel of the onnxruntime backend looks for model.onnx in it."""
+    nested = World(files={"1/model.onnx/model.onnx": MLP})
+    assert nested.lint(tmp_path / "good") == []
+    wrong = World(GOOD.replace("[4]", "[5]"), nested.files)
+    assert [f.rule for f in wrong.lint(tmp_path / "wrong")] == ["onnx-shape"]
+    found = World(files={"1/model.onnx": None}).lint(tmp_path / "empty")
+    assert [(f.rule, f.file[-22:]) for f in found] == [("file-missing", "/model.onnx/model.onnx")]
+
+
 def test_a_broken_model_does_not_hide_the_next(tmp_path: Path) -> None:
     World(b"\xff").write(tmp_path, "a")
     World(None).write(tmp_path, "b")
@@ -104,11 +142,14 @@ def test_folders_without_permission(tmp_path: Path) -> None:
 
 
 def test_versions(tmp_path: Path) -> None:
-    folders = {f"{name}/model.py": b"class TritonPythonModel: ..." for name in ("0", "01", "v1")}
+    folders = {
+        f"{name}/model.py": b"class TritonPythonModel: ..." for name in ("0", "01", "v1", WIDE_ONE)
+    }
     found = python().with_files(**folders).lint(tmp_path)
     assert {(f.rule, Path(f.file).name) for f in found} == {
         ("version-ignored", "01"),
         ("version-ignored", "v1"),
+        ("version-ignored", WIDE_ONE),
     }
 
 

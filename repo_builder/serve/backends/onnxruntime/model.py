@@ -53,6 +53,8 @@ class TritonPythonModel:
         joined.check_config(self._config)
         self._bfloat16 = joined.bfloat16_names(self._config)
         path = joined.model_file(args, self._config, "model.onnx")
+        if path.is_dir():
+            path /= "model.onnx"
         self._session = ort.InferenceSession(
             str(path), _session_options(self._config), providers=_providers(args)
         )
