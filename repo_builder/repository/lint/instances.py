@@ -19,13 +19,16 @@ def gpus_without_gpu(model: Model) -> Iterator[Hit]:
 
 
 def kind_gpu(model: Model) -> Iterator[Hit]:
-    """KIND_GPU needs a GPU that Triton can use."""
+    """KIND_GPU, and KIND_AUTO with `gpus`, need a GPU that Triton can use."""
     if model.target is None or _has_gpu(model):
         return
     for i, group in enumerate(model.config.instance_group):
         if group.kind == 1:
             what = f"KIND_GPU, but {model.target.name} has no GPU for Triton"
             yield Hit(what, f"instance_group[{i}].kind", "write KIND_CPU")
+        elif group.kind == 0 and group.gpus:
+            what = f"{model.target.name} has no GPU for Triton, which then takes KIND_CPU"
+            yield Hit(what, f"instance_group[{i}].gpus", "remove it")
 
 
 def _has_gpu(model: Model) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from repo_builder.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
@@ -123,18 +124,26 @@ def input_missing(model: Model) -> Iterator[Hit]:
 
 
 def shape_differs(model: Model) -> Iterator[Hit]:
-    """Without batching dims are the IR's, where that fixes them; reshaping keeps the rank only."""
-    reshaped = (model.parameter("RESHAPE_IO_LAYERS") or "").lower() == "yes"
+    """Without batching dims are the IR's, where that fixes them; inputs may be reshaped."""
+    may_reshape = (model.parameter("RESHAPE_IO_LAYERS") or "").lower() == "yes"
     for _, path in _irs(model) if not model.batched else ():
         content = path.read_bytes()
-        for kind in ("input", "output"):
+        given, wanted = model.config.input, _borders(content, "input")
+        # Where no input gets another shape, no output does.
+        reshaped = may_reshape and any(wanted.get(t.name) != _dims(t) for t in given)
+        for kind, free in (("input", may_reshape), ("output", reshaped)):
             shapes = _borders(content, kind)
             for i, tensor in enumerate(getattr(model.config, kind)):
-                dims = list(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims)
+                dims = _dims(tensor)
                 want = shapes.get(tensor.name, dims)
-                fits = reshaped or all(a in (-1, b) for a, b in zip(want, dims, strict=False))
+                fits = free or all(a in (-1, b) for a, b in zip(want, dims, strict=False))
                 if len(want) != len(dims) or not fits:
                     yield Hit(f"{dims} is {want} in the model", f"{kind}[{i}].dims")
+
+
+def _dims(tensor: Any) -> list[int]:
+    """The shape that the backend sees, without a batch dimension."""
+    return list(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims)
 
 
 def broken_ir(model: Model) -> Iterator[Hit]:

@@ -10,8 +10,18 @@ import pytest
 
 from repo_builder.repository.lint import RULES, lint
 from repo_builder.targets.types import TensorRt
-from tests.unit.lint.backend_cases import BACKEND_CASES
-from tests.unit.lint.cases import CORE_CASES, CPU, PLAN, ensemble, for_target, plan
+from tests.unit.lint.backend_cases import BACKEND_CASES, PARAMETER
+from tests.unit.lint.cases import (
+    CORE_CASES,
+    CPU,
+    IR,
+    PLAN,
+    ensemble,
+    for_target,
+    more,
+    parameter,
+    plan,
+)
 from tests.unit.lint.world import World
 
 CASES = CORE_CASES | BACKEND_CASES
@@ -68,6 +78,23 @@ def test_unreadable_folder(tmp_path: Path) -> None:
     World().write(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     assert [(f.rule, f.model) for f in lint([tmp_path])] == [("layout-unreadable", "loop")]
+
+
+@pytest.mark.parametrize(("group", "fires"), [("gpus: [0]", True), ("count: 1", False)])
+def test_auto_with_gpus_on_a_device_without(tmp_path: Path, group: str, fires: bool) -> None:
+    """NormalizeInstanceGroup makes it KIND_CPU, which may have no gpus."""
+    found = for_target(more(f"instance_group {{ {group} }}\n")).lint(tmp_path)
+    assert ("kind-gpu" in {f.rule for f in found}) == fires
+
+
+@pytest.mark.parametrize(("dims", "fires"), [("[4]", True), ("[8]", False)])
+def test_an_output_changes_only_if_an_input_is_reshaped(
+    tmp_path: Path, dims: str, fires: bool
+) -> None:
+    result = b'<net><layer type="Result" output_names="y"><dim>3</dim></layer></net>'
+    files: dict[str, str | bytes | None] = {"1/model.xml": PARAMETER + result, "1/model.bin": b""}
+    config = parameter("RESHAPE_IO_LAYERS", "YES", IR.replace("[4]", dims))
+    assert ("openvino-shape" in {f.rule for f in World(config, files).lint(tmp_path)}) == fires
 
 
 def test_no_plan_for_the_target(tmp_path: Path) -> None:
