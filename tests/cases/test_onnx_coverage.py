@@ -18,6 +18,9 @@ EMPTY = {
 }
 """Models that declare a dimension of size 0; the first three give an output without elements."""
 
+CARRIED = {"test_castlike_BFLOAT16_to_FLOAT", "test_quantizelinear", "test_not_2d"}
+"""A type that numpy lacks, and models whose opset ONNX Runtime lacks: too new, too old."""
+
 
 def test_a_sample_of_onnx_models(unavailable: Callable[[str], NoReturn]) -> None:
     if importlib.util.find_spec("pytriton") is None:
@@ -25,10 +28,12 @@ def test_a_sample_of_onnx_models(unavailable: Callable[[str], NoReturn]) -> None
     some = nodes()
     squeezenet = [example for example in light() if "squeezenet" in example.name]
     sample = random.Random(7).sample(some, 20)  # noqa: S311
-    empty = [e for e in some if e.name in EMPTY and e not in sample]
-    results = check(squeezenet + sample + empty)
+    more = [e for e in some if e.name in EMPTY and e not in sample]
+    more += [e for e in some if e.name in CARRIED and e not in sample]
+    results = check(squeezenet + sample + more)
     assert [r for r in results if r.outcome == "failed"] == []
     outcomes = {r.name: r.outcome for r in results}
     assert outcomes["light_squeezenet"] == "equal"
-    assert {outcomes[name] for name in EMPTY} == {"equal"}
+    assert {outcomes[name] for name in EMPTY | CARRIED} == {"equal"}
+    assert {r.name for r in results if r.converted} >= CARRIED - {"test_castlike_BFLOAT16_to_FLOAT"}
     assert sum(outcome == "equal" for outcome in outcomes.values()) >= 20
