@@ -71,7 +71,16 @@ def assemble(
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
         return row, _model(
-            variant, plan, imported, compiled, verified, calibrated, row, store, served
+            variant,
+            plan,
+            imported,
+            compiled,
+            verified,
+            calibrated,
+            row,
+            store,
+            served,
+            _changes(entries),
         )
     except RepoBuilderError as failure:  # what the config cannot say of this model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
@@ -97,7 +106,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
             "name": "prepared" if variant.waits else "executed",
             "reason": variant.waits or f"ran in {variant.target.runtime}, which serves it",
         }
-        reason = "; ".join(filter(None, [level["reason"], _conversion(imported)]))
+        reason = "; ".join(filter(None, [level["reason"], *_changes(entries)]))
         figures["level"], figures["level_reason"] = level["name"], reason
     if profile:
         batches: Any = profile.facts["batches"]
@@ -111,11 +120,16 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
     return figures
 
 
-def _conversion(imported: Entry | None) -> str:
-    """How `import` changed the model's opset, or ""."""
-    facts: Any = imported.facts if imported else {}
-    source = facts.get("signature", {}).get("converted_from")
-    return f"converted from opset {source} to {facts['opset']} at import" if source else ""
+def _changes(entries: Mapping[str, Entry | None]) -> list[str]:
+    """What was done to the source that its user did not ask for, or not done that he did."""
+    changes = []
+    if imported := entries.get("import"):
+        facts: Any = imported.facts
+        if source := facts["signature"]["converted_from"]:
+            changes.append(f"converted from opset {source} to {facts['opset']} at import")
+    if (simplified := entries.get("simplify")) and (why := simplified.facts["why_not"]):
+        changes.append(f"not simplified ({why})")
+    return changes
 
 
 def _size(made: Entry, variant: Variant) -> int:
@@ -151,6 +165,7 @@ def _model(
     row: Row,
     store: Store,
     served: int,
+    changes: list[str],
 ) -> Model:
     spec = variant.spec
     texts: dict[str, bytes] = {}
@@ -177,7 +192,7 @@ def _model(
         },
         "provenance": {
             "source": nodes["import"].recipe["inputs"]["model"],
-            "conversion": _conversion(imported),
+            "changes": changes,
             "steps": {step: node.key for step, node in nodes.items()},
         },
     }

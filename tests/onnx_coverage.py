@@ -6,7 +6,6 @@ a sample of so many single-node models. CI runs a small sample in tests/cases.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import re
@@ -28,7 +27,7 @@ from onnx import numpy_helper
 from repo_builder import serve
 from repo_builder.artifact import Signature
 from repo_builder.errors import ModelError, RepoBuilderError
-from repo_builder.introspect import runtime
+from repo_builder.introspect import bfloat16, runtime
 from repo_builder.introspect.runtime import first_line
 from repo_builder.repository import config, render
 from repo_builder.spec.types import Gates, Optimize, Serving, Spec, Version
@@ -182,23 +181,13 @@ def _run(session: Any, feeds: dict[str, Any]) -> list[Any]:
     if "tensor(bfloat16)" not in (*sort.values(), *(o.type for o in session.get_outputs())):
         return list(session.run(None, feeds))
     values = {
-        name: OrtValue.ortvalue_from_numpy_with_onnx_type(_bits(array), onnx.TensorProto.BFLOAT16)
+        name: bfloat16.value(array)
         if sort[name] == "tensor(bfloat16)"
         else OrtValue.ortvalue_from_numpy(array)
         for name, array in feeds.items()
     }
     found = session.run_with_ort_values(None, values)
-    return [_widened(v) if v.data_type() == "tensor(bfloat16)" else v.numpy() for v in found]
-
-
-def _bits(array: Any) -> Any:
-    return np.asarray(array.astype(np.float32).view(np.uint32) >> 16, dtype=np.uint16)
-
-
-def _widened(value: Any) -> Any:
-    raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
-    wide = np.frombuffer(raw, np.uint16).astype(np.uint32) << 16
-    return wide.view(np.float32).reshape(value.shape())
+    return [bfloat16.array(v) if v.data_type() == "tensor(bfloat16)" else v.numpy() for v in found]
 
 
 def _feeds(example: Example, signature: Signature) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from repo_builder.artifact import Signature, Tensor
 from repo_builder.errors import ModelError
-from repo_builder.introspect import runtime, walk
+from repo_builder.introspect import bfloat16, runtime, walk
 from repo_builder.introspect.graph import Graph
 from repo_builder.introspect.load import Conversion
 from repo_builder.introspect.runtime import first_line, is_out_of_memory
@@ -254,28 +253,20 @@ def _run(graph: Graph, feed: Feed) -> list[Array]:
 
 
 def _answers(graph: Graph, feed: Feed) -> list[Array]:
-    """One run's outputs; BF16, which numpy lacks, goes in as bits and comes out as float32."""
+    """One run's outputs; bfloat16, which numpy lacks, goes in and out as float32."""
     from onnxruntime import OrtValue
 
-    bf16 = {t.name for t in graph.inputs if t.dtype == "BF16"}
-    if not bf16 and all(t.dtype != "BF16" for t in graph.outputs):
+    narrow = {t.name for t in (*graph.inputs, *graph.outputs) if t.dtype == "BF16"}
+    if not narrow:
         result: list[Array] = [np.asarray(v) for v in graph.session.run(None, feed)]
         return result
     values = {
-        name: OrtValue.ortvalue_from_numpy_with_onnx_type(array, 16)
-        if name in bf16
-        else OrtValue.ortvalue_from_numpy(array)
+        name: bfloat16.value(array) if name in narrow else OrtValue.ortvalue_from_numpy(array)
         for name, array in feed.items()
     }
-    return [_array(value) for value in graph.session.run_with_ort_values(None, values)]
-
-
-def _array(value: Any) -> Array:
-    if value.data_type() != "tensor(bfloat16)":
-        array: Array = value.numpy()
-        return array
-    shape = value.shape()
-    count = int(np.prod(shape))
-    raw = ctypes.string_at(value.data_ptr(), 2 * count) if count else b""
-    bits = np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16
-    return np.asarray(bits.view(np.float32).reshape(shape))
+    return [
+        bfloat16.array(value) if tensor.name in narrow else np.asarray(value.numpy())
+        for tensor, value in zip(
+            graph.outputs, graph.session.run_with_ort_values(None, values), strict=True
+        )
+    ]

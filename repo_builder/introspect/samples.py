@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from repo_builder.artifact import Tensor
+from repo_builder.introspect import bfloat16
 
 Array = npt.NDArray[Any]
 Values = int | Literal["ones", "zeros"]
@@ -31,6 +32,7 @@ _NUMPY = {
     "INT32": np.int32,
     "INT64": np.int64,
     "FP16": np.float16,
+    "BF16": np.float32,
     "FP32": np.float32,
     "FP64": np.float64,
 }
@@ -92,14 +94,13 @@ def concrete(tensor: Tensor, axes: Mapping[str, int], batch: int | None) -> tupl
 def draw(tensor: Tensor, shape: tuple[int, ...], kind: Values, seed: int) -> Array:
     """A random array; the same arguments give the same array on every machine.
 
-    BF16 comes as the upper 16 bits of float32, in uint16, since numpy has no such type.
+    BF16 comes as float32 of just its values, since numpy has no such type.
     """
     random = np.random.default_rng([seed, *tensor.name.encode()])
     if tensor.dtype in ("FP16", "FP32", "FP64"):
         return random.standard_normal(shape).astype(_NUMPY[tensor.dtype])
     if tensor.dtype == "BF16":
-        bits = random.standard_normal(shape).astype(np.float32).view(np.uint32)
-        return np.asarray(bits >> 16, dtype=np.uint16)
+        return bfloat16.widened(bfloat16.bits(random.standard_normal(shape)))
     if isinstance(kind, int):
         whole = random.integers(0, kind, shape)
     else:
@@ -115,4 +116,4 @@ def zeros(tensor: Tensor, shape: tuple[int, ...]) -> Array:
     """An array of zeros, or of empty strings."""
     if tensor.dtype == "STRING":
         return np.full(shape, "", dtype=object)
-    return np.zeros(shape, np.uint16 if tensor.dtype == "BF16" else _NUMPY[tensor.dtype])
+    return np.zeros(shape, _NUMPY[tensor.dtype])

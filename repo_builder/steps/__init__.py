@@ -41,7 +41,7 @@ _HOUR = 3600.0
 
 STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 2, tools=("onnx", "onnxruntime")),
-    "simplify": Declaration("simplify", 1, tools=("onnx", "onnxslim")),
+    "simplify": Declaration("simplify", 2, tools=("onnx", "onnxslim")),
     "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
@@ -73,7 +73,7 @@ STEPS: dict[str, Declaration] = {
     "compile_tflite_micro": Declaration(
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
-    "reference": Declaration("reference", 1, tools=("onnxruntime",)),
+    "reference": Declaration("reference", 2, tools=("onnxruntime",)),
     "verify": Declaration("verify", 2, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),

@@ -28,11 +28,12 @@ NUMPY_TYPES: Mapping[str, str] = {
         for bits in (8, 16, 32, 64)
     },
     "FP16": "float16",
+    "BF16": "float32",
     "FP32": "float32",
     "FP64": "float64",
     "STRING": "object",
 }
-"""Triton's names of element types -> numpy's; BF16 has no numpy type and is missing."""
+"""Triton's names of element types -> numpy's; BF16, which it lacks, is held as float32."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,7 @@ def labels(
 
 
 def numpy_type(tensor: Tensor) -> np.dtype[Any]:
-    """The numpy type of a tensor; DataError for BF16, which numpy lacks."""
-    if tensor.dtype not in NUMPY_TYPES:
-        raise DataError(
-            f"'{tensor.name}' is {tensor.dtype}, which .npz files cannot hold; "
-            "export the model with FP32 or FP16 inputs"
-        )
+    """The numpy type that holds a tensor."""
     return np.dtype(NUMPY_TYPES[tensor.dtype])
 
 

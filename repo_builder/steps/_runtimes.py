@@ -11,6 +11,7 @@ import numpy as np
 
 from repo_builder.artifact import Tensor
 from repo_builder.errors import MissingExtra, ModelError
+from repo_builder.introspect import bfloat16
 from repo_builder.steps._data import Array, Samples
 from repo_builder.steps._failures import explained
 from repo_builder.steps._onnx import MODEL
@@ -51,7 +52,7 @@ def run_all(runner: Runner, samples: Samples) -> dict[str, Array]:
     """Run all samples, one run after another; outputs joined along rows.
 
     Outputs without a row dimension are stacked. Outputs whose length depends on the data are
-    joined one after another. ModelError where a run fails.
+    joined one after another, flat where other dimensions differ too. ModelError where a run fails.
     """
     parts: dict[str, list[Array]] = {tensor.name: [] for tensor in runner.outputs}
     for run in range(samples.runs):
@@ -66,6 +67,8 @@ def _joined(arrays: list[Array], block: int) -> Array:
     by_rows = block > 0 and all(a.ndim > 0 and len(a) == block for a in arrays)
     if not by_rows and len({a.shape for a in arrays}) == 1:
         return np.stack(arrays)
+    if len({a.shape[1:] if a.ndim else () for a in arrays}) > 1 or arrays[0].ndim == 0:
+        arrays = [a.reshape(-1) for a in arrays]
     return np.concatenate(arrays)
 
 
@@ -87,11 +90,30 @@ class _OnnxRuntime:
         self.inputs = tuple(map(_ort_tensor, self._session.get_inputs()))
         self.outputs = tuple(map(_ort_tensor, self._session.get_outputs()))
         self._names = [tensor.name for tensor in self.outputs]
+        self._narrow = {t.name for t in (*self.inputs, *self.outputs) if t.dtype == "BF16"}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
+        if self._narrow:
+            return self._run_narrow(feeds)
         results = self._session.run(self._names, dict(feeds))
         return dict(zip(self._names, map(np.asarray, results), strict=True))
+
+    def _run_narrow(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """As `run` where bfloat16 goes in or out, which numpy holds as float32."""
+        from onnxruntime import OrtValue
+
+        values = {
+            name: bfloat16.value(array)
+            if name in self._narrow
+            else OrtValue.ortvalue_from_numpy(array)
+            for name, array in feeds.items()
+        }
+        found = self._session.run_with_ort_values(self._names, values)
+        return {
+            name: bfloat16.array(value) if name in self._narrow else np.asarray(value.numpy())
+            for name, value in zip(self._names, found, strict=True)
+        }
 
 
 class _OpenVino:

@@ -54,8 +54,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     runner = _runtimes.load(inputs.model, "onnxruntime", _runtimes.Options(optimize=False))
     metric = None
     if inputs.evaluation is None:
-        samples = _random(inputs.model, runner)
-        outputs = _runtimes.run_all(runner, samples)
+        samples, outputs = _random(inputs.model, runner)
         kept = samples.arrays
     else:
         data = _judge.Evaluation.read(inputs.evaluation, runner.inputs, params)
@@ -68,8 +67,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     return Facts(samples.rows, metric)
 
 
-def _random(folder: Path, runner: _runtimes.Runner) -> _data.Samples:
-    """Random rows of the sizes and kind of values with which the model was found to run."""
+def _random(folder: Path, runner: _runtimes.Runner) -> tuple[_data.Samples, dict[str, _data.Array]]:
+    """Random rows of the sizes and kind of values with which the model runs, and its outputs."""
     from repo_builder import introspect
     from repo_builder.introspect.samples import concrete, draw, values
 
@@ -79,7 +78,6 @@ def _random(folder: Path, runner: _runtimes.Runner) -> _data.Samples:
     for kind in values(signature.inputs):
         arrays = {}
         for tensor in signature.inputs:
-            _data.numpy_type(tensor)
             shape = concrete(tensor, signature.dynamic_axes, batch)
             if 0 in shape:  # no size was found with which the model runs
                 why = signature.why_not_batched
@@ -89,9 +87,7 @@ def _random(folder: Path, runner: _runtimes.Runner) -> _data.Samples:
             arrays[tensor.name] = stack[:, 0] if batch else stack
         samples = _data.check(arrays, signature.inputs, "random inputs")
         try:
-            _runtimes.run_all(runner, samples.first(1))
+            return samples, _runtimes.run_all(runner, samples)
         except ModelError as reason:
-            failure = reason
-            continue
-        return samples
+            failure = failure or reason
     raise ModelError(f"no random input runs ({failure}); give evaluation data in the spec")

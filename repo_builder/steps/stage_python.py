@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from repo_builder import resources
 from repo_builder.client import preprocess
+from repo_builder.errors import ModelError
 from repo_builder.steps._data import NUMPY_TYPES
 
 
@@ -50,6 +51,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         shutil.copyfile(path, out / path.name)
     said = dict(params.params)
     if params.kind == "preprocess":
+        if said["dtype"] == "BF16":
+            raise ModelError("numpy makes no BF16 of an image; export the model with FP32 inputs")
         said["dtype"] = NUMPY_TYPES[said["dtype"]]
     text = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (out / "stage.json").write_text(text, encoding="utf-8")
