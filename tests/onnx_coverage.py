@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +55,10 @@ MARKS = {
     ),
 }
 """What the reasons of each group say."""
+
+
+Answer = Callable[[dict[str, Any]], Sequence[Any]]
+"""Inputs by name to the outputs that are right, in the model's order."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,10 @@ def _check(examples: Iterable[Example], root: Path) -> list[Result]:
             ready.append((example, facts.signature))
     if ready:
         with serve.Triton(root, models=[], timeout_s=60, drain_s=0) as server:
-            results += [_serve(server, root, *each) for each in ready]
+            results += [
+                compare(server, example, signature, _imported(root, example.name, signature))
+                for example, signature in ready
+            ]
     return results
 
 
@@ -141,22 +148,24 @@ def _config(name: str, path: Path, signature: Signature) -> str:
     return render.text(config.decide(spec, load()["cpu"], signature, {}, cores=1))
 
 
-def _serve(server: serve.Triton, root: Path, example: Example, signature: Signature) -> Result:
-    """Load the model, send the inputs, and compare with ONNX Runtime in this process."""
-    import onnxruntime as ort
+def _imported(root: Path, name: str, signature: Signature) -> Answer:
+    """The given model; the imported one where ONNX Runtime lacks it, which is shown to be it."""
+    path = root / name / ("1" if signature.converted_from else "given") / "model.onnx"
+    session = runtime.session(str(path))
+    return lambda feeds: run(session, feeds)
+
+
+def compare(server: serve.Triton, example: Example, signature: Signature, answer: Answer) -> Result:
+    """Load the model, send the inputs, and compare with `answer`, in this process."""
     import tritonclient.grpc as triton
     from tritonclient.utils import InferenceServerException
 
     name = example.name
-    ort.set_default_logger_severity(4)
-    # ONNX Runtime lacks the given model where import converted it, and showed both to be the same.
-    path = root / name / ("1" if signature.converted_from else "given") / "model.onnx"
-    session = ort.InferenceSession(str(path))
-    feeds = _feeds(example, signature)
+    feeds = inputs(example, signature)
     if feeds is None:
         return Result(name, "refused", "its test gives inputs that are no tensors")
     try:
-        want = _run(session, feeds)
+        want = answer(feeds)
     except runtime.errors() as failure:
         return Result(name, "refused", f"ONNX Runtime fails on its inputs ({first_line(failure)})")
     with triton.InferenceServerClient(server.grpc_url) as client:
@@ -166,14 +175,14 @@ def _serve(server: serve.Triton, root: Path, example: Example, signature: Signat
             client.unload_model(name)
         except InferenceServerException as failure:
             return Result(name, "failed", " ".join(str(failure).split())[:300])
-    for output, expected in zip(session.get_outputs(), want, strict=True):
+    for output, expected in zip(signature.outputs, want, strict=True):
         got = result.as_numpy(output.name)
         if not _equal(got, np.asarray(expected)):
             return Result(name, "failed", f"output '{output.name}' differs")
     return Result(name, "equal", converted=bool(signature.converted_from))
 
 
-def _run(session: Any, feeds: dict[str, Any]) -> list[Any]:
+def run(session: Any, feeds: dict[str, Any]) -> list[Any]:
     """The session's answer; bfloat16 goes in and out as float32, as in Triton's client."""
     from onnxruntime import OrtValue
 
@@ -190,7 +199,8 @@ def _run(session: Any, feeds: dict[str, Any]) -> list[Any]:
     return [bfloat16.array(v) if v.data_type() == "tensor(bfloat16)" else v.numpy() for v in found]
 
 
-def _feeds(example: Example, signature: Signature) -> dict[str, Any] | None:
+def inputs(example: Example, signature: Signature) -> dict[str, Any] | None:
+    """Inputs by name; None where they are no tensors."""
     names = [t.name for t in signature.inputs]
     if example.inputs is None:
         generator = np.random.default_rng(0)

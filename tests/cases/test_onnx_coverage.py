@@ -1,12 +1,14 @@
-"""A sample of the onnx package's models goes all the way; see tests/onnx_coverage.py."""
+"""Samples of the onnx package's models go all the way: onnx_coverage.py and onnx_builds.py."""
 
 from __future__ import annotations
 
 import importlib.util
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from tests import onnx_builds
 from tests.onnx_coverage import check, light, nodes
 
 EMPTY = {
@@ -37,3 +39,23 @@ def test_a_sample_of_onnx_models(unavailable: Callable[[str], NoReturn]) -> None
     assert {outcomes[name] for name in EMPTY | CARRIED} == {"equal"}
     assert {r.name for r in results if r.converted} >= CARRIED - {"test_castlike_BFLOAT16_to_FLOAT"}
     assert sum(outcome == "equal" for outcome in outcomes.values()) >= 20
+
+
+BUILT = {
+    "test_castlike_BFLOAT16_to_FLOAT": onnx_builds.EQUAL,
+    "test_col2im_pads": onnx_builds.WITH_DATA,
+    "test_mod_uint8": onnx_builds.EQUAL,
+    "test_quantizelinear": onnx_builds.EQUAL,
+    "test_reshape_reordered_last_dims": onnx_builds.EQUAL,
+    "test_unsqueeze_axis_2": onnx_builds.EQUAL,
+}
+"""Models that once stopped a build: their type, inputs that random ones are not, a division by a
+random 0, their opset, the simplifier, an output whose shape follows the data."""
+
+
+def test_models_that_are_hard_to_build(
+    tmp_path: Path, unavailable: Callable[[str], NoReturn]
+) -> None:
+    if importlib.util.find_spec("pytriton") is None:
+        unavailable("the package pytriton is not installed")
+    assert onnx_builds.run([e for e in nodes() if e.name in BUILT], tmp_path) == BUILT

@@ -77,7 +77,10 @@ def backend_foreign(model: Model) -> Iterator[Hit]:
 def runtime_unknown(model: Model) -> Iterator[Hit]:
     """`runtime` is the backend's library, or model.py for a Python-based backend."""
     name = model.config.runtime
-    if name and model.backend and name not in (f"libtriton_{model.backend}.so", "model.py"):
+    known = [f"libtriton_{model.backend}.so"]
+    if model.backend != "python":  # which is no Python-based backend itself
+        known.append("model.py")
+    if name and model.backend and name not in known:
         yield Hit(f"'{name}' is no library of '{model.backend}'", "runtime", "remove it")
 
 

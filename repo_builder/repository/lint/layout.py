@@ -86,6 +86,8 @@ def version_huge(model: Model) -> Iterator[Hit]:
 
 def version_odd(model: Model) -> Iterator[Hit]:
     """std::stoll reads leading digits and signs: Triton then looks for another folder."""
+    if not model.backend:
+        return  # an ensemble has no files there
     with os.scandir(model.folder) as entries:
         names = [e.name for e in entries if e.is_dir() and e.name not in model.ignored]
     for version in model.loaded:

@@ -171,7 +171,10 @@ CORE_CASES: dict[str, tuple[World, World]] = {
         World(PYTHON.replace("python", "mine"), {"1/weights": b""}),
         World(PYTHON.replace("python", "mine"), {"1/libtriton_mine.so": b""}),
     ),
-    "runtime-unknown": (more('runtime: "x"\n'), more('runtime: "libtriton_python.so"\n')),
+    "runtime-unknown": (
+        python(PYTHON + 'runtime: "model.py"\n'),
+        onnx(GOOD + 'runtime: "model.py"\n'),
+    ),
     "agent-unknown": (
         more('model_repository_agents { agents { name: "x" } }\n'),
         more('model_repository_agents { agents { name: "checksum" } }\n'),
