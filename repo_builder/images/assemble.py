@@ -18,13 +18,12 @@ from typing import Any
 
 from repo_builder import digest
 from repo_builder.errors import ImageError
-from repo_builder.images import archive, layers
+from repo_builder.images import archive, layers, stages
 from repo_builder.images.context import LABEL, Context
-from repo_builder.images.engine import Engine, context_tar
+from repo_builder.images.engine import Engine
 from repo_builder.images.layers import EPOCH, Layer
+from repo_builder.images.plans import Plans
 from repo_builder.images.trust import Key, statement
-
-_RUNTIME_PARTS = ("Dockerfile", "tools", "wheels", "rootfs")
 
 
 @dataclass(frozen=True)
@@ -85,20 +84,13 @@ def runtime(context: Context, engine: Engine, cache: Path, say: Callable[[str], 
     key = digest.of_json({"runtime": context.runtime_key, "base": base_id})
     home = cache / "runtimes" / key
     if not (home / "config.json").exists():
-        image_id = _build(context, engine, key[:16], say)
+        image_id = stages.build(context, stages.RUNTIME, engine, key[:16], say)
         try:
             _normalized(image_id, engine, home, context.layers)
         finally:
             engine.drop(image_id, key[:16])
     config = json.loads((home / "config.json").read_bytes())
     return Runtime(config, tuple(layers.of_tar(n, home / f"{n}.tar") for n in context.layers))
-
-
-def _build(context: Context, engine: Engine, mark: str, say: Callable[[str], None]) -> str:
-    with tempfile.TemporaryFile() as tar:
-        context_tar(context.folder, _RUNTIME_PARTS, tar)
-        tar.seek(0)
-        return engine.build(tar, context.platform, mark, say)
 
 
 def _normalized(image_id: str, engine: Engine, home: Path, names: tuple[str, ...]) -> None:
@@ -130,18 +122,24 @@ def _layers_digest(found: Sequence[Layer]) -> str:
     return digest.of_json([layer.diff_id for layer in found])
 
 
-def image(context: Context, below: Runtime, key: Key | None) -> Image:
+def image(context: Context, below: Runtime, made: Plans | None, key: Key | None) -> Image:
     """The image of a context: its runtime, a layer per model, and what the container trusts."""
     manifest = context.manifest
     found = list(below.layers)
     for model in manifest.models:
         home = context.folder / "models" / model.name
         sources = {name: home / name for name in model.files}
+        if made is not None:
+            sources.update(made.of(model.name))
         found.append(layers.of_files(f"model {model.name}", f"models/{model.name}", sources))
     trust = context.folder / "trust"
     files: dict[str, Path | bytes] = {
         p.relative_to(trust).as_posix(): p for p in trust.rglob("*") if p.is_file()
     }
+    if made is not None:
+        files["plans.json"] = made.record
+        if key is not None:
+            files["plans.json.sig"] = key.sign(made.record)
     if key is not None:
         signed = statement([layer.diff_id for layer in below.layers], below.config["config"])
         files["image.json"], files["image.json.sig"] = signed, key.sign(signed)

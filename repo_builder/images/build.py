@@ -11,7 +11,7 @@ from pathlib import Path
 
 from repo_builder import console
 from repo_builder.errors import GateFailed, ImageError, UsageError, disk_fix
-from repo_builder.images import assemble, manifest, pins
+from repo_builder.images import assemble, manifest, pins, plans
 from repo_builder.images import context as contexts
 from repo_builder.images.context import LABEL, Context
 from repo_builder.images.engine import Engine
@@ -83,14 +83,15 @@ def build(request: Request, context: Context, engine: Engine, say: Callable[[str
     Raises ImageError where engine, base image or disk do not play along, GateFailed where the
     image without its models is larger than its target's budget.
     """
-    made = context.manifest
-    repository, tag = split_name(request.name or f"repo-builder/{made.target}")
-    tag = tag or made.digest[:12]
+    target = context.manifest.target
+    repository, tag = split_name(request.name or f"repo-builder/{target}")
+    tag = tag or context.manifest.digest[:12]
+    made = plans.made(context, engine, cache_root(), say)
     below = assemble.runtime(context, engine, cache_root(), say)
     if request.gate:
-        _, family = pins.load(request.own_pins).family(made.target)
-        check_budget(made.target, below, family.budget)
-    image = assemble.image(context, below, request.key)
+        _, family = pins.load(request.own_pins).family(target)
+        check_budget(target, below, family.budget)
+    image = assemble.image(context, below, made, request.key)
     wanted = image.id, f"{LABEL}.layers={image.layers_digest}", json.loads(image.config)
     found = engine.find(*wanted)
     if changed := found is None:

@@ -1,6 +1,7 @@
 """Writes a build context: a folder that a plain `docker build` turns into the image.
 
 Dockerfile  README.md  tools/  wheels/  rootfs/     what the image is made of
+compiler/                                           what builds TensorRT plans, where asked for
 models/<name>/                                      a layer each
 trust/                                              manifest, signature, trusted keys
 """
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder import __version__, digest, resources
-from repo_builder.images import wheels
+from repo_builder.errors import UsageError
+from repo_builder.images import stages, wheels
 from repo_builder.images.manifest import Manifest
 from repo_builder.images.pins import TOOLS, Pins
 from repo_builder.images.trust import Key
@@ -25,7 +27,11 @@ _PACKAGE = Path(__file__).parent
 _INSIDE = _PACKAGE / "inside"
 # Data of another room: the Python-based backends that stand in for Triton's C++ ones.
 _BACKENDS = _PACKAGE.parent / "serve" / "backends"
-_SPLIT = "FROM runtime\n"
+# What `repo_builder.trt` is made of: it runs in a stage that has nothing but Python and TensorRT.
+_PROGRAM = (
+    *("__init__", "errors", "console", "digest", "trt/__init__", "trt/__main__", "trt/engine"),
+    *("trt/first_start", "trt/probe", "trt/record", "trt/request", "trt/timings"),
+)
 
 LABEL = "io.repo-builder"
 
@@ -35,7 +41,7 @@ class Context:
     """A written context.
 
     `labels` are those of the final image; `runtime_key` is the digest of all that shapes the
-    image below the models.
+    image below the models, and `plans_key` of all that shapes TensorRT plans, or "" without any.
     """
 
     folder: Path
@@ -45,6 +51,7 @@ class Context:
     layers: tuple[str, ...]
     labels: Mapping[str, str]
     runtime_key: str
+    plans_key: str
 
 
 def write(
@@ -68,6 +75,12 @@ def write(
     architecture = platform.split("/")[1]
     base = base or family.base
     labels = _labels(manifest, base)
+    planned = [model.name for model in manifest.models if model.planned]
+    if planned and family.compiler is None:
+        raise UsageError(
+            f"{planned[0]}: the family '{family_name}' has no stage that builds TensorRT plans; "
+            "use `compile_at: device`, or a family on NVIDIA's images"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".context-", dir=folder.parent))
     try:
@@ -76,6 +89,11 @@ def write(
         _fill_tools(draft, tools, packages)
         _fill_rootfs(draft / "rootfs", family.backends)
         _fill_models(draft, manifest, key)
+        compiler: list[Path] = []
+        if planned:
+            names = family.compiler or ()
+            compiler = wheels.fetch(names, pins.packages, family.python, architecture, cache)
+            _fill_compiler(draft / "compiler", compiler)
         text = _render(
             f"{family_name}.Dockerfile.j2",
             title=f"Triton for {manifest.target}",
@@ -87,29 +105,36 @@ def write(
             layers=family.layers,
             backends=_backends(manifest),
             models=[model.name for model in manifest.models],
+            planned=planned,
+            compiler=[wheel.name for wheel in compiler],
             labels=labels,
         )
         (draft / "Dockerfile").write_text(text, encoding="utf-8")
         (draft / "README.md").write_text(_readme(manifest, base, platform), encoding="utf-8")
-        runtime_key = digest.of_json(
-            {
-                "dockerfile": text.split(_SPLIT)[0],
-                "platform": platform,
-                "files": {
-                    path.relative_to(draft).as_posix(): digest.of_file(path)
-                    for part in ("tools", "wheels", "rootfs")
-                    for path in sorted((draft / part).rglob("*"))
-                    if path.is_file()
-                },
-            }
-        )
+
+        def key_of(stage: str) -> str:
+            return digest.of_json(
+                {
+                    "dockerfile": stages.needed(text, stage),
+                    "platform": platform,
+                    "files": {
+                        path.relative_to(draft).as_posix(): digest.of_file(path)
+                        for part in stages.parts(manifest, stage)
+                        for path in sorted([draft / part, *(draft / part).rglob("*")])
+                        if path.is_file()
+                    },
+                }
+            )
+
+        runtime_key = key_of(stages.RUNTIME)
+        plans_key = key_of(stages.PLANS) if planned else ""
         if folder.exists():
             shutil.rmtree(folder)
         draft.chmod(0o755)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Context(folder, manifest, base, platform, family.layers, labels, runtime_key)
+    return Context(folder, manifest, base, platform, family.layers, labels, runtime_key, plans_key)
 
 
 def _labels(manifest: Manifest, base: str) -> dict[str, str]:
@@ -130,11 +155,14 @@ def _labels(manifest: Manifest, base: str) -> dict[str, str]:
 
 
 def _backends(manifest: Manifest) -> list[str]:
-    """The backends that the models' configurations name."""
+    """The backends that the models' configurations name; those that are never used do not count."""
     found = set()
     for model in manifest.models:
-        text = (manifest.folder / "models" / model.name / "config.pbtxt").read_text("utf-8")
-        found.update(re.findall(r'^\s*backend:\s*"([\w-]+)"', text, re.MULTILINE))
+        home = manifest.folder / "models" / model.name
+        configs = [home / name for name in model.files if re.fullmatch(r"configs/.*\.pbtxt", name)]
+        for path in configs if model.planned else [home / "config.pbtxt", *configs]:
+            text = path.read_text("utf-8")
+            found.update(re.findall(r'^\s*backend:\s*"([\w-]+)"', text, re.MULTILINE))
     return sorted(found)
 
 
@@ -163,6 +191,17 @@ def _fill_rootfs(rootfs: Path, backends: tuple[str, ...]) -> None:
         shutil.copytree(_BACKENDS / name, home, ignore=shutil.ignore_patterns("__pycache__"))
         for shared in _BACKENDS.glob("*.py"):
             shutil.copyfile(shared, home / shared.name)
+
+
+def _fill_compiler(home: Path, packages: list[Path]) -> None:
+    for name in _PROGRAM:
+        target = home / "repo_builder" / f"{name}.py"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_PACKAGE.parent / f"{name}.py", target)
+    for name in ("plans.py", "check.py"):
+        shutil.copyfile(_INSIDE / name, home / name)
+    for path in packages:
+        _place(path, home / "wheels" / path.name)
 
 
 def _fill_models(draft: Path, manifest: Manifest, key: Key | None) -> None:

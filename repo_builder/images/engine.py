@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import os
 import re
 import socket
@@ -52,6 +53,11 @@ class Engine:
     def __init__(self, client: DockerClient, name: str) -> None:
         self._client = client
         self.name = name
+
+    def identity(self) -> str:
+        """What tells this engine from those of other machines."""
+        with _explained("engine"):
+            return str(self._client.info()["ID"])
 
     def architecture(self) -> str:
         """The architecture that the engine runs natively, as OCI names it: amd64, arm64."""
@@ -108,9 +114,9 @@ class Engine:
         return str(image.id)
 
     def build(
-        self, context: IO[bytes], platform: str, mark: str, say: Callable[[str], None]
+        self, context: IO[bytes], stage: str, platform: str, mark: str, say: Callable[[str], None]
     ) -> str:
-        """Build the stage `runtime` of a tarred context without network; returns the image's id.
+        """Build a stage of a tarred context without network; returns the image's id.
 
         `mark` becomes the label of the stages below it, by which `drop` finds them.
         `say` gets the engine's lines as they come. Leaving early (Ctrl-C) ends the build: the
@@ -122,7 +128,7 @@ class Engine:
                 fileobj=context,
                 custom_context=True,
                 encoding="identity",
-                target="runtime",
+                target=stage,
                 buildargs={"STAGE": mark},
                 network_mode="none",
                 platform=platform,
@@ -377,8 +383,8 @@ def _report(line: dict[str, Any], progress: Callable[[str], None]) -> None:
         progress(f"{line.get('id', '')} {line['status']}".strip())
 
 
-def context_tar(folder: Path, parts: Iterable[str], out: IO[bytes]) -> None:
-    """Tar the named parts of a context folder with fixed times, owners and order."""
+def context_tar(folder: Path, parts: Iterable[str], dockerfile: str, out: IO[bytes]) -> None:
+    """Tar the named parts of a context folder with fixed times, owners and order, to build from."""
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
@@ -386,5 +392,8 @@ def context_tar(folder: Path, parts: Iterable[str], out: IO[bytes]) -> None:
         return info
 
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info, text = tarfile.TarInfo("Dockerfile"), dockerfile.encode()
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
         for part in sorted(parts):
             tar.add(folder / part, arcname=part, filter=plain)

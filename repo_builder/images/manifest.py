@@ -15,13 +15,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Model:
-    """One model: its version, its digest, and its files: path below its folder -> bytes."""
+    """One model: its version, its digest, and its files: path below its folder -> bytes.
+
+    `planned` says that its TensorRT plan is made while the image is built.
+    """
 
     name: str
     version: str
     digest: str
     files: Mapping[str, int]
     tools: Mapping[str, str]
+    planned: bool = False
 
     @property
     def size(self) -> int:
@@ -75,6 +79,7 @@ def read(folder: Path) -> Manifest:
                 record["digest"],
                 {file: size for file, (_, size) in record["files"].items()},
                 record.get("tools", {}),
+                (record.get("compiler") or {}).get("at") == "image",
             )
             for name, record in raw["models"].items()
         ]

@@ -34,13 +34,15 @@ class Family(_Shape):
 
     `base` is an image reference, `@sha256:` where it is pinned; `packages` are wheels of
     `Pins.packages`; `backends` are ours that the image needs; `layers` are the folders that the
-    template fills, lowest first; `runtime` is a flag for `docker run`, such as `nvidia`.
+    template fills, lowest first; `compiler` are wheels for the stage that compiles models, which
+    families without the key do not have.
     """
 
     base: str = Field(min_length=1)
     python: str = ""
     packages: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
+    compiler: tuple[str, ...] | None = None
     layers: tuple[str, ...] = Field(min_length=1)
     budget: Budget
 
@@ -69,8 +71,10 @@ class Pins(_Shape):
     def family(self, target: str) -> tuple[str, Family]:
         """The family that serves `target`; UsageError where it has no image."""
         if target not in self.targets:
+            hint = did_you_mean(target, self.targets)
             raise UsageError(
-                f"the target '{target}' has no image; {did_you_mean(target, self.targets)}"
+                f"the target '{target}' has no image; {hint}; one of your own needs a line below "
+                "`targets` in pins.yaml (docs/images.md)"
             )
         name = self.targets[target].family
         return name, self.families[name]
@@ -118,7 +122,7 @@ def _dangling(pins: Pins, table: document.Document) -> list[Problem]:
             what = f"no family '{target.family}'"
             problems.append(table.problem(("targets", name, "family"), what, hint))
     for name, family in pins.families.items():
-        for package in (*family.packages, *TOOLS):
+        for package in (*family.packages, *(family.compiler or ()), *TOOLS):
             if package not in pins.packages:
                 hint = did_you_mean(package, pins.packages)
                 what = f"no package '{package}'"

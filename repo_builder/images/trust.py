@@ -1,8 +1,9 @@
 """Keys, signatures, and the check of a folder or an image against them.
 
-A signature is Ed25519 (RFC 8032) over the bytes of a file, kept beside it as `FILE.sig`. Two files
-are signed: the manifest, which holds the digest of every model file, and `image.json`, which holds
-the layers and the settings below the models. The container checks the first; `verify` both.
+A signature is Ed25519 (RFC 8032) over the bytes of a file, kept beside it as `FILE.sig`. Signed are
+the manifest, which holds the digest of every model file; `plans.json`, which adds TensorRT plans
+that were made with the image; and `image.json`, which holds the layers and the settings below the
+models. The container checks the first two; `verify` all.
 """
 
 from __future__ import annotations
@@ -145,11 +146,15 @@ def verify_image(name: str, image: Saved, trusted: Mapping[str, bytes]) -> str:
         text = files.get(f"{HOME}/manifest.json", b"")
         problems = [] if text else ["it has no manifest; repo-builder did not make it"]
         if text:
+            made = files.get(f"{HOME}/plans.json", b"")
             if trusted:
                 problems += check.signature(text, home / "manifest.json.sig", dict(trusted))
+                if made:
+                    envelope = home / "plans.json.sig"
+                    problems += check.signature(made, envelope, dict(trusted), "plans.json")
                 problems += _below(image, home, trusted)
             Path(place, "models").mkdir(exist_ok=True)
-            problems += check.models(text, Path(place, "models"))
+            problems += check.models(text, Path(place, "models"), made)
     _raise(name, problems)
     return digest.of_bytes(text)
 
@@ -165,9 +170,9 @@ def _below(image: Saved, home: Path, trusted: Mapping[str, bytes]) -> list[str]:
     if not path.is_file():
         return ["it has no image.json, so what lies below the models is not signed"]
     text = path.read_bytes()
-    problems = check.signature(text, home / "image.json.sig", dict(trusted))
+    problems = check.signature(text, home / "image.json.sig", dict(trusted), "image.json")
     if problems:
-        return [problem.replace("the manifest", "image.json") for problem in problems]
+        return problems
     count = len(json.loads(text)["layers"])
     config = {k: v for k, v in image.config["config"].items() if v not in (None, "", [], {}, False)}
     if statement(image.diff_ids[:count], config) != text:

@@ -53,8 +53,9 @@ def _tensorrt(chain: Chain) -> None:
     elif precision == "fp16":
         model = chain.add("compile-onnxruntime", {"precision": precision}, model=model)
     asked = chain.spec.optimize.tensorrt
+    place = asked.compile_at or chain.target.compile_at
     params: dict[str, Json] = {
-        "at": chain.target.compile_at,
+        "at": place,
         "precision": precision,
         "batches": _batches(chain.spec),
         "sizes": dict(asked.sizes),
@@ -64,8 +65,7 @@ def _tensorrt(chain: Chain) -> None:
         "hardware": asked.hardware_compatibility,
         "compute_capability": tensorrt.compute_capability if tensorrt else "",
     }
-    built_here = chain.target.compile_at == "builder"
-    resources = {"tensorrt": 1, chain.target.name: 1} if built_here else None
+    resources = {"tensorrt": 1, chain.target.name: 1} if place == "builder" else None
     chain.compiled = "compile-tensorrt"
     model = chain.add(chain.compiled, params, resources=resources, model=model)
     chain.waits = "its ONNX ran in ONNX Runtime; no such GPU was here"

@@ -24,6 +24,7 @@ from repo_builder.targets import Target
 
 FILES = {"onnxruntime": "model.onnx", "openvino": "model.xml", "tensorrt": "model.plan"}
 """Backend -> the file that it loads where a config names none."""
+_LATER = "plans of {} are built later, in a repository of its own; leave it out"
 
 
 def check(name: str, group: tuple[str, ...], catalog: Mapping[str, Target]) -> None:
@@ -34,11 +35,8 @@ def check(name: str, group: tuple[str, ...], catalog: Mapping[str, Target]) -> N
     for target in group:
         if catalog[target].backend not in FILES:
             raise UsageError(f"{said}: {target} is not served by {', '.join(FILES)}; leave it out")
-        if catalog[target].runtime == "tensorrt" and catalog[target].compile_at == "device":
-            raise UsageError(
-                f"{said}: {target} builds its plans at its first start, in a repository of its "
-                "own; leave it out"
-            )
+        if catalog[target].runtime == "tensorrt" and catalog[target].compile_at != "builder":
+            raise UsageError(f"{said}: {_LATER.format(target)}")
 
 
 def join(built: Mapping[str, Mapping[str, Model]], catalog: Mapping[str, Target]) -> list[Model]:
@@ -63,6 +61,9 @@ def _join(
     blobs: dict[str, Blob] = {}
     texts: dict[str, bytes] = {}
     for target, model in models.items():
+        compiler: Any = model.record.get("compiler") or {}
+        if compiler.get("at", "builder") != "builder":  # where a spec says so, not the target
+            raise UsageError(f"{model.name}: {_LATER.format(target)}")
         for file, blob in model.entry.artifact.files.items():
             blobs[file if same else f"{target}/{file}"] = blob
         for name, text in model.texts.items():

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from repo_builder.client.policies import Activation, PolicyName
 from repo_builder.spec.serving import Overlay
-from repo_builder.spec.types import CalibrationMethod, Hardware, MetricName, Objective, Precision
+from repo_builder.spec.types import (
+    CalibrationMethod,
+    Hardware,
+    MetricName,
+    Objective,
+    Place,
+    Precision,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _PART = "(0|[1-9][0-9]{0,2})"
@@ -98,6 +105,8 @@ class RawQuantization(Raw):
 class RawTensorRt(Raw):
     """How TensorRT builds the plan; only targets with TensorRT read it."""
 
+    compile_at: Place | None = None
+    """Where: on a builder with the GPU, while the image is built, on the device. By the target."""
     workspace_mb: Annotated[int, Field(ge=0)] = 0
     """Most scratch memory of a layer in MiB; 0 leaves it to TensorRT."""
     dla_core: Annotated[int, Field(ge=0)] | None = None

@@ -18,6 +18,7 @@ from repo_builder.document import Document
 Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
+Place = Literal["builder", "image", "device"]
 Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
 MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
@@ -85,7 +86,8 @@ class Quantization:
 class TensorRt:
     """How a TensorRT plan is built; see `repo_builder.trt.request`.
 
-    `sizes` maps names of dynamic dimensions other than the batch to the size they get.
+    `compile_at` says where, in place of what the target says. `sizes` maps names of dynamic
+    dimensions other than the batch to the size they get.
     """
 
     workspace_mb: int = 0
@@ -93,6 +95,7 @@ class TensorRt:
     version_compatible: bool = False
     hardware_compatibility: Hardware = "none"
     sizes: Mapping[str, int] = field(default_factory=dict)
+    compile_at: Place | None = None
 
 
 @dataclass(frozen=True)

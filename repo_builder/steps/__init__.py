@@ -52,7 +52,7 @@ STEPS: dict[str, Declaration] = {
         limit_s=_HOUR,
     ),
     # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
-    "compile_tensorrt": Declaration("compile-tensorrt", 1, tools=("onnx",), limit_s=6 * _HOUR),
+    "compile_tensorrt": Declaration("compile-tensorrt", 2, tools=("onnx",), limit_s=6 * _HOUR),
     "compile_qnn": Declaration(
         "compile-qnn",
         2,

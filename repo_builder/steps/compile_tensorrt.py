@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from repo_builder import digest
 from repo_builder.errors import ModelError, Problem, StepError
-from repo_builder.spec.types import Hardware, Precision
+from repo_builder.spec.types import Hardware, Place, Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._level import Level
 from repo_builder.trt.record import PLAN
@@ -28,7 +28,7 @@ class Params:
     `repo_builder.trt.request.Request`.
     """
 
-    at: Literal["builder", "image", "device"]
+    at: Place
     precision: Precision = "fp32"
     batches: tuple[int, int, int] = (1, 1, 1)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -48,8 +48,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """`tensorrt` and `gpu` are those of the builder, and `plan_size` is 0 without a plan."""
+    """`at` is where the plan is built; `tensorrt` and `gpu` are those of the builder, and
+    `plan_size` is 0, without a plan.
+    """
 
+    at: Place
     profiles: Mapping[str, Profile]
     plan_size: int
     tensorrt: str
@@ -84,7 +87,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     if params.at != "builder":
         place = "in an image built on such a machine" if params.at == "image" else "on the device"
         reason = f"checked for TensorRT; the plan is built {place}, no GPU of this kind was here"
-        return Facts(profiles, 0, "", "", Level("prepared", reason))
+        return Facts(params.at, profiles, 0, "", "", Level("prepared", reason))
     return _build(request, params, profiles, out)
 
 
@@ -107,7 +110,8 @@ def _build(request: Request, params: Params, profiles: Mapping[str, Profile], ou
     (out / PLAN).write_bytes(built.plan)
     first_start.describe(out / PLAN, request, here).write(out)
     reason = f"TensorRT {here.tensorrt} built the plan on {here.gpu}; it was not run"
-    return Facts(profiles, len(built.plan), here.tensorrt, here.gpu, Level("compiled", reason))
+    level = Level("compiled", reason)
+    return Facts(params.at, profiles, len(built.plan), here.tensorrt, here.gpu, level)
 
 
 def _say(progress: object) -> None:

@@ -90,10 +90,13 @@ def dla_supported(tensorrt: str) -> bool:
 def _import() -> Any:
     try:
         import tensorrt
-    except ImportError as failure:
-        # JetPack and Triton's images bring TensorRT; the package index has a stub whose libraries
-        # may be missing, which fails in the same way.
-        raise MissingExtra("tensorrt", "building a TensorRT plan") from failure
+    except ImportError:
+        # JetPack brings this module. NVIDIA's images may bring the libraries alone; then the same
+        # bindings are a wheel of this name, whose import fails too where there are no libraries.
+        try:
+            import tensorrt_bindings as tensorrt
+        except ImportError as failure:
+            raise MissingExtra("tensorrt", "building a TensorRT plan") from failure
     return tensorrt
 
 

@@ -84,7 +84,7 @@ def run(
                 console.error(f"{name}: {reason}")
                 file.save()
     if failed:
-        raise BuildFailed("some models stay with ONNX Runtime", failed)
+        raise BuildFailed("some models have no plan that serves", failed)
     return file.models
 
 
@@ -103,7 +103,7 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
     else:
         status.state = "building"
         file.save()
-        console.say(f"{name}: building the TensorRT plan; ONNX Runtime serves it meanwhile")
+        console.say(f"{name}: building the TensorRT plan")
         started = time.monotonic()
         _build(version / "model.onnx", wanted, here, kept, _reporter(file, name))
         status.state = "built"

@@ -21,7 +21,7 @@ def device(tensorrt: str = "") -> Device:
     """
     name, capability = gpu()
     system = f"{platform.system().lower()}-{platform.machine()}"
-    return Device(tensorrt or _tensorrt(), capability, name, system)
+    return Device(tensorrt or library(), capability, name, system)
 
 
 def gpu(fix: str = _ELSEWHERE) -> tuple[str, str]:
@@ -45,8 +45,8 @@ def gpu(fix: str = _ELSEWHERE) -> tuple[str, str]:
     return name.value.decode(), f"{numbers[0]}.{numbers[1]}"
 
 
-def _tensorrt() -> str:
-    """The version of the newest TensorRT library, with all four parts."""
+def library() -> str:
+    """The version of the newest TensorRT library, with all four parts; UsageError without one."""
     for library in _LIBRARIES:
         try:
             nvinfer = ctypes.CDLL(library)

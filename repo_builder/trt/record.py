@@ -10,11 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from repo_builder import digest
 from repo_builder.errors import ModelError, Problem
-from repo_builder.spec.types import Hardware
+
+if TYPE_CHECKING:
+    from repo_builder.spec.types import Hardware
 
 FILE = "portability.json"
 PLAN = "model.plan"

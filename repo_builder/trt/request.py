@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from repo_builder import digest
 from repo_builder.errors import ModelError
-from repo_builder.spec.types import Hardware
+
+if TYPE_CHECKING:
+    from repo_builder.spec.types import Hardware
 
 FILE = "tensorrt.json"
 

@@ -70,9 +70,18 @@ def openvino_model(seed: int, width: int, folder: Path) -> dict[str, bytes]:
 
 
 def publish_models(
-    out: Path, target: str, backend: str, models: Mapping[str, tuple[str, Mapping[str, bytes]]]
+    out: Path,
+    target: str,
+    backend: str,
+    models: Mapping[str, tuple[str, Mapping[str, bytes]]],
+    *,
+    configs: Mapping[str, str] | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Publish a repository as a build does: name -> (version, files of the version folder)."""
+    """Publish a repository as a build does: name -> (version, files of the version folder).
+
+    Each model also gets `configs` (path below its folder -> text), and its record `record`.
+    """
 
     def entry(files: Mapping[str, bytes]) -> Entry:
         blobs = {
@@ -94,9 +103,12 @@ def publish_models(
         Model(
             name,
             Version(*map(int, version.split("."))),
-            {"config.pbtxt": CONFIG.format(name=name, backend=backend).encode()},
+            {
+                "config.pbtxt": CONFIG.format(name=name, backend=backend).encode(),
+                **{path: text.encode() for path, text in (configs or {}).items()},
+            },
             entry(files),
-            {"tools": {}},
+            {"tools": {}, **(record or {})},
         )
         for name, (version, files) in models.items()
     ]

@@ -17,6 +17,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from fakes import jetson
+
+from repo_builder import digest
+from repo_builder.trt import request
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = {"one": 100, "two": 2000, "three": 500}
@@ -551,6 +555,157 @@ def test_nvidias_layout_is_slimmed_and_serves(
     done = world.cli("images", "build", folder, "--base", ngc, "--pins", own)
     for answer in infer(ready(run(done.stdout.strip())), "sum", X):
         np.testing.assert_allclose(answer, X.sum(axis=1, keepdims=True))
+
+
+# The plan of the stand-in's TensorRT: what this model answers shows whether it was loaded.
+PLANNED_MODEL = b"""
+import json
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        planned = "PLAN" in json.loads(args["model_config"])["parameters"]
+        home = Path(args["model_repository"], args["model_version"])
+        plan = (home / "model.plan").read_bytes() if planned else b""
+        self.factor = 3 if plan == b"plan of 10.3.0" else 1
+
+    def execute(self, requests):
+        arrays = [pb_utils.get_input_tensor_by_name(r, "x").as_numpy() for r in requests]
+        sums = [self.factor * a.sum(axis=1, keepdims=True).astype(np.float32) for a in arrays]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", s)]) for s in sums]
+"""
+FAKE_TENSORRT = """
+import sys
+from fakes import fake_tensorrt
+sys.modules["tensorrt"] = fake_tensorrt.module("10.3.0")
+"""
+WITH_TENSORRT = """
+FROM {base}
+COPY libcuda.so.1 libnvinfer.so.10 /usr/lib/x86_64-linux-gnu/
+COPY tensorrt.py /usr/local/lib/python3.11/dist-packages/
+COPY fakes/ /usr/local/lib/python3.11/dist-packages/fakes/
+"""
+
+
+@pytest.fixture
+def with_tensorrt(
+    world: World, ngc: str, tmp_path: Path, unavailable: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    """The stand-in with a pretended GPU and the fake of TensorRT's Python module."""
+    if shutil.which("gcc") is None:
+        unavailable("gcc is not installed")
+    context = tmp_path / "with-tensorrt"
+    shutil.copytree(ROOT / "tests/fakes", context / "fakes")
+    jetson.compile_libraries(context)
+    (context / "tensorrt.py").write_text(FAKE_TENSORRT)
+    (context / "Dockerfile").write_text(WITH_TENSORRT.format(base=ngc))
+    name = "repo-builder-test/ngc:tensorrt"
+    world.client.images.build(path=str(context), tag=name, network_mode="none", forcerm=True)
+    yield name
+    world.client.images.remove(name, force=True)
+
+
+def planned_repository(out: Path, target: str, seed: int = 1) -> Path:
+    """A repository whose model asks for a plan that is made with the image."""
+    model = kit.onnx_model(seed, 8)
+    asked = request.Request(model=digest.of_bytes(model)).to_json()
+    files = {
+        "model.onnx": model,
+        "model.py": PLANNED_MODEL,
+        request.FILE: json.dumps(asked).encode(),
+    }
+    config = kit.CONFIG.format(name="sum", backend="python")
+    parameter = 'parameters { key: "PLAN" value: { string_value: "model.plan" } }\n'
+    return kit.publish_models(
+        *(out, target, "onnxruntime", {"sum": ("1.0.0", files)}),
+        configs={"configs/tensorrt.pbtxt": config + parameter},
+        record={"compiler": {"at": "image"}},
+    )
+
+
+def test_a_plan_made_with_the_image_is_served_and_checked(
+    world: World, with_tensorrt: str, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    """No TensorRT is here: the plan is made by a fake, by the program and stage that are ours."""
+    folder = planned_repository(tmp_path / "build", "nvidia-gpu")
+    own = tmp_path / "pins.yaml"
+    own.write_text("families: {nvidia: {compiler: []}}\n")
+    world.cli("keys", "new", "planner")
+    options = ("--base", with_tensorrt, "--pins", own, "--name", "repo-builder-test/planned:1")
+    done = world.cli("images", "build", folder, "--key", "planner", *options)
+    assert "building the TensorRT plan" in done.stderr
+    name = done.stdout.strip()
+    for answer in infer(ready(run(name)), "sum", X):
+        np.testing.assert_allclose(answer, 3 * X.sum(axis=1, keepdims=True))
+    assert "signed and whole" in world.cli("verify", name).stderr
+    # What was made is kept, so nothing is made again, and the image is the same one.
+    before = world.client.images.get(name).id
+    again = world.cli("images", "build", folder, "--key", "planner", *options)
+    assert "Step " not in again.stderr
+    assert world.client.images.get(name).id == before
+
+    other = tmp_path / "model.plan"
+    other.write_bytes(b"another")
+    changed = {str(other): {"bind": "/models/sum/1000000/model.plan", "mode": "ro"}}
+    assert "sum/1000000/model.plan: sha256" in refused(run(name, volumes=changed))
+    empty = tmp_path / "empty"
+    empty.touch()
+    for file, said in (("plans.json", "not in the manifest"), ("plans.json.sig", "damaged")):
+        hidden = {str(empty): {"bind": f"/etc/repo-builder/{file}", "mode": "ro"}}
+        assert said in refused(run(name, volumes=hidden))
+
+    # The same by hand, without a key; and with one, which a plain build cannot use.
+    for key, serves in ((), True), (("--key", "planner"), False):
+        world.cli("images", "build", folder, *key, *options, "--context-only")
+        plain, _ = world.client.images.build(
+            path=str(folder.parent / "images" / "nvidia-gpu"),
+            network_mode="none",
+            tag="repo-builder-test/planned:plain",
+            forcerm=True,
+        )
+        if serves:
+            answer = infer(ready(run(plain.id)), "sum", X)[0]
+            np.testing.assert_allclose(answer, 3 * X.sum(axis=1, keepdims=True))
+        else:
+            assert "plans.json is not signed" in refused(run(plain.id))
+
+
+def test_a_spec_asks_for_plans_made_with_the_image(world: World, tmp_path: Path) -> None:
+    specs = tmp_path / "specs"
+    shutil.copytree(ROOT / "model_specs" / "digits", specs / "digits")
+    text = (ROOT / "model_specs" / "digits.yaml").read_text()
+    asked = "\noptimize:\n  tensorrt: {compile_at: image}\n"
+    (specs / "digits.yaml").write_text(text.replace("\noptimize:\n", asked))
+    places = ("--store", tmp_path / "store", "--out", tmp_path / "build", "--no-images")
+    world.cli("build", specs, "--target", "jetson-orin-nx", *places)
+    world.cli("images", "build", tmp_path / "build" / "jetson-orin-nx", "--context-only")
+    dockerfile = (tmp_path / "build/images/jetson-orin-nx/Dockerfile").read_text()
+    assert "COPY models/digits/ /models/digits/\nRUN python3 -m repo_builder.trt" in dockerfile
+    assert '"--model-config-name=tensorrt"' in dockerfile
+    assert "backends/tensorrt:" in dockerfile
+    assert "backends/onnxruntime:" not in dockerfile
+    assert list((tmp_path / "build/images/jetson-orin-nx/compiler/wheels").glob("tensorrt_*.whl"))
+
+
+def test_an_engine_without_a_gpu_makes_no_plans_and_says_so(
+    world: World, ngc: str, tmp_path: Path
+) -> None:
+    folder = planned_repository(tmp_path / "build", "jetson-orin-nx")
+    own = tmp_path / "pins.yaml"
+    own.write_text(
+        "targets: {jetson-orin-nx: {platforms: [linux/amd64]}}\n"
+        "families: {jetson: {compiler: []}}\n"
+    )
+    done = world.cli("images", "build", folder, "--base", ngc, "--pins", own, fails=13)
+    assert "no NVIDIA driver here" in done.stderr
+    assert "builds of images must get the GPU" in done.stderr
+    own.write_text("targets: {jetson-orin-nx: {family: cpu, platforms: [linux/amd64]}}\n")
+    done = world.cli("images", "build", folder, "--base", ngc, "--pins", own, fails=2)
+    assert "the family 'cpu' has no stage that builds TensorRT plans" in done.stderr
 
 
 def test_the_qualcomm_image_builds_and_serves_on_its_cores(

@@ -45,6 +45,13 @@ sys.modules["tensorrt"] = fake
 """
 
 
+def compile_libraries(folder: Path) -> None:
+    """Compile `libcuda.so.1` and `libnvinfer.so.10` into `folder`; needs gcc."""
+    for name, source in (("libcuda.so.1", CUDA), ("libnvinfer.so.10", NVINFER)):
+        command = ["gcc", "-shared", "-fPIC", "-xc", "-", "-o", folder / name]
+        subprocess.run(command, input=source.encode(), check=True)
+
+
 @dataclass(frozen=True)
 class Jetson:
     """Where its libraries lie, and how to run a command on it. It has an Orin and TensorRT 10.3."""
@@ -55,9 +62,7 @@ class Jetson:
     def make(cls, folder: Path, plan: bytes) -> Jetson:
         """One whose TensorRT answers every build with `plan`; needs gcc."""
         folder.mkdir()
-        for name, source in (("libcuda.so.1", CUDA), ("libnvinfer.so.10", NVINFER)):
-            command = ["gcc", "-shared", "-fPIC", "-xc", "-", "-o", folder / name]
-            subprocess.run(command, input=source.encode(), check=True)
+        compile_libraries(folder)
         (folder / "tensorrt.py").write_text(TENSORRT)
         (folder / "plan.onnx").write_bytes(plan)
         return cls(folder)

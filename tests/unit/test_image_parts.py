@@ -13,7 +13,17 @@ import pytest
 
 from repo_builder import targets
 from repo_builder.errors import ImageError, SpecError, TrustError, UsageError
-from repo_builder.images import build, engine, layers, manifest, pins, sizes, trust
+from repo_builder.images import (
+    build,
+    context,
+    engine,
+    layers,
+    manifest,
+    pins,
+    sizes,
+    stages,
+    trust,
+)
 from repo_builder.images.inside import check
 
 INSIDE = Path(check.__file__).parent
@@ -157,6 +167,72 @@ def test_models_are_checked_for_changed_missing_and_foreign_files(tmp_path: Path
     assert [p.split(":")[0] for p in problems] == ["m/b", "extra/x", "m/a", "m/c"]
     assert "not a regular file" in problems[-1]
     assert "damaged" in check.models(b"{", tmp_path)[0]
+
+
+def planned(tmp_path: Path) -> tuple[bytes, Path]:
+    """The manifest of a model that asks for a plan, and a folder where it was made since."""
+    from repo_builder import digest
+
+    text = models(tmp_path, **{"model.onnx": b"source", "tensorrt.json": b"{}"})
+    (tmp_path / "m" / "model.plan").write_bytes(b"plan")
+    record = {"record": {"model": digest.of_bytes(b"source")}}
+    (tmp_path / "m" / "portability.json").write_text(json.dumps(record))
+    return text, tmp_path
+
+
+def test_plans_made_later_are_checked_as_models_are(tmp_path: Path) -> None:
+    text, folder = planned(tmp_path)
+    made = check.record_plans(text, folder)
+    assert set(check.files_made(made)) == {"m/model.plan", "m/portability.json"}
+    assert check.models(text, folder, made) == []
+    assert "m/model.plan: not in the manifest" in check.models(text, folder)
+    (folder / "m" / "model.plan").write_bytes(b"another")
+    assert "m/model.plan: sha256" in check.models(text, folder, made)[0]
+    (folder / "m" / "model.plan").unlink()
+    assert check.models(text, folder, made) == ["m/model.plan: missing"]
+
+
+def test_plans_json_can_add_plans_of_these_models_and_nothing_else(tmp_path: Path) -> None:
+    text, folder = planned(tmp_path)
+    made = json.loads(check.record_plans(text, folder))
+
+    def problems(**changed: object) -> list[str]:
+        return check.plans(text, folder, json.dumps({**made, **changed}).encode())
+
+    assert problems() == []
+    for name in ("m/model.py", "m/model.onnx", "other/model.plan", "../m/model.plan", "model.plan"):
+        assert problems(files={name: ["", 0]}) == [f"{name}: plans.json may not add it"]
+    assert problems(manifest="0") == ["plans.json belongs to another manifest"]
+    assert "damaged" in problems(files=[])[0]
+    (folder / "m" / "portability.json").write_text('{"record": {"model": "0"}}')
+    assert problems() == ["m/portability.json: the plan was built from another model"]
+
+
+def test_a_stage_is_sent_with_what_it_needs_and_no_more() -> None:
+    text = (
+        "ARG BASE=x\nFROM ${BASE} AS server\nRUN a\n# note\nFROM server AS slim\nRUN b\n"
+        "FROM scratch AS runtime\nCOPY --from=slim /out /\nFROM server AS plan1\nRUN c\n"
+        "FROM scratch AS plans\nCOPY --from=plan1 /m /m\nFROM runtime\nCOPY --from=plans / /\n"
+    )
+    found = stages.needed(text, stages.PLANS)
+    assert found.startswith("ARG BASE=x\nFROM ${BASE} AS server\n")
+    assert [line.split()[-1] for line in found.splitlines() if line.startswith("FROM")] == [
+        *("server", "plan1", "plans")
+    ]
+    assert "RUN b" in stages.needed(text, stages.RUNTIME)
+    assert "RUN c" not in stages.needed(text, stages.RUNTIME)
+
+
+def test_what_builds_plans_runs_on_python_alone(tmp_path: Path) -> None:
+    """As in its stage: from copied files, without any package."""
+    context._fill_compiler(tmp_path, [])
+    command = [sys.executable, "-I", "-S", "-c"]
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = ['m', 'c']\n"
+    code += "from repo_builder.trt import __main__ as program; program.main()"
+    done = subprocess.run([*command, code], capture_output=True, text=True, check=False)
+    if done.returncode == 4:
+        pytest.skip("this machine has an NVIDIA GPU")
+    assert (done.returncode, "no NVIDIA driver here" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_folder_that_may_not_be_read_does_not_pass_for_an_empty_one(tmp_path: Path) -> None:

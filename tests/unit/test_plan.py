@@ -203,6 +203,19 @@ def test_profiles_come_from_what_is_served(
 
 
 @pytest.mark.parametrize(
+    ("target", "asked", "place"),
+    [("nvidia-gpu", None, "builder"), ("nvidia-gpu", "image", "image"),
+     ("jetson-orin-nx", None, "device"), ("jetson-orin-nx", "image", "image")],
+)  # fmt: skip
+def test_a_spec_may_say_where_its_plan_is_built(target: str, asked: Any, place: str) -> None:
+    optimize = Optimize(precision="fp16", tensorrt=TensorRt(compile_at=asked))
+    the_plan = planned(spec(target, optimize=optimize))
+    (node,) = (n for n in the_plan.nodes.values() if n.step == "compile-tensorrt")
+    assert node.params["at"] == place
+    assert bool(node.resources) == (place == "builder")
+
+
+@pytest.mark.parametrize(
     ("target", "scheme"), [("nvidia-gpu", "s8s8"), ("cpu", "u8s8"), ("ethos-u55", "u8s8")]
 )
 def test_int8_is_typed_as_the_target_says(target: str, scheme: str) -> None:

@@ -97,12 +97,19 @@ def test_a_pipelines_uses_are_those_of_the_joined_models() -> None:
         ("cpu", ("cpu", "cpu-openvino"), "cpu is a target"),
         ("edge", ("cpu", "tflite-micro"), "tflite-micro is not served by"),
         ("edge", ("cpu", "snapdragon-qcs8275"), "snapdragon-qcs8275 is not served by"),
-        ("edge", ("cpu", "jetson-orin-nx"), "jetson-orin-nx builds its plans at its first start"),
+        ("edge", ("cpu", "jetson-orin-nx"), "plans of jetson-orin-nx are built later"),
     ],
 )
 def test_what_cannot_share_is_told(name: str, group: tuple[str, ...], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         together.check(name, group, CATALOG)
+
+
+def test_a_plan_that_is_made_with_the_image_cannot_share() -> None:
+    gpu = model("tensorrt", {"model.onnx": "1"}, compiler={"at": "image"})
+    built = {"cpu": {"digits": model("onnxruntime", {"model.onnx": "2"})}}
+    with pytest.raises(UsageError, match="digits: plans of nvidia-gpu are built later"):
+        together.join({**built, "nvidia-gpu": {"digits": gpu}}, CATALOG)
 
 
 def test_texts_that_differ_are_told() -> None:

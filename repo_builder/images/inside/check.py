@@ -20,18 +20,91 @@ _ED25519 = 1087  # NID_ED25519 of OpenSSL
 # The DER of a SubjectPublicKeyInfo for Ed25519, up to the key itself (RFC 8410).
 _PREFIX = bytes.fromhex("302a300506032b6570032100")
 _CHUNK = 1 << 20
+# Beside a model: what asks for a TensorRT plan, and what building one adds (repo_builder.trt).
+_REQUEST, _FITS = "tensorrt.json", "portability.json"
+_MADE = ("model.plan", _FITS)
 
 
-def models(manifest: bytes, folder: Path) -> list[str]:
-    """What is wrong with the models in `folder`: changed, missing and unexpected files."""
+Files = dict[str, tuple[str, int]]  # path below the models -> sha256, bytes
+
+
+def models(manifest: bytes, folder: Path, made: bytes = b"") -> list[str]:
+    """What is wrong with the models in `folder`: changed, missing and unexpected files.
+
+    `made` is the record of plans that were made after the manifest (`record_plans`).
+    """
     try:
-        expected = {
+        expected = _files_of(manifest)
+    except ValueError as error:
+        return [str(error)]
+    if made:
+        problems = plans(manifest, folder, made)
+        if problems:
+            return problems
+        expected.update(files_made(made))
+    return _differences(expected, folder)
+
+
+def record_plans(manifest: bytes, folder: Path) -> bytes:
+    """`plans.json`: the plans in `folder` that a manifest asks for and does not hold."""
+    expected = _files_of(manifest)
+    made = {
+        name: _digest(folder / name)
+        for request in sorted(expected)
+        if request.endswith("/" + _REQUEST)
+        for name in (request[: -len(_REQUEST)] + file for file in _MADE)
+        if name not in expected and (folder / name).exists()
+    }
+    return json.dumps({"manifest": _sha256(manifest), "files": made}, indent=1).encode() + b"\n"
+
+
+def plans(manifest: bytes, folder: Path, made: bytes) -> list[str]:
+    """What is wrong with `plans.json`: not of this manifest, foreign files, other models.
+
+    It may add plans, with what they fit, where the manifest asks for one, and nothing else.
+    """
+    try:
+        expected, files = _files_of(manifest), files_made(made)
+        if json.loads(made)["manifest"] != _sha256(manifest):
+            return ["plans.json belongs to another manifest"]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"plans.json is damaged: {error!r}"]
+    problems = []
+    for name in files:
+        home, _, file = name.rpartition("/")
+        if file not in _MADE or f"{home}/{_REQUEST}" not in expected or name in expected:
+            problems.append(f"{name}: plans.json may not add it")
+        elif file == _FITS:
+            try:
+                source = json.loads((folder / name).read_bytes())["record"]["model"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problems.append(f"{name}: damaged: {error!r}")
+                continue
+            if source != expected.get(f"{home}/model.onnx", ("", 0))[0]:
+                problems.append(f"{name}: the plan was built from another model")
+    return problems
+
+
+def _files_of(manifest: bytes) -> Files:
+    try:
+        return {
             f"{model}/{name}": (sha256, size)
             for model, record in json.loads(manifest)["models"].items()
             for name, (sha256, size) in record["files"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"the manifest is damaged: {error!r}"]
+        raise ValueError(f"the manifest is damaged: {error!r}") from None
+
+
+def files_made(made: bytes) -> Files:
+    """What `plans.json` adds; ValueError where it is damaged."""
+    try:
+        return {name: (sha, size) for name, (sha, size) in json.loads(made)["files"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(repr(error)) from None
+
+
+def _differences(expected: Files, folder: Path) -> list[str]:
     present = set(_files(folder))
     problems = [f"{name}: missing" for name in sorted(expected.keys() - present)]
     problems += [f"{name}: not in the manifest" for name in sorted(present - expected.keys())]
@@ -49,20 +122,25 @@ def models(manifest: bytes, folder: Path) -> list[str]:
     return problems
 
 
-def signature(manifest: bytes, envelope: Path, trusted: dict[str, bytes]) -> list[str]:
-    """What is wrong with the signature of `manifest`; `trusted` maps key ids to raw public keys."""
+def signature(
+    content: bytes, envelope: Path, trusted: dict[str, bytes], what: str = "the manifest"
+) -> list[str]:
+    """What is wrong with the signature of `content`, which messages call `what`.
+
+    `trusted` maps key ids to raw public keys.
+    """
     try:
         signed = json.loads(envelope.read_bytes())
         key, value = str(signed["key"]), base64.b64decode(signed["signature"], validate=True)
     except FileNotFoundError:
-        return ["the manifest is not signed, and this device trusts only signed ones"]
+        return [f"{what} is not signed, and this device trusts only signed ones"]
     except (ValueError, KeyError, TypeError) as error:
         return [f"{envelope.name} is damaged: {error!r}"]
     if key not in trusted:
         known = ", ".join(sorted(trusted))
-        return [f"the manifest is signed by key {key}, which is not trusted here; trusted: {known}"]
-    if not ed25519(trusted[key], value, manifest):
-        return [f"the signature by key {key} does not fit the manifest"]
+        return [f"{what} is signed by key {key}, which is not trusted here; trusted: {known}"]
+    if not ed25519(trusted[key], value, content):
+        return [f"the signature by key {key} does not fit {what}"]
     return []
 
 
@@ -132,6 +210,10 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _digest(path: Path) -> tuple[str, int]:

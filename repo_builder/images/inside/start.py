@@ -21,11 +21,14 @@ def main() -> None:
 
     try:
         manifest = (HOME / "manifest.json").read_bytes()
+        plans = (HOME / "plans.json").read_bytes() if (HOME / "plans.json").exists() else b""
         trusted = check.trusted_keys(HOME / "trusted")
         problems = []
         if trusted:
             problems += check.signature(manifest, HOME / "manifest.json.sig", trusted)
-        problems += check.models(manifest, MODELS)
+            if plans:
+                problems += check.signature(plans, HOME / "plans.json.sig", trusted, "plans.json")
+        problems += check.models(manifest, MODELS, plans)
     except (OSError, ValueError) as error:
         problems = [str(error)]
     if problems:

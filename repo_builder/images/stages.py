@@ -1,0 +1,53 @@
+"""The stages of a Dockerfile that the engine builds for us; the rest of an image needs no build."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from repo_builder.images.engine import Engine, context_tar
+from repo_builder.images.manifest import Manifest
+
+if TYPE_CHECKING:
+    from repo_builder.images.context import Context
+
+RUNTIME, PLANS = "runtime", "plans"
+"""All below the models; and models with the TensorRT plans that are made with the image."""
+
+
+def parts(manifest: Manifest, stage: str) -> tuple[str, ...]:
+    """The folders and files of a context that a stage needs, Dockerfile aside."""
+    if stage == RUNTIME:
+        return "rootfs", "tools", "wheels"
+    models = [f"models/{model.name}" for model in manifest.models if model.planned]
+    return "compiler", "trust/manifest.json", *models
+
+
+def needed(dockerfile: str, stage: str) -> str:
+    """The part of a Dockerfile that leads to a stage.
+
+    Docker's classic builder, which the `docker` package speaks to, builds every stage that stands
+    above the one that is asked for.
+    """
+    head, *found = re.split(r"^(?=FROM )", dockerfile, flags=re.MULTILINE)
+    of = {match[1]: text for text in found if (match := re.match(r"FROM \S+ AS (\S+)", text))}
+    names, todo = set[str](), [stage]
+    while todo:
+        name = todo.pop()
+        if name in of and name not in names:
+            names.add(name)
+            todo += re.findall(r"(?:^FROM |--from=)(\S+)", of[name], flags=re.MULTILINE)
+    return head + "".join(text for name, text in of.items() if name in names)
+
+
+def build(
+    context: Context, stage: str, engine: Engine, mark: str, say: Callable[[str], None]
+) -> str:
+    """Let the engine build a stage of a context; returns the id of its image."""
+    text = (context.folder / "Dockerfile").read_text(encoding="utf-8")
+    with tempfile.TemporaryFile() as tar:
+        context_tar(context.folder, parts(context.manifest, stage), needed(text, stage), tar)
+        tar.seek(0)
+        return engine.build(tar, stage, context.platform, mark, say)
