@@ -113,9 +113,11 @@ def write(
         (draft / "README.md").write_text(_readme(manifest, base, platform), encoding="utf-8")
 
         def key_of(stage: str) -> str:
+            # Of the base, what it is counts, which the engine knows, and not how it is called.
+            nameless = stages.needed(text, stage).replace(f"ARG BASE={base}\n", "")
             return digest.of_json(
                 {
-                    "dockerfile": stages.needed(text, stage),
+                    "dockerfile": nameless,
                     "platform": platform,
                     "files": {
                         path.relative_to(draft).as_posix(): digest.of_file(path)

@@ -9,9 +9,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from repo_builder.artifact import Artifact, Blob, Entry
 from repo_builder.repository.publish import Model, publish
 from repo_builder.spec.types import Version
 
+ROOT = Path(__file__).parents[2]
+WIDTHS = {"one": 100, "two": 2000, "three": 500}
 CONFIG = """name: "{name}"
 backend: "{backend}"
 max_batch_size: 0
@@ -113,6 +117,58 @@ def publish_models(
         for name, (version, files) in models.items()
     ]
     return publish(out, target, made, lambda _: False, fetch, lambda _: None).folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What the command line gets: keys of these tests' own, and a cache that tests share."""
+    # Workers of one run have folders side by side.
+    shared = folder.parents[1] if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return {
+        "PYTHONPATH": str(ROOT),
+        "REPO_BUILDER_KEYS": str(folder / "keys"),
+        "REPO_BUILDER_IMAGE_CACHE": os.environ.get(
+            "REPO_BUILDER_IMAGE_CACHE", str(shared / "image-cache")
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class World:
+    """An engine, the base image on it, and folders of these tests' own."""
+
+    client: Any
+    base: str
+    folder: Path
+    env: Mapping[str, str]
+
+    def cli(self, *args: object, fails: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run repo-builder; the exit code is `fails`, and a failure no traceback."""
+        done = subprocess.run(
+            [sys.executable, "-m", "repo_builder", *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, **self.env, **env},
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == fails, done.stderr[-3000:]
+        assert "Traceback" not in done.stderr
+        return done
+
+    def build(self, folder: Path, *args: object) -> str:
+        """Build the image of a repository; returns its reference."""
+        return self.cli("images", "build", folder, "--base", self.base, *args).stdout.strip()
+
+
+def repository(out: Path, three: tuple[str, int] = ("1.1.0", 3)) -> Path:
+    """A published repository for the target `cpu`; `three` is a model's version and seed."""
+    versions = {"one": ("1.0.0", 1), "two": ("1.0.0", 2), "three": three}
+    models = {
+        name: (version, {"model.onnx": onnx_model(seed, WIDTHS[name])})
+        for name, (version, seed) in versions.items()
+    }
+    return publish_models(out, "cpu", "onnxruntime", models)
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
