@@ -18,7 +18,8 @@ def make(targets: Iterable[str], out: Path, *, required: bool) -> None:
     """Make an image of each repository `out/<target>`, for targets that have images.
 
     Unless they are `required`, failures are warnings, and nothing is built where no engine answers
-    or for another machine's architecture, whose base would be pulled and could not be tried:
+    or for another machine's architecture, whose base would be pulled and could not be tried, or
+    whose base a user must make:
     `repo-builder images build` is for those.
     """
     from repo_builder.images import engine
@@ -36,7 +37,8 @@ def make(targets: Iterable[str], out: Path, *, required: bool) -> None:
     table = pins.load(None)
     here = f"linux/{running.architecture()}"
     for target in sorted(set(targets) & set(table.targets)):
-        if not required and table.platform(target, None) != here:
+        _, family = table.family(target)
+        if not required and (not family.base or table.platform(target, None) != here):
             continue
         try:
             _make(out, target, running)

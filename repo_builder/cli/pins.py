@@ -30,7 +30,11 @@ def list_(path: Path | None, as_json: bool) -> None:
         console.out_json(table.model_dump())
         return
     rows = [
-        (name, family.base, ", ".join(f"{p} {table.packages[p].version}" for p in family.packages))
+        (
+            name,
+            family.base or "yours",
+            ", ".join(f"{p} {table.packages[p].version}" for p in family.packages),
+        )
         for name, family in table.families.items()
     ]
     console.out(console.table(("family", "base", "packages"), rows))
@@ -58,7 +62,7 @@ def update(families: tuple[str, ...], path: Path | None) -> None:
             raise UsageError(f"no family '{name}'; {did_you_mean(name, table.families)}")
     running = engine.connect()
     bases, failures = {}, []
-    for name in families or table.families:
+    for name in families or [name for name, family in table.families.items() if family.base]:
         old = table.families[name].base
         tag = old.partition("@")[0]
         try:

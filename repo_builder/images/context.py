@@ -74,6 +74,12 @@ def write(
     platform = pins.platform(manifest.target, platform)
     architecture = platform.split("/")[1]
     base = base or family.base
+    if not base:
+        raise UsageError(
+            f"images for {manifest.target} have no base that could be pulled: make one "
+            "(docs/images.md), and name it by --base, or in pins.yaml as "
+            f"`families: {{{family_name}: {{base: ...}}}}`"
+        )
     labels = _labels(manifest, base)
     planned = [model.name for model in manifest.models if model.planned]
     if planned and family.compiler is None:

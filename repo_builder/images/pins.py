@@ -32,13 +32,14 @@ class Budget(_Shape):
 class Family(_Shape):
     """One Dockerfile template and what it starts from.
 
-    `base` is an image reference, `@sha256:` where it is pinned; `packages` are wheels of
+    `base` is an image reference, `@sha256:` where it is pinned, "" where a user must name one;
+    `packages` are wheels of
     `Pins.packages`; `backends` are ours that the image needs; `layers` are the folders that the
     template fills, lowest first; `compiler` are wheels for the stage that compiles models, which
     families without the key do not have.
     """
 
-    base: str = Field(min_length=1)
+    base: str = ""
     python: str = ""
     packages: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()

@@ -453,6 +453,45 @@ def test_the_openvino_image_serves(
         np.testing.assert_allclose(answer, expected(5, 64), rtol=1e-2, atol=0.1)
 
 
+def test_the_npu_image_has_its_plugin_and_the_bases_driver(
+    world: World,
+    run: Callable[..., Running],
+    tmp_path: Path,
+    unavailable: Callable[[str], NoReturn],
+) -> None:
+    """No NPU is here: the driver's libraries are empty ones, and the model runs on the CPU."""
+    if shutil.which("gcc") is None:
+        unavailable("gcc is not installed")
+    models = {"ir": ("1.0.0", kit.openvino_model(5, 64, tmp_path))}
+    folder = kit.publish_models(tmp_path / "build", "intel-npu", "openvino", models)
+    assert "name it by --base" in world.cli("images", "build", folder, fails=2).stderr
+    done = world.cli("images", "build", folder, "--base", world.base, fails=13)
+    assert "libze_loader.so.1: no such file" in done.stderr
+    context = tmp_path / "base"
+    context.mkdir()
+    libraries = ("libze_loader.so.1", "libze_intel_npu.so.1", "libnpu_driver_compiler.so")
+    for name in libraries:
+        command = ["gcc", "-shared", "-xc", "/dev/null", "-o", context / name]
+        subprocess.run(command, check=True)
+    text = f"FROM {world.base}\nCOPY {' '.join(libraries)} /usr/lib/x86_64-linux-gnu/\n"
+    (context / "Dockerfile").write_text(text)
+    base = "repo-builder-test/npu-base:1"
+    world.client.images.build(path=str(context), tag=base, network_mode="none", forcerm=True)
+    done = world.cli("images", "build", folder, "--base", base, "--name", "repo-builder-test/npu:1")
+    one = ready(run(done.stdout.strip()))
+    np.testing.assert_allclose(infer(one, "ir", X)[0], expected(5, 64), rtol=1e-2, atol=0.1)
+    look = (
+        "import ctypes, openvino, os\n"
+        "plugin = os.path.dirname(openvino.__file__) + '/libs/libopenvino_intel_npu_plugin.so'\n"
+        f"[print(ctypes.CDLL(name)) for name in (plugin, *{libraries})]\n"
+        "open('/var/cache/npu/x', 'w')"
+    )
+    code, output = one.container.exec_run(["python3", "-c", look])
+    assert b"libnpu_driver_compiler.so" in output, output
+    assert (code, b"Read-only file system" in output) == (1, True), output
+    world.client.images.remove(base, force=True)
+
+
 PYTHON_MODEL = b"""
 import numpy as np
 import triton_python_backend_utils as pb_utils

@@ -232,7 +232,7 @@ def test_half_a_push_is_no_image_and_the_next_one_is_whole(world: World, tmp_pat
         # Cut off by the network in the middle: the engine tries again by itself.
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
         kit.wait_for(uploading, "an upload")
-        way.reset()
+        way.cut()
         way.rate = 0
         said = process.communicate()[1]
         assert process.returncode == 0, said
