@@ -32,6 +32,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/quantization.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/client.py
+	.ci/engine start && trap '.ci/engine stop' EXIT && $(BIN)/python benchmarks/images.py
 
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet pip-tools

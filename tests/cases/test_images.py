@@ -722,15 +722,20 @@ def test_the_qualcomm_image_builds_and_serves_on_its_cores(
 
 
 def test_compose_runs_what_was_built(
-    world: World, cpu: tuple[str, Path], unavailable: Callable[[str], NoReturn]
+    world: World, tmp_path: Path, unavailable: Callable[[str], NoReturn]
 ) -> None:
+    """With more models than a first try has, since limits of the container hold for all of them."""
     compose = shutil.which("docker-compose")
     if compose is None:
         unavailable("docker-compose is not installed")
     for name in ("edge", "cloud", "dev"):
         subprocess.run([compose, "-f", ROOT / f"compose/{name}.yaml", "config", "-q"], check=True)
     ports = {name: kit.free_port() for name in ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")}
-    world.client.images.get(cpu[0]).tag("repo-builder/cpu", "compose-test")
+    model = {"model.onnx": kit.onnx_model(1, WIDTHS["one"])}
+    models = dict.fromkeys(("one", *(f"m{i}" for i in range(14))), ("1.0.0", model))
+    folder = kit.publish_models(tmp_path / "build", "cpu", "onnxruntime", models)
+    name = world.build(folder, "--name", "repo-builder-test/many:1")
+    world.client.images.get(name).tag("repo-builder/cpu", "compose-test")
     command = [compose, "-p", "repo-builder-test", "-f", str(ROOT / "compose/edge.yaml")]
     env = {**os.environ, "IMAGE_TAG": "compose-test", **{k: str(v) for k, v in ports.items()}}
     try:
