@@ -465,8 +465,6 @@ def test_the_npu_image_has_its_plugin_and_the_bases_driver(
     models = {"ir": ("1.0.0", kit.openvino_model(5, 64, tmp_path))}
     folder = kit.publish_models(tmp_path / "build", "intel-npu", "openvino", models)
     assert "name it by --base" in world.cli("images", "build", folder, fails=2).stderr
-    done = world.cli("images", "build", folder, "--base", world.base, fails=13)
-    assert "libze_loader.so.1: no such file" in done.stderr
     context = tmp_path / "base"
     context.mkdir()
     libraries = ("libze_loader.so.1", "libze_intel_npu.so.1", "libnpu_driver_compiler.so")
