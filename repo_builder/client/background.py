@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
 
+from repo_builder.client import together
 from repo_builder.client.aio_driver import AsyncDriver
 from repo_builder.client.core import Core, Inputs
-from repo_builder.client.errors import ClientError
+from repo_builder.client.errors import ClientError, InvalidInput, ServerFailed
+from repo_builder.client.model import Model
 
 T = TypeVar("T")
 
@@ -65,34 +67,69 @@ class Background:
         await self.driver.close()
 
 
-def caller(
-    driver: AsyncDriver, core: Core, model: str, timeout: float | None, return_errors: bool
-) -> Callable[[Inputs], Any]:
-    """A coroutine function that infers one item, with errors as results if so wanted."""
+class Caller:
+    """Infers items with one model, each within `timeout`; errors are results if so wanted."""
 
-    async def call(inputs: Inputs) -> Any:
+    def __init__(
+        self, driver: AsyncDriver, core: Core, model: str, timeout: float | None, errors: bool
+    ) -> None:
+        self._driver = driver
+        self._core = core
+        self._model = model
+        self._timeout = core.settings.limits.timeout if timeout is None else timeout
+        self._errors = errors
+
+    def known(self) -> Model | None:
+        """The model as the edge described it, if it did."""
+        return self._core.catalog.known(self._core.edge, self._model)
+
+    async def one(self, inputs: Inputs) -> Any:
+        """The answer to one item."""
+        return await self._infer(inputs, self._timeout)
+
+    async def all(self, items: Sequence[Inputs]) -> list[Any]:
+        """The answers to items that may travel together."""
+        model = self.known()
+        if model is None or len(items) == 1:
+            return [await self.one(item) for item in items]
+        begun = self._core.clock()
         try:
-            return await driver.drive(core.infer(model, inputs, timeout, ""))
+            inputs, batches = together.joined(model, items)
+            steps = self._core.infer(self._model, inputs, self._timeout, "")
+            return list(together.parts(await self._driver.drive(steps), batches))
+        except (InvalidInput, ServerFailed):
+            # Perhaps because of one of them: each then tells for itself, in the time that is left.
+            left = max(0.0, self._timeout - (self._core.clock() - begun))
+            return list(await asyncio.gather(*(self._infer(item, left) for item in items)))
         except ClientError as error:
-            if return_errors:
+            if self._errors:
+                return [error] * len(items)
+            raise
+
+    async def _infer(self, inputs: Inputs, timeout: float) -> Any:
+        try:
+            return await self._driver.drive(self._core.infer(self._model, inputs, timeout, ""))
+        except ClientError as error:
+            if self._errors:
                 return error
             raise
 
-    return call
 
-
-async def run_all(
-    call: Callable[[Inputs], Any], items: Iterable[Inputs], concurrency: int
-) -> list[Any]:
-    """`call` on every item, `concurrency` at a time; results by item."""
+async def run_all(caller: Caller, items: Iterable[Inputs], concurrency: int) -> list[Any]:
+    """The answers to all items, `concurrency` under way at a time; in the items' order."""
     results: dict[int, Any] = {}
-    numbered = enumerate(items)
+    groups = together.Groups(items, caller.known, concurrency // 2)
 
-    async def work() -> None:
-        for number, item in numbered:
-            results[number] = await call(item)
+    async def work(number: int) -> None:
+        # The more travel together, the fewer requests make up `concurrency` items.
+        while number < max(1, concurrency // groups.size):
+            begin = groups.taken
+            group = groups.take()
+            if not group:
+                return
+            results.update(enumerate(await caller.all(group), begin))
 
-    workers = [asyncio.ensure_future(work()) for _ in range(max(1, concurrency))]
+    workers = [asyncio.ensure_future(work(number)) for number in range(max(1, concurrency))]
     try:
         await asyncio.gather(*workers)
     finally:

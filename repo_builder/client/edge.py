@@ -17,7 +17,7 @@ from collections.abc import (
 from typing import Any, Literal, overload
 
 from repo_builder.client.aio_driver import AsyncDriver
-from repo_builder.client.background import Background, caller, each, run_all
+from repo_builder.client.background import Background, Caller, each, run_all
 from repo_builder.client.core import Core, Inputs, Settings
 from repo_builder.client.errors import ClientError, Closed
 from repo_builder.client.metrics import Metrics
@@ -154,11 +154,11 @@ class EdgeClient(_Client):
         """Run `model` on each item, `concurrency` at a time; answers in the items' order.
 
         `timeout` is each item's own. The first error stops all, unless `return_errors` puts errors
-        in their items' places.
+        in their items' places. Small items of a model with `dynamic_batching` share requests.
         """
         background = self._in_background()
-        call = caller(background.driver, self._core, model, timeout, return_errors)
-        return background.run(run_all(call, items, concurrency))
+        caller = Caller(background.driver, self._core, model, timeout, return_errors)
+        return background.run(run_all(caller, items, concurrency))
 
     def stream(
         self,
@@ -175,11 +175,11 @@ class EdgeClient(_Client):
         slows the source down and nothing piles up.
         """
         background = self._in_background()
-        call = caller(background.driver, self._core, model, timeout, return_errors)
+        caller = Caller(background.driver, self._core, model, timeout, return_errors)
         under_way: deque[Any] = deque()
         try:
             for frame in frames:
-                under_way.append(background.start(call(frame)))
+                under_way.append(background.start(caller.one(frame)))
                 if len(under_way) >= window:
                     yield under_way.popleft().result()
             while under_way:
@@ -257,8 +257,8 @@ class AsyncEdgeClient(_Client):
         return_errors: bool = False,
     ) -> list[Any]:
         """As `EdgeClient.infer_many`."""
-        call = caller(self._driver, self._core, model, timeout, return_errors)
-        return await run_all(call, items, concurrency)
+        caller = Caller(self._driver, self._core, model, timeout, return_errors)
+        return await run_all(caller, items, concurrency)
 
     async def stream(
         self,
@@ -270,11 +270,11 @@ class AsyncEdgeClient(_Client):
         return_errors: bool = False,
     ) -> AsyncIterator[Any]:
         """As `EdgeClient.stream`; `frames` may be an async iterable too."""
-        call = caller(self._driver, self._core, model, timeout, return_errors)
+        caller = Caller(self._driver, self._core, model, timeout, return_errors)
         under_way: deque[asyncio.Task[Any]] = deque()
         try:
             async for frame in each(frames):
-                under_way.append(asyncio.ensure_future(call(frame)))
+                under_way.append(asyncio.ensure_future(caller.one(frame)))
                 if len(under_way) >= window:
                     yield await under_way.popleft()
             while under_way:

@@ -115,13 +115,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Model:
-    """A model as one side serves it. `max_rows`: 0 is no batch axis, -1 is without limit."""
+    """A model as one side serves it. `max_rows`: 0 is no batch axis, -1 is without limit.
+
+    `joinable`: its rows do not depend on each other, so requests may be joined.
+    """
 
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_rows: int
     repeatable: bool = True
+    joinable: bool = False
     version: str = ""
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: str = ""
@@ -164,6 +168,7 @@ class Model:
             outputs=tuple(outputs),
             max_rows=max_rows,
             repeatable=not stateful,
+            joinable=max_rows > 1 and config.HasField("dynamic_batching") and not stateful,
             version=own.get("version", ""),
             labels=labels,
             preprocess=own.get("preprocess", ""),

@@ -72,6 +72,9 @@ def pair(module_triton: StartTriton, tmp_path_factory: pytest.TempPathFactory) -
     client_models.echo(folder / "edge", "slow", wait=5.0, log=edge_log)
     queue = "dynamic_batching { default_queue_policy { max_queue_size: 1 } }"
     client_models.echo(folder / "edge", "full", wait=0.3, max_rows=1, extra=queue)
+    batching = {"max_rows": 8, "extra": "dynamic_batching { }"}
+    client_models.echo(folder / "edge", "batching", log=edge_log, **batching)
+    client_models.echo(folder / "cloud", "batching", who=1, log=cloud_log, **batching)
     client_models.big(folder / "edge")
     behind = {**client_models.POLICY, "cloud_model": "echo-large"}
     client_models.echo(folder / "edge", "little", policy=behind)

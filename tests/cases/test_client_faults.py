@@ -485,6 +485,44 @@ def test_a_closed_client_says_so_also_to_calls_under_way(pair):
             call("echo", rows(1))
 
 
+def logged(log, before: int) -> list[int]:
+    return [json.loads(line)["rows"] for line in log.read_text().splitlines()[before:]]
+
+
+def test_many_small_items_share_requests_and_get_their_own_answers(pair):
+    frames = list(rows(100, unsure=(3, 4, 50)))
+    before = [len(log.read_text().splitlines()) for log in (pair.edge_log, pair.cloud_log)]
+    with EdgeClient(pair.edge.grpc_url, pair.cloud.grpc_url) as client:
+        answers = client.infer_many("batching", frames)
+    for i, (frame, answer) in enumerate(zip(frames, answers, strict=True)):
+        assert (answer.batch, answer["id"].tolist()) == (None, frame[3:].tolist())
+        assert answer.sources == ["cloud" if i in (3, 4, 50) else "edge"]
+        assert answer.cloud_version == ("1.0.0" if i in (3, 4, 50) else "")
+        assert (answer.confidence > 0.85) == (i not in (3, 4, 50))
+        assert answer.labels == "cat"
+    edge = logged(pair.edge_log, before[0])
+    assert (sum(edge), max(edge)) == (100, 8)
+    assert len(edge) <= 16 + 11  # alone until the model is known, then by eights
+    assert sum(logged(pair.cloud_log, before[1])) == 3
+
+
+def test_an_item_that_fails_among_others_fails_alone(pair):
+    frames = list(rows(30))
+    frames[5] = np.full(4, np.nan, np.float32)
+    frames[11] = np.zeros(3, np.float32)
+    frames[12] = rows(3)
+    with EdgeClient(pair.edge.grpc_url) as client:
+        answers = client.infer_many("batching", frames, return_errors=True)
+        with pytest.raises(InvalidInput):
+            client.infer_many("batching", frames[11:])
+    assert [i for i, one in enumerate(answers) if isinstance(one, ClientError)] == [5, 11]
+    assert (type(answers[5]), type(answers[11])) == (ServerFailed, InvalidInput)
+    assert answers[12].batch == 3
+    for i, (frame, answer) in enumerate(zip(frames, answers, strict=True)):
+        if i not in (5, 11):
+            assert answer["id"].ravel().tolist() == frame.reshape(-1, 4)[:, 3].tolist()
+
+
 def test_streams_and_many_keep_the_order(pair):
     frames = [rows(2) for _ in range(100)]
     with EdgeClient(pair.edge.grpc_url, fallback=Fallback()) as client:

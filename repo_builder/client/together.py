@@ -1,0 +1,118 @@
+"""Items of `infer_many` that travel in one request, where Triton would join them anyway.
+
+`dynamic_batching` in a model's config says that its rows do not depend on each other: Triton runs
+what waits at the same time as one batch. Items that are joined here already also share what a
+request costs on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from repo_builder.client.core import Inputs
+from repo_builder.client.errors import InvalidInput
+from repo_builder.client.model import Batch, Model
+from repo_builder.client.result import Result
+
+_SMALL = 16 * 1024  # bytes of an item: above that, one more copy costs what a request would
+
+
+class Groups:
+    """Cuts `items` into runs of neighbours that look alike and fit one request of the model.
+
+    A run is of at most `most` items, and of one for as long as `known` knows no model. `size` is
+    how many items like those of the last run may travel together.
+    """
+
+    def __init__(
+        self, items: Iterable[Inputs], known: Callable[[], Model | None], most: int
+    ) -> None:
+        self._items = iter(items)
+        self._known = known
+        self._most = most
+        self._ahead: list[Inputs] = []
+        self.taken = 0
+        self.size = 1
+
+    def take(self) -> list[Inputs]:
+        """The next run; [] at the end."""
+        model = self._known()
+        group: list[Inputs] = []
+        first: Batch | None = None
+        while not group or (first is not None and len(group) < self.size):
+            try:
+                item = self._ahead.pop() if self._ahead else next(self._items)
+            except StopIteration:
+                break
+            batch = _batch(model, item)
+            if first is not None and (batch is None or not _alike(first, batch)):
+                self._ahead.append(item)
+                break
+            group.append(item)
+            if first is None:
+                first, self.size = batch, self._room(model, batch)
+        self.taken += len(group)
+        return group
+
+    def _room(self, model: Model | None, batch: Batch | None) -> int:
+        if model is None or batch is None:
+            return 1
+        return max(1, min(self._most, model.max_rows // batch.count))
+
+
+def _alike(one: Batch, other: Batch) -> bool:
+    first, second = one.signature, other.signature
+    return first is second or (
+        (first.tensors, first.shapes, first.single)
+        == (second.tensors, second.shapes, second.single)
+    )
+
+
+def joined(
+    model: Model, items: Iterable[Inputs]
+) -> tuple[dict[str, npt.NDArray[Any]], list[Batch]]:
+    """The inputs of one request for all `items`, and each item as it was.
+
+    Raises InvalidInput where the model takes one of them no longer.
+    """
+    batches = [model.batch(item) for item in items]
+    named = [batch.named() for batch in batches]
+    return {name: np.concatenate([one[name] for one in named]) for name in named[0]}, batches
+
+
+def parts(result: Result, batches: Sequence[Batch]) -> Iterator[Result]:
+    """The answer to each item, of the answer to all of them."""
+    end = 0
+    for batch in batches:
+        begin, end = end, end + batch.count
+        single = batch.signature.single
+        where = begin if single else slice(begin, end)
+        sources = result.sources[begin:end]
+        yield Result(
+            outputs={name: array[where] for name, array in result.outputs.items()},
+            batch=None if single else batch.count,
+            sources=sources,
+            version=result.version,
+            cloud_version=result.cloud_version if "cloud" in sources else "",
+            timings=dict(result.timings),
+            why_unverified=result.why_unverified if "edge-unverified" in sources else "",
+            policy=result.policy,
+            label_names=result.label_names,
+            scores=None if result.scores is None else result.scores[begin:end],
+        )
+
+
+def _batch(model: Model | None, item: Inputs) -> Batch | None:
+    """The item as the model takes it, or None where it goes alone."""
+    if model is None or not model.joinable:
+        return None
+    try:
+        batch = model.batch(item)
+    except InvalidInput:
+        return None  # its own call tells
+    plain = all(array.dtype != object for array in batch.arrays)
+    return batch if plain and batch.nbytes <= _SMALL else None
