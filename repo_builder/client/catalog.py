@@ -5,7 +5,6 @@ No I/O: yields effects (see effects.py).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +116,8 @@ class Catalog:
                 have.setdefault(item.name, []).append(version_name(item.version))
         if name in have:
             return f"it has version {', '.join(have[name])} of '{name}'"
+        import difflib  # for an error only
+
         close = difflib.get_close_matches(name, have, n=1)
         shown = close or sorted(have)[:8]
         return f"it has {', '.join(repr(one) for one in shown)}" if shown else "it has no models"

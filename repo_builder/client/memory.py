@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from pathlib import Path
 
 _log = logging.getLogger("repo_builder.client")
@@ -33,6 +32,8 @@ class Memory:
         """The edge says that `cloud_model` ("": one of the same name) stands behind `name`."""
         if self._path is None or self._names.get(name, "") == cloud_model:
             return
+        import tempfile  # seldom needed, and it would cost every start some milliseconds
+
         # Read anew: another process may have added its models.
         self._names = {**self._read(), name: cloud_model}
         text = json.dumps(self._names, indent=1, sort_keys=True)
