@@ -21,7 +21,7 @@ import click
     help="JSON file to keep the progress in.",
 )
 @click.option(
-    "--triton", default="", help="Address (gRPC) of the Triton that shall serve the plans."
+    "--triton", default="", help="HOST:PORT (HTTP) of the Triton that shall serve the plans."
 )
 def command(models: Path, cache: Path, status: Path | None, triton: str) -> None:
     """Build the TensorRT plans that the repository MODELS asks for, on this device."""

@@ -27,10 +27,11 @@ _PACKAGE = Path(__file__).parent
 _INSIDE = _PACKAGE / "inside"
 # Data of another room: the Python-based backends that stand in for Triton's C++ ones.
 _BACKENDS = _PACKAGE.parent / "serve" / "backends"
-# What `repo_builder.trt` is made of: it runs in a stage that has nothing but Python and TensorRT.
+# What `repo_builder.trt` is made of: it runs in a stage, and in an image, that have nothing but
+# Python and TensorRT.
 _PROGRAM = (
     *("__init__", "errors", "console", "digest", "trt/__init__", "trt/__main__", "trt/engine"),
-    *("trt/first_start", "trt/probe", "trt/record", "trt/request", "trt/timings"),
+    *("trt/first_start", "trt/probe", "trt/record", "trt/reload", "trt/request", "trt/timings"),
 )
 
 LABEL = "io.repo-builder"
@@ -87,6 +88,12 @@ def write(
             f"{planned[0]}: the family '{family_name}' has no stage that builds TensorRT plans; "
             "use `compile_at: device`, or a family on NVIDIA's images"
         )
+    later = [m.name for m in manifest.models if m.later] if family.compiler is not None else []
+    if planned and later:
+        raise UsageError(
+            f"{planned[0]} gets its plan with the image, {later[0]} on the device: one image has "
+            "one place; write the same `compile_at` for both"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".context-", dir=folder.parent))
     try:
@@ -96,10 +103,13 @@ def write(
         _fill_rootfs(draft / "rootfs", family.backends)
         _fill_models(draft, manifest, key)
         compiler: list[Path] = []
-        if planned:
+        if planned or later:
             names = family.compiler or ()
             compiler = wheels.fetch(names, pins.packages, family.python, architecture, cache)
+        if planned:
             _fill_compiler(draft / "compiler", compiler)
+        elif later:
+            _fill_first_start(draft, compiler)
         text = _render(
             f"{family_name}.Dockerfile.j2",
             title=f"Triton for {manifest.target}",
@@ -112,6 +122,7 @@ def write(
             backends=_backends(manifest),
             models=[model.name for model in manifest.models],
             planned=planned,
+            later=bool(later),
             compiler=[wheel.name for wheel in compiler],
             labels=labels,
         )
@@ -201,11 +212,23 @@ def _fill_rootfs(rootfs: Path, backends: tuple[str, ...]) -> None:
             shutil.copyfile(shared, home / shared.name)
 
 
-def _fill_compiler(home: Path, packages: list[Path]) -> None:
+def _fill_program(home: Path) -> None:
     for name in _PROGRAM:
         target = home / "repo_builder" / f"{name}.py"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_PACKAGE.parent / f"{name}.py", target)
+
+
+def _fill_first_start(draft: Path, packages: list[Path]) -> None:
+    ours = draft / "rootfs" / "opt" / "repo-builder"
+    shutil.copyfile(_INSIDE / "first_start.py", ours / "first_start.py")
+    _fill_program(ours / "first-start")
+    for path in packages:
+        _place(path, draft / "wheels" / path.name)
+
+
+def _fill_compiler(home: Path, packages: list[Path]) -> None:
+    _fill_program(home)
     for name in ("plans.py", "check.py"):
         shutil.copyfile(_INSIDE / name, home / name)
     for path in packages:

@@ -17,7 +17,8 @@ FORMAT = 1
 class Model:
     """One model: its version, its digest, and its files: path below its folder -> bytes.
 
-    `planned` says that its TensorRT plan is made while the image is built.
+    `planned` says that its TensorRT plan is made while the image is built, `later` that the device
+    makes it.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Model:
     files: Mapping[str, int]
     tools: Mapping[str, str]
     planned: bool = False
+    later: bool = False
 
     @property
     def size(self) -> int:
@@ -79,7 +81,7 @@ def read(folder: Path) -> Manifest:
                 record["digest"],
                 {file: size for file, (_, size) in record["files"].items()},
                 record.get("tools", {}),
-                (record.get("compiler") or {}).get("at") == "image",
+                *((record.get("compiler") or {}).get("at") == at for at in ("image", "device")),
             )
             for name, record in raw["models"].items()
         ]

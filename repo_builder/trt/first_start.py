@@ -17,18 +17,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from repo_builder import console, digest
 from repo_builder.errors import BuildFailed, ModelError, Problem, RepoBuilderError, UsageError
-from repo_builder.trt import engine, probe, record, request
+from repo_builder.trt import engine, probe, record, reload, request
 from repo_builder.trt.record import PLAN, Device, Record
 from repo_builder.trt.request import Request
 from repo_builder.trt.timings import Timings, replace
 
 CONFIG = "tensorrt.pbtxt"
-_READY_WITHIN_S = 300.0
-
 State = Literal["waiting", "building", "built", "cached", "failed"]
 
 
@@ -59,17 +57,33 @@ class StatusFile:
 
 
 def run(
-    models: Path, cache: Path, *, status: Path | None = None, triton: str = ""
+    models: Path,
+    cache: Path,
+    *,
+    status: Path | None = None,
+    triton: str = "",
+    find: Callable[[], Device] = lambda: probe.device(engine.version()),
 ) -> dict[str, Status]:
     """Build what `models` (a Triton repository) asks for, and let the Triton at `triton` serve it.
 
-    `cache` keeps plans from start to start. UsageError where there is no GPU, no TensorRT, or
+    `triton` is host:port of its HTTP; `cache` keeps plans from start to start; `find` finds what
+    this machine is. UsageError where there is no GPU, no TensorRT, or
     another run; BuildFailed, when all is done, where a model stays with ONNX Runtime.
     """
-    wanted = sorted(models.glob(f"*/*/{request.FILE}"))
+    wanted = [
+        path
+        for path in sorted(models.glob(f"*/*/{request.FILE}"))
+        if (path.parents[1] / "configs" / CONFIG).is_file()  # else its builder made the plan
+    ]
     file = StatusFile(status, {path.parents[1].name: Status() for path in wanted})
     file.save()
-    here = probe.device(engine.version())
+    try:
+        here = find()
+    except RepoBuilderError as failure:
+        for one in file.models.values():
+            one.state, one.reason = "failed", str(failure)
+        file.save()
+        raise
     failed = []
     with _alone(cache):
         for path in wanted:
@@ -98,7 +112,7 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
     wanted = request.read(version)
     kept = cache / key(wanted, here)
     status = file.models[name]
-    if _whole(kept):
+    if _whole(kept, wanted, here):
         status.state = "cached"
     else:
         status.state = "building"
@@ -109,16 +123,17 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
         status.state = "built"
         console.say(f"{name}: built in {console.seconds(time.monotonic() - started)}")
     file.save()
-    replace(version / PLAN, (kept / PLAN).read_bytes())
-    replace(version / record.FILE, (kept / record.FILE).read_bytes())
+    for made in (PLAN, record.FILE):
+        replace(version / made, (kept / made).read_bytes())
 
 
-def _whole(kept: Path) -> bool:
-    """Whether the cache holds this plan undamaged."""
+def _whole(kept: Path, wanted: Request, here: Device) -> bool:
+    """Whether the cache holds this plan undamaged, and for this model and device."""
     if not kept.is_dir():
         return False
     try:
-        record.read(kept)
+        if record.read(kept) != describe(kept / PLAN, wanted, here):
+            raise ModelError(f"{kept}: a plan of another model or device; build it again")
     except ModelError as failure:
         console.warn(f"{failure}")
         shutil.rmtree(kept)
@@ -181,36 +196,10 @@ def _serve(model: Path, triton: str, file: StatusFile, name: str) -> None:
     """Let Triton load the model with its TensorRT config; it keeps the old one if that fails."""
     if not triton:
         return
-    config = model / "configs" / CONFIG
-    if not config.is_file():
-        raise ModelError(f"{config} is missing; build the repository again")
-    from google.protobuf import json_format, text_format
-    from tritonclient import grpc
-    from tritonclient.grpc import model_config_pb2
-    from tritonclient.utils import InferenceServerException
-
-    parsed = text_format.Parse(config.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    client: Any = grpc.InferenceServerClient(triton)
-    _wait_ready(client, triton)
-    try:
-        client.load_model(name, config=json_format.MessageToJson(parsed))
-    except InferenceServerException as failure:
-        raise ModelError(f"Triton refuses the plan: {failure.message()}") from failure
+    reload.load(model, model / "configs" / CONFIG, triton)
     file.models[name].serving = "tensorrt"
     console.say(f"{name}: served by TensorRT from now on")
     file.save()
-
-
-def _wait_ready(client: Any, url: str) -> None:
-    from tritonclient.utils import InferenceServerException
-
-    until = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < until:
-        with contextlib.suppress(InferenceServerException):
-            if client.is_server_ready():
-                return
-        time.sleep(0.5)
-    raise UsageError(f"no Triton answers at {url}; start it with --model-control-mode=explicit")
 
 
 @contextlib.contextmanager

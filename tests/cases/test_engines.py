@@ -84,7 +84,7 @@ def test_triton_serves_onnx_runtime_until_the_plan_is_there(
     server = triton(models, models=["*"])
     jetson.hold()
     status = tmp_path / "status.json"
-    options = ("--cache", tmp_path / "cache", "--status", status, "--triton", server.grpc_url)
+    options = ("--cache", tmp_path / "cache", "--status", status, "--triton", server.http_url)
     process = jetson.start("engines", models, *options)
     wait_until(lambda: jetson.builds == 1)
     assert json.loads(status.read_text())["scaled"]["state"] == "building"
@@ -119,6 +119,31 @@ def test_a_damaged_plan_in_the_cache_is_built_again(
     assert record.read(models / "scaled" / "1")
 
 
+def test_a_plan_of_another_model_in_the_cache_is_built_again(
+    jetson: Jetson, models: Path, tmp_path: Path
+) -> None:
+    """Whole, with a record that fits it, under a key that is not its own."""
+    assert jetson.run("engines", models, "--cache", tmp_path / "cache")[0] == 0
+    (plan,) = (tmp_path / "cache").glob("*/model.plan")
+    replace(record.read(plan.parent), model="0" * 64).write(plan.parent)
+    code, _, said = jetson.run("engines", models, "--cache", tmp_path / "cache")
+    assert code == 0
+    assert "a plan of another model or device" in said
+    assert jetson.builds == 2
+
+
+def test_a_device_without_a_gpu_says_so_in_the_status_file(models: Path, tmp_path: Path) -> None:
+    status = tmp_path / "status.json"
+    options = ("--cache", tmp_path / "cache", "--status", status)
+    command = [sys.executable, "-m", "repo_builder", "engines", models, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        pytest.skip("this machine has an NVIDIA GPU and TensorRT")
+    state = json.loads(status.read_text())["scaled"]
+    assert state["state"] == "failed"
+    assert state["reason"] in done.stderr
+
+
 def test_a_killed_build_leaves_nothing_half_done(
     jetson: Jetson, models: Path, tmp_path: Path
 ) -> None:
@@ -142,11 +167,12 @@ def test_a_plan_that_triton_refuses_leaves_the_old_model_serving(
     server = triton(models, models=["*"])
     (jetson.libraries / "plan.onnx").write_bytes(b"no plan at all")
     code, _, said = jetson.run(
-        "engines", models, "--cache", tmp_path / "cache", "--triton", server.grpc_url
+        "engines", models, "--cache", tmp_path / "cache", "--triton", server.http_url
     )
     assert code == 6
     assert "Triton refuses the plan" in said
     assert answer(server.grpc_url) == [[2, 20]]
+    assert "model.plan" not in (models / "scaled" / "config.pbtxt").read_text()
 
 
 def test_a_built_repository_serves_until_its_plans_are_there(
@@ -161,7 +187,7 @@ def test_a_built_repository_serves_until_its_plans_are_there(
     assert 'backend: "tensorrt"' in (models / "digits/configs/tensorrt.pbtxt").read_text()
     server = triton(models, models=["*"])
     code, _, said = jetson.run(
-        "engines", models, "--cache", tmp_path / "cache", "--triton", server.grpc_url
+        "engines", models, "--cache", tmp_path / "cache", "--triton", server.http_url
     )
     assert code == 6
     assert "digits: Triton refuses the plan" in said

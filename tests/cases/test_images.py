@@ -19,6 +19,7 @@ import tritonclient.grpc
 import tritonclient.http
 from fakes import jetson
 from image_kit import ROOT, WIDTHS, World, repository
+from tritonclient.utils import InferenceServerException
 
 from repo_builder import digest
 from repo_builder.trt import request
@@ -568,16 +569,18 @@ class TritonPythonModel:
         sums = [self.factor * a.sum(axis=1, keepdims=True).astype(np.float32) for a in arrays]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", s)]) for s in sums]
 """
-FAKE_TENSORRT = """
+# A module that replaces itself by the one that the fake makes.
+FAKE_TENSORRT = (
+    (ROOT / "tests/fakes/fake_tensorrt.py").read_text()
+    + """
 import sys
-from fakes import fake_tensorrt
-sys.modules["tensorrt"] = fake_tensorrt.module("10.3.0")
+sys.modules["tensorrt"] = module("10.3.0")
 """
+)
 WITH_TENSORRT = """
 FROM {base}
 COPY libcuda.so.1 libnvinfer.so.10 /usr/lib/x86_64-linux-gnu/
 COPY tensorrt.py /usr/local/lib/python3.11/dist-packages/
-COPY fakes/ /usr/local/lib/python3.11/dist-packages/fakes/
 """
 
 
@@ -589,7 +592,7 @@ def with_tensorrt(
     if shutil.which("gcc") is None:
         unavailable("gcc is not installed")
     context = tmp_path / "with-tensorrt"
-    shutil.copytree(ROOT / "tests/fakes", context / "fakes")
+    context.mkdir()
     jetson.compile_libraries(context)
     (context / "tensorrt.py").write_text(FAKE_TENSORRT)
     (context / "Dockerfile").write_text(WITH_TENSORRT.format(base=ngc))
@@ -679,6 +682,115 @@ def test_a_spec_asks_for_plans_made_with_the_image(world: World, tmp_path: Path)
     assert "backends/tensorrt:" in dockerfile
     assert "backends/onnxruntime:" not in dockerfile
     assert list((tmp_path / "build/images/jetson-orin-nx/compiler/wheels").glob("tensorrt_*.whl"))
+
+
+# Serves as long as no plan is asked of it, as a Triton does that cannot load the plan.
+REFUSING_MODEL = PLANNED_MODEL.replace(
+    b"        home = ", b"        assert not planned, 'not this plan'\n        home = "
+)
+
+
+def test_a_device_builds_its_plans_at_its_first_start(
+    world: World, with_tensorrt: str, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    """No TensorRT is here: a fake makes plans, which models of the Python backend load."""
+    model = kit.onnx_model(1, 8)
+    files = {"model.onnx": model}
+    asked = request.Request(model=digest.of_bytes(model)).to_json()
+    files[request.FILE] = json.dumps(asked).encode()
+    config = kit.CONFIG.format(name="", backend="python")
+    parameter = 'parameters { key: "PLAN" value: { string_value: "model.plan" } }\n'
+    folder = kit.publish_models(
+        *(tmp_path / "build", "jetson-orin-nx", "python"),
+        {
+            "sum": ("1.0.0", {**files, "model.py": PLANNED_MODEL}),
+            "stays": ("1.0.0", {**files, "model.py": REFUSING_MODEL}),
+        },
+        configs={"configs/tensorrt.pbtxt": config + parameter},
+        record={"compiler": {"at": "device"}},
+    )
+    own = tmp_path / "pins.yaml"
+    own.write_text(
+        "targets: {jetson-orin-nx: {platforms: [linux/amd64]}}\n"
+        "families: {jetson: {compiler: []}}\n"
+    )
+    options = ("--base", with_tensorrt, "--pins", own, "--name", "repo-builder-test/first:1")
+    name = world.cli("images", "build", folder, *options).stdout.strip()
+    sums = X.sum(axis=1, keepdims=True)
+
+    one = ready(run(name))
+    assert b"mount a volume at /var/cache/repo-builder; models stay" in one.container.logs()
+    for served in ("sum", "stays"):
+        np.testing.assert_allclose(infer(one, served, X)[0], sums)
+
+    driver = tmp_path / "with-tensorrt" / "libcuda.so.1"  # as NVIDIA's runtime brings it
+    volume = world.client.volumes.create()
+    mounts = {
+        str(driver): {"bind": "/usr/lib/x86_64-linux-gnu/libcuda.so.1", "mode": "ro"},
+        volume.name: {"bind": "/var/cache/repo-builder", "mode": "rw"},
+    }
+    try:
+        for built in ("built", "cached"):
+            one = ready(run(name, volumes=mounts))
+            status = kit.wait_for(lambda one=one: ended(one), "the end of the first start")
+            assert (status["sum"]["state"], status["sum"]["serving"]) == (built, "tensorrt")
+            assert (status["stays"]["state"], status["stays"]["serving"]) == (
+                "failed",
+                "onnxruntime",
+            )
+            assert "Triton refuses the plan" in status["stays"]["reason"]
+            assert "not this plan" in status["stays"]["reason"]
+            np.testing.assert_allclose(infer(one, "sum", X)[0], 3 * sums)
+            np.testing.assert_allclose(infer(one, "stays", X)[0], sums)
+            for module, url in ((tritonclient.grpc, one.grpc), (tritonclient.http, one.http)):
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    module.InferenceServerClient(url).unload_model("sum")
+            if built == "built":
+                second = ready(run(name, volumes=mounts))
+                assert b"is in use by another container" in second.container.logs()
+                np.testing.assert_allclose(infer(second, "sum", X)[0], sums)
+            one.container.stop()
+            assert one.container.wait()["StatusCode"] == 0
+    finally:
+        for container in world.client.containers.list(all=True, filters={"volume": volume.name}):
+            container.remove(force=True)
+        volume.remove()
+
+
+def ended(one: Running) -> Any:
+    """What the status file says once each model is served by its plan, or has failed."""
+    look = "print(open('/var/cache/repo-builder/status.json').read())"
+    code, text = one.container.exec_run(["python3", "-c", look])
+    status = json.loads(text) if code == 0 else {}
+    states = [
+        model["state"] == "failed" or model["serving"] == "tensorrt" for model in status.values()
+    ]
+    return status if states and all(states) else None
+
+
+def test_the_jetsons_image_has_what_builds_plans(world: World, tmp_path: Path) -> None:
+    places = ("--store", tmp_path / "store", "--out", tmp_path / "build", "--no-images")
+    world.cli("build", ROOT / "model_specs/digits.yaml", "--target", "jetson-orin-nx", *places)
+    world.cli("images", "build", tmp_path / "build" / "jetson-orin-nx", "--context-only")
+    context = tmp_path / "build/images/jetson-orin-nx"
+    (wheel,) = (context / "wheels").glob("tensorrt_*.whl")
+    unpacked = f"-e wheels/{wheel.name} rootfs/opt/repo-builder/first-start/"
+    assert unpacked in (context / "Dockerfile").read_text()
+    program = context / "rootfs/opt/repo-builder/first-start"
+    command = [sys.executable, "-S", "-m", "repo_builder.trt", "models", "plans"]
+    done = subprocess.run(command, cwd=program, capture_output=True, text=True, check=False)
+    assert "builds of images must get the GPU" in done.stderr or done.returncode == 0
+
+
+def test_one_image_has_one_place_for_plans(world: World, tmp_path: Path) -> None:
+    folder = planned_repository(tmp_path / "build", "jetson-orin-nx")
+    manifest = folder / "manifest.json"
+    raw = json.loads(manifest.read_text())
+    raw["models"]["other"] = {**raw["models"]["sum"], "compiler": {"at": "device"}}
+    shutil.copytree(folder / "models/sum", folder / "models/other")
+    manifest.write_text(json.dumps(raw))
+    done = world.cli("images", "build", folder, "--context-only", fails=2)
+    assert "sum gets its plan with the image, other on the device" in done.stderr
 
 
 def test_an_engine_without_a_gpu_makes_no_plans_and_says_so(

@@ -10,6 +10,9 @@ from pathlib import Path
 
 HOME = Path("/etc/repo-builder")
 MODELS = Path("/models")
+# Builds TensorRT plans; here where the manifest has models that ask for it.
+PROGRAM = Path(__file__).parent / "first-start"
+STATE = Path("/var/cache/repo-builder")
 REFUSED = 14
 
 
@@ -40,7 +43,12 @@ def main() -> None:
         sys.exit(REFUSED)
     how = "signed, " if trusted else "unsigned, "
     print(f"models verified ({how}{len(manifest)} B of manifest)", file=sys.stderr, flush=True)
-    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606
+    command = sys.argv[1:]
+    if PROGRAM.is_dir():
+        import first_start  # type: ignore[import-not-found]
+
+        command = first_start.begin(command, MODELS, STATE, PROGRAM)
+    os.execv(command[0], command)  # noqa: S606
 
 
 if __name__ == "__main__":
