@@ -690,8 +690,16 @@ REFUSING_MODEL = PLANNED_MODEL.replace(
 )
 
 
+@pytest.fixture
+def volume(world: World) -> Iterator[str]:
+    """A new volume; ask for it before `run`, whose containers must go first."""
+    made = world.client.volumes.create()
+    yield made.name
+    made.remove()
+
+
 def test_a_device_builds_its_plans_at_its_first_start(
-    world: World, with_tensorrt: str, run: Callable[..., Running], tmp_path: Path
+    world: World, with_tensorrt: str, volume: str, run: Callable[..., Running], tmp_path: Path
 ) -> None:
     """No TensorRT is here: a fake makes plans, which models of the Python backend load."""
     model = kit.onnx_model(1, 8)
@@ -724,37 +732,28 @@ def test_a_device_builds_its_plans_at_its_first_start(
         np.testing.assert_allclose(infer(one, served, X)[0], sums)
 
     driver = tmp_path / "with-tensorrt" / "libcuda.so.1"  # as NVIDIA's runtime brings it
-    volume = world.client.volumes.create()
     mounts = {
         str(driver): {"bind": "/usr/lib/x86_64-linux-gnu/libcuda.so.1", "mode": "ro"},
-        volume.name: {"bind": "/var/cache/repo-builder", "mode": "rw"},
+        volume: {"bind": "/var/cache/repo-builder", "mode": "rw"},
     }
-    try:
-        for built in ("built", "cached"):
-            one = ready(run(name, volumes=mounts))
-            status = kit.wait_for(lambda one=one: ended(one), "the end of the first start")
-            assert (status["sum"]["state"], status["sum"]["serving"]) == (built, "tensorrt")
-            assert (status["stays"]["state"], status["stays"]["serving"]) == (
-                "failed",
-                "onnxruntime",
-            )
-            assert "Triton refuses the plan" in status["stays"]["reason"]
-            assert "not this plan" in status["stays"]["reason"]
-            np.testing.assert_allclose(infer(one, "sum", X)[0], 3 * sums)
-            np.testing.assert_allclose(infer(one, "stays", X)[0], sums)
-            for module, url in ((tritonclient.grpc, one.grpc), (tritonclient.http, one.http)):
-                with pytest.raises(InferenceServerException, match="restricted"):
-                    module.InferenceServerClient(url).unload_model("sum")
-            if built == "built":
-                second = ready(run(name, volumes=mounts))
-                assert b"is in use by another container" in second.container.logs()
-                np.testing.assert_allclose(infer(second, "sum", X)[0], sums)
-            one.container.stop()
-            assert one.container.wait()["StatusCode"] == 0
-    finally:
-        for container in world.client.containers.list(all=True, filters={"volume": volume.name}):
-            container.remove(force=True)
-        volume.remove()
+    for state in ("built", "cached"):
+        one = ready(run(name, volumes=mounts))
+        status = kit.wait_for(lambda one=one: ended(one), "the end of the first start")
+        assert (status["sum"]["state"], status["sum"]["serving"]) == (state, "tensorrt")
+        assert (status["stays"]["state"], status["stays"]["serving"]) == ("failed", "onnxruntime")
+        assert "Triton refuses the plan" in status["stays"]["reason"]
+        assert "not this plan" in status["stays"]["reason"]
+        np.testing.assert_allclose(infer(one, "sum", X)[0], 3 * sums)
+        np.testing.assert_allclose(infer(one, "stays", X)[0], sums)
+        for module, url in ((tritonclient.grpc, one.grpc), (tritonclient.http, one.http)):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                module.InferenceServerClient(url).unload_model("sum")
+        second = ready(run(name, volumes=mounts))
+        assert b"is in use by another container" in second.container.logs()
+        np.testing.assert_allclose(infer(second, "sum", X)[0], sums)
+        for container in (second.container, one.container):
+            container.stop()
+            assert container.wait()["StatusCode"] == 0
 
 
 def ended(one: Running) -> Any:
