@@ -20,13 +20,22 @@ from pathlib import Path
 from typing import Literal
 
 from repo_builder import console, digest
-from repo_builder.errors import BuildFailed, ModelError, Problem, RepoBuilderError, UsageError
+from repo_builder.errors import (
+    BuildFailed,
+    ModelError,
+    Problem,
+    RepoBuilderError,
+    ServeError,
+    UsageError,
+)
 from repo_builder.trt import engine, probe, record, reload, request
 from repo_builder.trt.record import PLAN, Device, Record
 from repo_builder.trt.request import Request
 from repo_builder.trt.timings import Timings, replace
 
 CONFIG = "tensorrt.pbtxt"
+# Triton may end because of a plan, or power may be lost: a device must not start again for ever.
+_TRIES = 3
 State = Literal["waiting", "building", "built", "cached", "failed"]
 
 
@@ -89,8 +98,8 @@ def run(
         for path in wanted:
             name = path.parents[1].name
             try:
-                _one(path.parent, cache, here, file, name)
-                _serve(path.parents[1], triton, file, name)
+                kept = _one(path.parent, cache, here, file, name)
+                _serve(path.parents[1], kept, triton, file, name)
             except (RepoBuilderError, OSError) as failure:
                 reason = str(failure)
                 file.models[name].state, file.models[name].reason = "failed", reason
@@ -107,8 +116,8 @@ def key(wanted: Request, here: Device) -> str:
     return digest.of_json({"request": wanted.to_json(), "device": asdict(here)})
 
 
-def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) -> None:
-    """Put the plan into the version's folder, from the cache or built now."""
+def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) -> Path:
+    """Put the plan into the version's folder, from the cache or built now; its place there."""
     wanted = request.read(version)
     kept = cache / key(wanted, here)
     status = file.models[name]
@@ -125,6 +134,7 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
     file.save()
     for made in (PLAN, record.FILE):
         replace(version / made, (kept / made).read_bytes())
+    return kept
 
 
 def _whole(kept: Path, wanted: Request, here: Device) -> bool:
@@ -192,11 +202,21 @@ def _reporter(file: StatusFile, name: str) -> Callable[[engine.Progress], None]:
     return report
 
 
-def _serve(model: Path, triton: str, file: StatusFile, name: str) -> None:
+def _serve(model: Path, kept: Path, triton: str, file: StatusFile, name: str) -> None:
     """Let Triton load the model with its TensorRT config; it keeps the old one if that fails."""
     if not triton:
         return
-    reload.load(model, model / "configs" / CONFIG, triton)
+    tries = kept / "tries"
+    begun = len(tries.read_bytes()) if tries.exists() else 0
+    if begun >= _TRIES:
+        raise ServeError(f"Triton ended {begun} times over this plan; remove {kept} to try again")
+    replace(tries, b"." * (begun + 1))
+    try:
+        reload.load(model, model / "configs" / CONFIG, triton)
+    except (ModelError, UsageError):  # Triton lives
+        tries.unlink()
+        raise
+    tries.unlink()
     file.models[name].serving = "tensorrt"
     console.say(f"{name}: served by TensorRT from now on")
     file.save()

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from repo_builder.errors import ModelError, UsageError
+from repo_builder.errors import ModelError, ServeError, UsageError
 from repo_builder.trt.timings import replace
 
 HEADER = "REPO_BUILDER_TRITON_HEADER"
@@ -25,7 +25,7 @@ def load(model: Path, config: Path, triton: str) -> None:
     `triton` is host:port of its HTTP. Until the new one is ready the old one answers, and keeps
     answering where Triton refuses the new one: ModelError in Triton's words. config.pbtxt is
     exchanged while Triton loads and then put back, so that each start begins with the same file.
-    UsageError where no Triton answers.
+    ServeError where Triton ends meanwhile, UsageError where none answers.
     """
     _wait(triton)
     served = model / "config.pbtxt"
@@ -35,7 +35,7 @@ def load(model: Path, config: Path, triton: str) -> None:
     try:
         status, answer = _ask(triton, "POST", f"/v2/repository/models/{model.name}/load", _LOAD_S)
     except (OSError, http.client.HTTPException) as failure:
-        raise ModelError(f"Triton went away while it loaded the plan: {failure!r}") from failure
+        raise ServeError(f"Triton went away while it loaded the plan: {failure!r}") from failure
     finally:
         replace(served, before)
     if status != http.client.OK:

@@ -7,11 +7,14 @@ tested is what is ours: progress, cache, interruption, the switch of a serving T
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -173,6 +176,36 @@ def test_a_plan_that_triton_refuses_leaves_the_old_model_serving(
     assert "Triton refuses the plan" in said
     assert answer(server.grpc_url) == [[2, 20]]
     assert "model.plan" not in (models / "scaled" / "config.pbtxt").read_text()
+
+
+class Ending(http.server.BaseHTTPRequestHandler):
+    """Lives, and goes away when it is to load."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_plan_over_which_triton_ends_is_not_tried_for_ever(
+    jetson: Jetson, models: Path, tmp_path: Path
+) -> None:
+    before = (models / "scaled" / "config.pbtxt").read_text()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ending) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"127.0.0.1:{server.server_port}"
+        options = ("--cache", tmp_path / "cache", "--triton", url)
+        said = [jetson.run("engines", models, *options)[2] for _ in range(4)]
+        server.shutdown()
+    assert ["went away" in text for text in said] == [True, True, True, False]
+    assert "Triton ended 3 times over this plan; remove" in said[-1]
+    assert (models / "scaled" / "config.pbtxt").read_text() == before
+    assert jetson.builds == 1
 
 
 def test_a_built_repository_serves_until_its_plans_are_there(
