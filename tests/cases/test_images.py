@@ -702,18 +702,16 @@ def test_a_device_builds_its_plans_at_its_first_start(
     world: World, with_tensorrt: str, volume: str, run: Callable[..., Running], tmp_path: Path
 ) -> None:
     """No TensorRT is here: a fake makes plans, which models of the Python backend load."""
-    model = kit.onnx_model(1, 8)
-    files = {"model.onnx": model}
-    asked = request.Request(model=digest.of_bytes(model)).to_json()
-    files[request.FILE] = json.dumps(asked).encode()
+    models = {}
+    for seed, (name, code) in enumerate({"sum": PLANNED_MODEL, "stays": REFUSING_MODEL}.items()):
+        model = kit.onnx_model(seed, 8)
+        asked = json.dumps(request.Request(model=digest.of_bytes(model)).to_json())
+        files = {"model.onnx": model, "model.py": code, request.FILE: asked.encode()}
+        models[name] = "1.0.0", files
     config = kit.CONFIG.format(name="", backend="python")
     parameter = 'parameters { key: "PLAN" value: { string_value: "model.plan" } }\n'
     folder = kit.publish_models(
-        *(tmp_path / "build", "jetson-orin-nx", "python"),
-        {
-            "sum": ("1.0.0", {**files, "model.py": PLANNED_MODEL}),
-            "stays": ("1.0.0", {**files, "model.py": REFUSING_MODEL}),
-        },
+        *(tmp_path / "build", "jetson-orin-nx", "python", models),
         configs={"configs/tensorrt.pbtxt": config + parameter},
         record={"compiler": {"at": "device"}},
     )
@@ -746,14 +744,18 @@ def test_a_device_builds_its_plans_at_its_first_start(
         np.testing.assert_allclose(infer(one, "sum", X)[0], 3 * sums)
         np.testing.assert_allclose(infer(one, "stays", X)[0], sums)
         for module, url in ((tritonclient.grpc, one.grpc), (tritonclient.http, one.http)):
+            client = module.InferenceServerClient(url)
             with pytest.raises(InferenceServerException, match="restricted"):
-                module.InferenceServerClient(url).unload_model("sum")
+                client.unload_model("sum")
+            client.close()
         second = ready(run(name, volumes=mounts))
         assert b"is in use by another container" in second.container.logs()
         np.testing.assert_allclose(infer(second, "sum", X)[0], sums)
-        for container in (second.container, one.container):
-            container.stop()
-            assert container.wait()["StatusCode"] == 0
+        second.container.stop(timeout=30)
+        assert second.container.wait()["StatusCode"] == 0
+        # After a model of the Python backend failed to load, this Triton ends at its time limit.
+        one.container.kill()
+        one.container.wait()
 
 
 def ended(one: Running) -> Any:
