@@ -20,6 +20,7 @@ from tests.agreement.repository import python
 from tests.agreement.seeds import HEAD
 
 DEADLINE_S = 60
+SILENCE = f"no answer in {DEADLINE_S} s"
 HERE = ("core", "backend")
 """Judges that this Triton has; `c++` backends are not here, and `sense` refuses nothing."""
 
@@ -87,12 +88,19 @@ def judge(cases: Sequence[Case], root: Path) -> list[Verdict]:
 
 
 def _load_all(models: Path, names: Sequence[str]) -> dict[str, str]:
-    """Name -> why genuine Triton could not load it, or ""; a server that broke is replaced."""
+    """Name -> why genuine Triton could not load it, or ""; a server that broke is replaced.
+
+    Silence is a verdict only where another server is silent too.
+    """
     reasons: dict[str, str] = {}
+    silent: set[str] = set()
     while len(reasons) < len(names):
         with serve.Triton(models, models=[], timeout_s=60, drain_s=0) as server:
             for name in names[len(reasons) :]:
                 reason, broken = _load(server, name)
+                if reason == SILENCE and name not in silent:
+                    silent.add(name)
+                    break
                 reasons[name] = reason
                 if broken:
                     break
@@ -112,7 +120,7 @@ def _load(server: serve.Triton, name: str) -> tuple[str, bool]:
                 if lost in server.log.read_text(errors="replace"):
                     return f"{lost}...; Triton waits for ever", True
                 if time.monotonic() > deadline:
-                    return f"no answer in {DEADLINE_S} s", True
+                    return SILENCE, True
             answer = connection.getresponse()
             body = answer.read()
         except (http.client.RemoteDisconnected, ConnectionError):

@@ -34,6 +34,9 @@ def models(tmp_path: Path) -> Path:
 def program(tmp_path: Path) -> Path:
     home = tmp_path / "program"
     (home / "repo_builder" / "trt").mkdir(parents=True)
+    # Without these an installed repo_builder would come first.
+    (home / "repo_builder" / "__init__.py").touch()
+    (home / "repo_builder" / "trt" / "__init__.py").touch()
     (home / "repo_builder" / "trt" / "__main__.py").write_text(PROGRAM)
     return home
 
