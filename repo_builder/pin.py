@@ -15,7 +15,7 @@ from typing import Any
 from repo_builder import digest
 from repo_builder.artifact import Interface
 from repo_builder.errors import ModelError
-from repo_builder.introspect import declared
+from repo_builder.introspect import declared, walk
 from repo_builder.plan import Declaration, Pins
 from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.store import Store
@@ -132,15 +132,15 @@ def _external_data(path: Path) -> list[str]:
     from google.protobuf.message import DecodeError
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    from repo_builder.steps._onnx import tensors
-
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError:
         return []
     names = {
-        ExternalDataInfo(tensor).location for tensor in tensors(model) if uses_external_data(tensor)
+        ExternalDataInfo(tensor).location
+        for tensor in walk.tensors(model)
+        if uses_external_data(tensor)
     }
     return sorted(name for name in names if _inside(name))
 

@@ -36,7 +36,9 @@ def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every stored tensor: initializers, and those in attributes."""
     for graph in graphs(model):
-        yield from getattr(graph, "initializer", ())
+        yield from getattr(graph, "initializer", ())  # a function has none
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.HasField("t"):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from repo_builder.errors import ModelError
+from repo_builder.introspect import walk
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, TensorProto
 
 MODEL = "model.onnx"
 DATA = "model.onnx.data"
@@ -23,7 +23,7 @@ def load(folder: Path) -> ModelProto:
     import onnx
 
     model = onnx.load(folder / MODEL)
-    for tensor in tensors(model):
+    for tensor in walk.tensors(model):
         tensor.ClearField("data_location")
     return model
 
@@ -71,7 +71,7 @@ def weights_size(model: ModelProto) -> int:
     import onnx
 
     total = 0.0
-    for tensor in tensors(model):
+    for tensor in walk.tensors(model):
         if tensor.data_type == onnx.TensorProto.STRING:
             total += sum(map(len, tensor.string_data))
             continue
@@ -86,38 +86,6 @@ def elements(tensor: TensorProto) -> int:
     for size in tensor.dims:
         count *= size
     return count
-
-
-def tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every stored tensor: initializers and attributes, in the graph, its subgraphs, functions."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
-
-
-def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _node_tensors(node)
-
-
-def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        if attribute.HasField("g"):
-            yield from _graph_tensors(attribute.g)
-        for graph in attribute.graphs:
-            yield from _graph_tensors(graph)
-
-
-def opset(model: ModelProto) -> int:
-    """The version of the standard operator set that a model is written in."""
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
 def optimized(folder: Path) -> ModelProto:
@@ -146,26 +114,10 @@ def optimized(folder: Path) -> ModelProto:
 
 def _forget_unused_domains(model: ModelProto) -> None:
     """Drop the opset imports that ONNX Runtime adds for domains that no node uses."""
-    used = {"", "ai.onnx"} | {node.domain for node in all_nodes(model)}
+    used = {"", "ai.onnx"} | {node.domain for node in walk.nodes(model)}
     kept = [o for o in model.opset_import if o.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-
-
-def all_nodes(model: ModelProto) -> Iterator[NodeProto]:
-    """Every node: of the graph, its subgraphs, and functions."""
-    yield from _nodes(model.graph.node)
-    for function in model.functions:
-        yield from _nodes(function.node)
-
-
-def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for graph in graphs:
-                yield from _nodes(graph.node)
 
 
 Interface: TypeAlias = dict[str, tuple[int, tuple[int | str, ...]]]

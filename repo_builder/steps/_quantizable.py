@@ -32,12 +32,12 @@ def prepare(model: ModelProto) -> ModelProto:
     """The model with opset >= 13 and a name for every node, in operators that have int8 forms."""
     import onnx
 
-    from repo_builder.steps import _onnx
+    from repo_builder.introspect import walk
     from repo_builder.steps._failures import explained
 
-    if _onnx.opset(model) < OPSET:
+    if walk.opset(model) < OPSET:
         with explained(
-            f"the model cannot be raised from opset {_onnx.opset(model)} to {OPSET}",
+            f"the model cannot be raised from opset {walk.opset(model)} to {OPSET}",
             f"export it with opset >= {OPSET}",
         ):
             model = onnx.version_converter.convert_version(model, OPSET)

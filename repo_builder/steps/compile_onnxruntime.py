@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repo_builder.introspect import walk
 from repo_builder.spec.types import Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained
@@ -49,7 +50,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
             model = _to_fp16(model)
     _onnx.require_same_interface(source, model, "ONNX Runtime", "use `precision: fp32`")
     operators: dict[str, int] = {}
-    for node in _onnx.all_nodes(model):
+    for node in walk.nodes(model):
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
     nodes = len(model.graph.node)
     _onnx.save(model, out)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from repo_builder.artifact import Signature
 from repo_builder.errors import ModelError
+from repo_builder.introspect import walk
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained
 
@@ -60,9 +61,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     _onnx.fix_weights(model)
     facts = Facts(
         signature=signature,
-        opset=_onnx.opset(model),
+        opset=walk.opset(model),
         ir_version=ir_version,
-        parameters=sum(map(_onnx.elements, _onnx.tensors(model))),
+        parameters=sum(map(_onnx.elements, walk.tensors(model))),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
     )
     _onnx.save(model, out)
