@@ -184,19 +184,9 @@ def compare(server: serve.Triton, example: Example, signature: Signature, answer
 
 def run(session: Any, feeds: dict[str, Any]) -> list[Any]:
     """The session's answer; bfloat16 goes in and out as float32, as in Triton's client."""
-    from onnxruntime import OrtValue
-
-    sort = {i.name: i.type for i in session.get_inputs()}
-    if "tensor(bfloat16)" not in (*sort.values(), *(o.type for o in session.get_outputs())):
-        return list(session.run(None, feeds))
-    values = {
-        name: bfloat16.value(array)
-        if sort[name] == "tensor(bfloat16)"
-        else OrtValue.ortvalue_from_numpy(array)
-        for name, array in feeds.items()
-    }
-    found = session.run_with_ort_values(None, values)
-    return [bfloat16.array(v) if v.data_type() == "tensor(bfloat16)" else v.numpy() for v in found]
+    types = {tensor.name: tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
+    narrow = {name for name, kind in types.items() if kind == "tensor(bfloat16)"}
+    return bfloat16.run(session, [o.name for o in session.get_outputs()], feeds, narrow)
 
 
 def inputs(example: Example, signature: Signature) -> dict[str, Any] | None:

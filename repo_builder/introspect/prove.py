@@ -254,19 +254,5 @@ def _run(graph: Graph, feed: Feed) -> list[Array]:
 
 def _answers(graph: Graph, feed: Feed) -> list[Array]:
     """One run's outputs; bfloat16, which numpy lacks, goes in and out as float32."""
-    from onnxruntime import OrtValue
-
     narrow = {t.name for t in (*graph.inputs, *graph.outputs) if t.dtype == "BF16"}
-    if not narrow:
-        result: list[Array] = [np.asarray(v) for v in graph.session.run(None, feed)]
-        return result
-    values = {
-        name: bfloat16.value(array) if name in narrow else OrtValue.ortvalue_from_numpy(array)
-        for name, array in feed.items()
-    }
-    return [
-        bfloat16.array(value) if tensor.name in narrow else np.asarray(value.numpy())
-        for tensor, value in zip(
-            graph.outputs, graph.session.run_with_ort_values(None, values), strict=True
-        )
-    ]
+    return bfloat16.run(graph.session, [t.name for t in graph.outputs], feed, narrow)

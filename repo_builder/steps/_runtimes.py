@@ -94,26 +94,8 @@ class _OnnxRuntime:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        if self._narrow:
-            return self._run_narrow(feeds)
-        results = self._session.run(self._names, dict(feeds))
-        return dict(zip(self._names, map(np.asarray, results), strict=True))
-
-    def _run_narrow(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """As `run` where bfloat16 goes in or out, which numpy holds as float32."""
-        from onnxruntime import OrtValue
-
-        values = {
-            name: bfloat16.value(array)
-            if name in self._narrow
-            else OrtValue.ortvalue_from_numpy(array)
-            for name, array in feeds.items()
-        }
-        found = self._session.run_with_ort_values(self._names, values)
-        return {
-            name: bfloat16.array(value) if name in self._narrow else np.asarray(value.numpy())
-            for name, value in zip(self._names, found, strict=True)
-        }
+        results = bfloat16.run(self._session, self._names, feeds, self._narrow)
+        return dict(zip(self._names, results, strict=True))
 
 
 class _OpenVino:
