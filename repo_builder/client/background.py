@@ -12,7 +12,7 @@ from repo_builder.client import together
 from repo_builder.client.aio_driver import AsyncDriver
 from repo_builder.client.core import Core, Inputs
 from repo_builder.client.errors import ClientError, InvalidInput, ServerFailed
-from repo_builder.client.model import Model
+from repo_builder.client.model import Batch, Model
 
 T = TypeVar("T")
 
@@ -87,15 +87,13 @@ class Caller:
         """The answer to one item."""
         return await self._infer(inputs, self._timeout)
 
-    async def all(self, items: Sequence[Inputs]) -> list[Any]:
-        """The answers to items that may travel together."""
-        model = self.known()
-        if model is None or len(items) == 1:
-            return [await self.one(item) for item in items]
+    async def all(self, items: Sequence[Inputs], batches: Sequence[Batch]) -> list[Any]:
+        """The answers to items that may travel together, as `batches`; or to a single one."""
+        if len(items) == 1:
+            return [await self.one(items[0])]
         begun = self._core.clock()
         try:
-            inputs, batches = together.joined(model, items)
-            steps = self._core.infer(self._model, inputs, self._timeout, "")
+            steps = self._core.infer(self._model, together.joined(batches), self._timeout, "")
             return list(together.parts(await self._driver.drive(steps), batches))
         except (InvalidInput, ServerFailed):
             # Perhaps because of one of them: each then tells for itself, in the time that is left.
@@ -124,10 +122,10 @@ async def run_all(caller: Caller, items: Iterable[Inputs], concurrency: int) -> 
         # The more travel together, the fewer requests make up `concurrency` items.
         while number < max(1, concurrency // groups.size):
             begin = groups.taken
-            group = groups.take()
+            group, batches = groups.take()
             if not group:
                 return
-            results.update(enumerate(await caller.all(group), begin))
+            results.update(enumerate(await caller.all(group, batches), begin))
 
     workers = [asyncio.ensure_future(work(number)) for number in range(max(1, concurrency))]
     try:

@@ -38,25 +38,28 @@ class Groups:
         self.taken = 0
         self.size = 1
 
-    def take(self) -> list[Inputs]:
-        """The next run; [] at the end."""
+    def take(self) -> tuple[list[Inputs], list[Batch]]:
+        """The next run, and each item of it as the model takes it where it may travel with others;
+        ([], []) at the end."""
         model = self._known()
         group: list[Inputs] = []
-        first: Batch | None = None
-        while not group or (first is not None and len(group) < self.size):
+        batches: list[Batch] = []
+        while not group or (batches and len(group) < self.size):
             try:
                 item = self._ahead.pop() if self._ahead else next(self._items)
             except StopIteration:
                 break
             batch = _batch(model, item)
-            if first is not None and (batch is None or not _alike(first, batch)):
+            if batches and (batch is None or not _alike(batches[0], batch)):
                 self._ahead.append(item)
                 break
+            if not group:
+                self.size = self._room(model, batch)
             group.append(item)
-            if first is None:
-                first, self.size = batch, self._room(model, batch)
+            if batch is not None:
+                batches.append(batch)
         self.taken += len(group)
-        return group
+        return group, batches
 
     def _room(self, model: Model | None, batch: Batch | None) -> int:
         if model is None or batch is None:
@@ -72,16 +75,10 @@ def _alike(one: Batch, other: Batch) -> bool:
     )
 
 
-def joined(
-    model: Model, items: Iterable[Inputs]
-) -> tuple[dict[str, npt.NDArray[Any]], list[Batch]]:
-    """The inputs of one request for all `items`, and each item as it was.
-
-    Raises InvalidInput where the model takes one of them no longer.
-    """
-    batches = [model.batch(item) for item in items]
+def joined(batches: Sequence[Batch]) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of one request for all `batches`."""
     named = [batch.named() for batch in batches]
-    return {name: np.concatenate([one[name] for one in named]) for name in named[0]}, batches
+    return {name: np.concatenate([one[name] for one in named]) for name in named[0]}
 
 
 def parts(result: Result, batches: Sequence[Batch]) -> Iterator[Result]:
