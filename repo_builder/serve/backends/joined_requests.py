@@ -198,9 +198,13 @@ def _run_joined(requests: Sequence[Request], run: Run) -> list[Answer] | None:
     ]
 
 
-def execute(requests: Sequence[Any], run: Run, config: Config) -> list[Any]:
-    """Answer Triton's requests: what a backend's `execute` returns."""
-    as_bits = bfloat16_names(config)
+def execute(
+    requests: Sequence[Any], run: Run, config: Config, as_bits: Collection[str] = ()
+) -> list[Any]:
+    """Answer Triton's requests: what a backend's `execute` returns.
+
+    `as_bits` are the tensors of TYPE_BF16, for a backend that takes them.
+    """
     taken = [
         Request(
             {

@@ -86,7 +86,7 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
-        responses: list[Any] = joined.execute(requests, self._run, self._config)
+        responses: list[Any] = joined.execute(requests, self._run, self._config, self._bfloat16)
         return responses
 
     def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
