@@ -74,6 +74,11 @@ class CircuitBreaker:
             self._probe_until = -math.inf
             self._open_until = now + self._cooldown * random.uniform(0.8, 1.0)  # noqa: S311
 
+    def reachable(self) -> None:
+        """A connection to the server came about: the next call may be the probe."""
+        with self._lock:
+            self._open_until = -math.inf
+
     def abandoned(self) -> None:
         """A call ended without a verdict (cancelled): a probe's place is free again."""
         with self._lock:

@@ -23,6 +23,7 @@ class SyncDriver:
         self._lock = threading.Lock()
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
+        self._watched: set[Endpoint] = set()
         self._closed = False
 
     def drive(self, steps: Steps[T]) -> T:
@@ -59,11 +60,15 @@ class SyncDriver:
                     compression=channel.COMPRESSION[servers.compression],
                 )
             except grpc.RpcError as error:
-                return channel.failure(error)
+                return self._failed(effect.endpoint, channel.failure(error))
             except ValueError as error:
                 return Failure("CANCELLED", str(error))
         if isinstance(effect, Race):
-            return self._race(effect)
+            outcomes = self._race(effect)
+            for send, outcome in zip((effect.first, effect.second), outcomes, strict=True):
+                if isinstance(outcome, Failure):
+                    self._failed(send.endpoint, outcome)
+            return outcomes
         if isinstance(effect, Enter):
             return self._enter(effect)
         time.sleep(effect.seconds)
@@ -82,6 +87,30 @@ class SyncDriver:
                     self._channels[endpoint] = opened
                     methods = self._methods[endpoint] = channel.methods(opened)
         return methods[send.method]
+
+    def _failed(self, endpoint: Endpoint, failure: Failure) -> Failure:
+        """Returns `failure`; where no connection came about, has gRPC go on trying meanwhile.
+
+        gRPC's synchronous core only looks after a connection while some call waits, and otherwise
+        every 5 s (GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS), but gives each attempt 1 s: with
+        all calls held back by the breaker, a server that is there again would not be noticed.
+        Watching the channel's state is such a wait.
+        """
+        if failure.kind != "unreachable":
+            return failure
+
+        def watch(state: grpc.ChannelConnectivity) -> None:
+            if state is grpc.ChannelConnectivity.READY:
+                opened.unsubscribe(watch)
+                self._watched.discard(endpoint)
+                endpoint.breaker.reachable()
+
+        with self._lock:  # against close(), after which a channel cannot be watched
+            opened: Any = self._channels.get(endpoint)
+            if opened is not None and endpoint not in self._watched:
+                self._watched.add(endpoint)
+                opened.subscribe(watch, try_to_connect=True)
+        return failure
 
     def _start(self, send: Send) -> Any:
         servers = send.endpoint.servers

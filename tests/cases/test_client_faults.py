@@ -282,10 +282,11 @@ def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(triton, 
         # The whole group: its Python stubs hold on to the port otherwise.
         os.killpg(first.pid, signal.SIGKILL)
         eventually(lambda: _free(port))
+        time.sleep(1.0)  # all calls wait by now, and the breaker is open
         second = triton(tmp_path / "models", grpc_port=port)
         assert second.grpc_url == first.grpc_url
         before = done[0]
-        eventually(lambda: done[0] > before + 200)
+        eventually(lambda: done[0] > before + 200, 3.0)
         stop.set()
         for thread in threads:
             thread.join()

@@ -49,6 +49,17 @@ def test_a_probe_that_is_cancelled_frees_its_place():
     assert breaker.enter(2.0)
 
 
+def test_a_connection_that_is_back_lets_one_probe_through_at_once():
+    breaker = CircuitBreaker(Breaker(failures=1, cooldown=1.0))
+    breaker.failed(0.0)
+    assert not breaker.enter(0.1)
+    breaker.reachable()
+    assert breaker.enter(0.1), "the probe"
+    assert not breaker.enter(0.1), "and no second"
+    breaker.failed(0.2)
+    assert not breaker.enter(0.3)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 3)), max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_an_open_breaker_always_opens_up_again(events):
