@@ -8,9 +8,8 @@ are their bits, in uint16: see bfloat16.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bfloat16
 import numpy as np
@@ -113,8 +112,7 @@ def check_complete(config: Config, needed: Collection[str]) -> None:
         raise refusal(f"the model also needs the input {', '.join(missing)}")
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What one request brings, and the outputs it wants."""
 
     feeds: Feeds
@@ -140,6 +138,8 @@ def answer(requests: Sequence[Request], run: Run, max_batch_size: int) -> list[A
     batch, and each request runs alone). Where a shared run fails, each of its requests runs alone,
     so that it gets its own error or its own answer.
     """
+    if len(requests) == 1:
+        return [_run_alone(requests[0], run)]
     answers: list[Answer] = [()] * len(requests)
     for group in _groups(requests, max_batch_size):
         found = _run_joined([requests[i] for i in group], run) if len(group) > 1 else None
@@ -206,15 +206,7 @@ def execute(
     `as_bits` are the tensors of TYPE_BF16, for a backend that takes them.
     """
     taken = [
-        Request(
-            {
-                tensor.name(): bfloat16.bits(tensor)
-                if tensor.name() in as_bits
-                else tensor.as_numpy()
-                for tensor in request.inputs()
-            },
-            list(request.requested_output_names()),
-        )
+        Request(_feeds(request, as_bits), list(request.requested_output_names()))
         for request in requests
     ]
     answers = answer(taken, run, config["max_batch_size"])
@@ -227,6 +219,14 @@ def bfloat16_names(config: Config) -> frozenset[str]:
     """The inputs and outputs of TYPE_BF16."""
     tensors = [*config["input"], *config["output"]]
     return frozenset(t["name"] for t in tensors if t["data_type"] == "TYPE_BF16")
+
+
+def _feeds(request: Any, as_bits: Collection[str]) -> Feeds:
+    tensors = {tensor.name(): tensor for tensor in request.inputs()}
+    return {
+        name: bfloat16.bits(tensor) if name in as_bits else tensor.as_numpy()
+        for name, tensor in tensors.items()
+    }
 
 
 def _response(request: Request, found: Answer, as_bits: Collection[str]) -> Any:

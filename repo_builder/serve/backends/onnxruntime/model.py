@@ -96,7 +96,7 @@ class TritonPythonModel:
             feeds = {**feeds, name: feeds[name].reshape(())}
         # ONNX Runtime takes an empty list for all outputs.
         outputs = self._outputs(feeds, wanted) if wanted else []
-        return [np.atleast_1d(output) for output in outputs]
+        return [np.atleast_1d(output) for output in outputs] if self._scalars else outputs
 
     def _outputs(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
         if not self._bfloat16:
