@@ -5,6 +5,11 @@
 squeezenet and resnet50 from the `onnx` package (batch made dynamic) are built by repo-builder and
 served by a genuine Triton; 1, 4 and 16 clients ask without pause, from a process of their own. All
 figures are requests/s of batch 1; compare only within one run, whose rounds take turns.
+
+Two placements. "every core": the clients share all cores with the server, as an application on the
+device does, and take from it what they need themselves. "one core": Triton and its models, built
+for a target with one core, have a core of their own, as the limit has; the clients have the others.
+So the second says what serving itself costs. Exits with 1 where a wanted figure is missed.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import queue
 import statistics
 import subprocess
@@ -20,7 +26,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
@@ -33,12 +40,56 @@ from repo_builder import console, serve
 
 CLIENTS = (1, 4, 16)
 MODELS = ("squeezenet", "resnet50")
+# What is served, and the fields that our config loses for it.
+VARIANTS = {
+    "Triton's default": ("instance_group", "parameters", "dynamic_batching"),
+    "ours": (),
+    "ours, no batching": ("dynamic_batching",),
+}
+# At 4 clients: placement, what is served, against what, at least how many times as fast.
+WANTED = (
+    ("every core", "ours", "Triton's default", 1.4),
+    ("one core", "ours, shared memory", "in-process", 0.9),
+)
 SPEC = """name: {name}
 version: 1.0.0
 source: {{ onnx: {name}.onnx }}
-targets: [cpu]
+targets: [cpu, one-core]
 serving: {{ objective: throughput }}
 """
+ONE_CORE = "extends: cpu\ncpu: { cores: 1 }\n"
+Measure = Callable[[int, float], float]
+"""Requests/s that so many clients get in so many seconds."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Who runs on which cores, what was built for the server's, and what is measured there."""
+
+    title: str
+    target: str
+    server: Collection[int]
+    clients: Collection[int]
+    variants: Collection[str]
+
+
+def placements() -> list[Placement]:
+    """Both; the second needs two cores."""
+    first, *others = cores = sorted(os.sched_getaffinity(0))
+    shared = Placement("every core", "cpu", cores, cores, list(VARIANTS))
+    apart = Placement("one core", "one-core", [first], others, ["ours"])
+    return [shared, apart] if others else [shared]
+
+
+@contextlib.contextmanager
+def on(cores: Collection[int]) -> Iterator[None]:
+    """Threads and processes that are started in here run on `cores` only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def write_specs(folder: Path) -> None:
@@ -63,23 +114,18 @@ def write_specs(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(SPEC.format(name=name))
 
 
-def write_variants(built: Path, folder: Path) -> dict[str, Path]:
+def write_variants(built: Path, variants: Collection[str], folder: Path) -> dict[str, Path]:
     """Repositories of the same model files, whose configs differ."""
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
-    variants = {
-        "Triton's default": ("instance_group", "parameters", "dynamic_batching"),
-        "ours": (),
-        "ours, no batching": ("dynamic_batching",),
-    }
     repositories = {}
-    for name, removed in variants.items():
+    for name in variants:
         repositories[name] = folder / name.replace(" ", "-")
         for model in built.iterdir():
             config = model_config_pb2.ModelConfig()
             text_format.Parse((model / "config.pbtxt").read_text(), config)
-            for field in removed:
+            for field in VARIANTS[name]:
                 config.ClearField(field)
             target = repositories[name] / model.name
             target.mkdir(parents=True)
@@ -89,7 +135,7 @@ def write_variants(built: Path, folder: Path) -> dict[str, Path]:
     return repositories
 
 
-def in_process(built: Path, model: str) -> Callable[[int, float], float]:
+def in_process(built: Path, model: str) -> Measure:
     """The limit: sessions as our config has instances, each used by one client at a time."""
     import onnxruntime as ort
     from google.protobuf import text_format
@@ -128,7 +174,7 @@ def in_process(built: Path, model: str) -> Callable[[int, float], float]:
     return measure
 
 
-def served(url: str, model: str, *, shared_memory: bool = False) -> Callable[[int, float], float]:
+def served(url: str, model: str, *, shared_memory: bool = False) -> Measure:
     """Requests/s of a server, asked by a process of its own."""
     how = "shared-memory" if shared_memory else "grpc"
 
@@ -198,51 +244,100 @@ async def ask(url: str, model: str, how: str, clients: int, seconds: float) -> f
     return done / spent
 
 
-def run(seconds: float, rounds: int, work: Path) -> dict[str, dict[str, dict[int, list[float]]]]:
-    """model -> what ran -> clients -> requests/s of each round."""
-    specs = work / "specs"
+Results = dict[str, dict[str, dict[str, dict[int, list[float]]]]]
+"""placement -> model -> what ran -> clients -> requests/s of each round."""
+
+
+def run(seconds: float, rounds: int, work: Path) -> Results:
+    """Build for every placement, and measure each in every round."""
+    specs, devices = work / "specs", work / "devices"
     specs.mkdir()
+    devices.mkdir()
     write_specs(specs)
+    (devices / "one-core.yaml").write_text(ONE_CORE)
     words = ["build", str(specs), "--out", str(work / "build"), "--store", str(work / "store")]
+    words += ["--targets-dir", str(devices)]
     subprocess.run([sys.executable, "-m", "repo_builder", *words], check=True)
-    built = work / "build/cpu/models"
-    repositories = write_variants(built, work)
-    results: dict[str, dict[str, dict[int, list[float]]]] = {}
-
-    def record(model: str, what: str, measure: Callable[[int, float], float]) -> None:
-        for clients in CLIENTS:
-            found = measure(clients, seconds)
-            per_clients = results.setdefault(model, {}).setdefault(what, {})
-            per_clients.setdefault(clients, []).append(found)
-            console.say(f"{model}, {what}, {clients} clients: {found:.1f}/s")
-
-    for _ in range(rounds):
-        for model in MODELS:
-            record(model, "in-process", in_process(built, model))
-        for what, repository in repositories.items():
-            for model in MODELS:
-                with serve.Triton(repository, models=[model], timeout_s=120) as server:
-                    record(model, what, served(server.grpc_url, model))
-                    if what == "ours":
-                        shared = served(server.grpc_url, model, shared_memory=True)
-                        record(model, "ours, shared memory", shared)
+    results: Results = {}
+    for placement in placements():
+        built = work / "build" / placement.target / "models"
+        repositories = write_variants(built, placement.variants, work / placement.target)
+        here = results.setdefault(placement.title, {})
+        for _ in range(rounds):
+            for model, what, measure in measures(placement, built, repositories):
+                for clients in CLIENTS:
+                    found = measure(clients, seconds)
+                    here.setdefault(model, {}).setdefault(what, {}).setdefault(clients, [])
+                    here[model][what][clients].append(found)
+                    title = f"{placement.title}, {model}, {what}, {clients} clients"
+                    console.say(f"{title}: {found:.1f}/s")
     return results
 
 
-def summary(results: dict[str, dict[str, dict[int, list[float]]]]) -> list[list[str]]:
+def measures(
+    placement: Placement, built: Path, repositories: dict[str, Path]
+) -> Iterator[tuple[str, str, Measure]]:
+    """What is measured in one round: the model, what runs, and how to measure it meanwhile."""
+
+    def placed(measure: Measure, cores: Collection[int]) -> Measure:
+        def inside(clients: int, seconds: float) -> float:
+            with on(cores):
+                return measure(clients, seconds)
+
+        return inside
+
+    for model in MODELS:
+        yield model, "in-process", placed(in_process(built, model), placement.server)
+    for what, repository in repositories.items():
+        for model in MODELS:
+            with contextlib.ExitStack() as stack:
+                with on(placement.server):
+                    server = serve.Triton(repository, models=[model], timeout_s=120)
+                    stack.enter_context(server)
+                asked = served(server.grpc_url, model)
+                yield model, what, placed(asked, placement.clients)
+                if what == "ours":
+                    asked = served(server.grpc_url, model, shared_memory=True)
+                    yield model, "ours, shared memory", placed(asked, placement.clients)
+
+
+def medians(results: Results) -> dict[str, dict[str, dict[str, dict[int, float]]]]:
+    """Over the rounds."""
+    return {
+        placement: {
+            model: {
+                what: {n: statistics.median(found) for n, found in per.items()}
+                for what, per in measured.items()
+            }
+            for model, measured in models.items()
+        }
+        for placement, models in results.items()
+    }
+
+
+def summary(results: Results) -> list[list[str]]:
     """Rows: medians over the rounds, and ours against the default and the limit at 4 clients."""
     rows = []
-    for model, measured in results.items():
-        median = {
-            what: {n: statistics.median(found) for n, found in per.items()}
-            for what, per in measured.items()
-        }
-        for what, per in median.items():
-            against = [per[4] / median[base][4] for base in ("Triton's default", "in-process")]
-            rows.append(
-                [model, what, *(f"{per[n]:.1f}" for n in CLIENTS), *(f"{x:.2f}" for x in against)]
-            )
+    for placement, models in medians(results).items():
+        for model, median in models.items():
+            for what, per in median.items():
+                against = [
+                    f"{per[4] / median[base][4]:.2f}" if base in median else ""
+                    for base in ("Triton's default", "in-process")
+                ]
+                figures = [f"{per[n]:.1f}" for n in CLIENTS]
+                rows.append([placement, model, what, *figures, *against])
     return rows
+
+
+def missed(results: Results) -> list[str]:
+    """Which of the wanted figures were not reached."""
+    return [
+        f"{placement}, {model}, {what}: {ratio:.2f}x {base}, wanted {least}x"
+        for placement, what, base, least in WANTED
+        for model, median in medians(results).get(placement, {}).items()
+        if (ratio := median[what][4] / median[base][4]) < least
+    ]
 
 
 def main() -> None:
@@ -259,10 +354,19 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         results = run(arguments.seconds, arguments.rounds, Path(work))
-    header = ["model", "what", *(f"{n} clients" for n in CLIENTS), "x default", "x in-process"]
-    console.out(console.table(header, summary(results), right=range(2, 7)))
+    header = [
+        "placement",
+        "model",
+        "what",
+        *(f"{n} clients" for n in CLIENTS),
+        "x default",
+        "x in-process",
+    ]
+    console.out(console.table(header, summary(results), right=range(3, 8)))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    if short := missed(results):
+        sys.exit(f"missed: {'; '.join(short)}")
 
 
 if __name__ == "__main__":
