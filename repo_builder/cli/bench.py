@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repo_builder import console
+from repo_builder.cli._options import Figure
 from repo_builder.errors import InferError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -24,11 +25,23 @@ _BAR = 40
 @click.option("--callers", type=click.IntRange(1), help="Closed loop: so many ask at once [4].")
 @click.option(
     "--rate",
-    type=click.FloatRange(0.0, min_open=True),
+    type=Figure(0, min_open=True),
     help="Open loop: calls a second at random times; latencies count from when a call was due.",
 )
-@click.option("--seconds", default=10.0, show_default=True, help="How long to measure.")
-@click.option("--rows", default=1, show_default=True, help="Rows a call, where inputs are made up.")
+@click.option(
+    "--seconds",
+    type=Figure(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long to measure.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Rows a call, where inputs are made up.",
+)
 @click.option(
     "--input",
     "file",
@@ -37,7 +50,13 @@ _BAR = 40
     "[default: random values].",
 )
 @click.option("--cloud", help="The cloud's servers, for a model that falls back.")
-@click.option("--timeout", default=10.0, show_default=True, help="Deadline of a call, in seconds.")
+@click.option(
+    "--timeout",
+    type=Figure(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Deadline of a call, in seconds.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the percentiles, as SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(

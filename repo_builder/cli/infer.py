@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repo_builder import console
+from repo_builder.cli._options import Figure
 from repo_builder.errors import InferError, MissingExtra, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,9 +39,21 @@ _SHOWN_VALUES = 10
 @click.option("--url", default="localhost:8001", show_default=True, help="Triton's gRPC endpoint.")
 @click.option("--cloud", metavar="URL", help="The Triton to ask where the model is not sure.")
 @click.option("--version", default="", help="Version of the model [default: Triton's choice].")
-@click.option("--top", default=3, show_default=True, help="Labels to show for each row.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Labels to show for each row.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for the answer.")
+@click.option(
+    "--timeout",
+    type=Figure(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the answer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outputs, whole, as JSON.")
 def command(
     *,

@@ -372,7 +372,7 @@ def test_a_call_past_its_deadline_is_cancelled_on_the_server(pair):
         client.infer("echo", rows(1))
         start = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            checked(client, rows(1), 0.3, "slow")
+            checked(client, rows(1), 1.0, "slow")
 
         def cancelled() -> bool:
             lines = pair.edge_log.read_text().splitlines()[before:]
@@ -389,7 +389,7 @@ def test_a_cancelled_task_is_cancelled_on_the_server(pair):
         async with AsyncEdgeClient(pair.edge.grpc_url) as client:
             await client.infer("echo", rows(1))
             task = asyncio.ensure_future(client.infer("slow", rows(1)))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.0)  # the model has it by then, on a busy machine too
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
