@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from repo_builder.errors import Problem, ServeError, did_you_mean
+from repo_builder.errors import Problem, ServeError, UsageError, did_you_mean
 from repo_builder.serve import install, view
 from repo_builder.serve.log import LogReader, event, failures, no_stub
 
@@ -32,6 +32,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 _POLL_S = 0.05
 _STUBS_END_S = 5
+_NO_HTTP = re.compile(r"--allow-http[= ](false|off|0)\b", re.IGNORECASE)
 _NO_METRICS = re.compile(r"--allow-metrics[= ](false|off|0)\b", re.IGNORECASE)
 _REGION = re.compile(r"/dev/shm/triton_\w+_shm_region_[\w-]+")  # noqa: S108
 
@@ -79,6 +80,8 @@ class Triton:
         self._drain_s = drain_s
         self._timeout_s = timeout_s
         self._extra = list(extra)
+        if _NO_HTTP.search(" ".join(self._extra)):
+            raise UsageError("--allow-http cannot be off: it tells when Triton's models are ready")
         self._on_event = on_event
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -195,12 +198,18 @@ class Triton:
         return not _NO_METRICS.search(" ".join(self._extra))
 
     def _ask(self, method: str, path: str, service: str = "http") -> bytes | None:
-        """The body of a 200 answer, or None."""
+        """The body of a 200 answer, or None; raises where Triton forbids the question."""
         connection = http.client.HTTPConnection(self._url(service), timeout=5)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
             body = answer.read()
+            if answer.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+                self._keep_log = True
+                raise ServeError(
+                    f"Triton forbids {path}, which tells when its models are ready: leave health "
+                    f"and model-repository out of --http-restricted-api; its log: {self.log}"
+                )
             return body if answer.status == http.client.OK else None
         except (OSError, http.client.HTTPException):
             return None

@@ -26,7 +26,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from repo_builder import serve
-from repo_builder.errors import MissingExtra, ServeError
+from repo_builder.errors import MissingExtra, ServeError, UsageError
 from repo_builder.serve import install
 
 ONE_THREAD = 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'
@@ -374,6 +374,14 @@ def test_ready_is_every_service_that_is_on(triton: StartTriton, small: Path) -> 
     without = triton(small, extra=["--allow-metrics", "false"])
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(without.metrics_url)  # noqa: S310
+
+
+def test_a_triton_that_may_not_tell_when_it_is_ready(triton: StartTriton, small: Path) -> None:
+    with pytest.raises(ServeError, match="forbids /v2/repository/index.*restricted-api") as error:
+        triton(small, extra=["--http-restricted-api=model-repository:key=secret"])
+    shutil.rmtree(Path(str(error.value).rpartition(" ")[2]).parent)
+    with pytest.raises(UsageError, match="--allow-http cannot be off"):
+        triton(small, extra=["--allow-http=false"])
 
 
 def test_explicit_control_loads_only_what_it_is_told(triton: StartTriton, small: Path) -> None:
