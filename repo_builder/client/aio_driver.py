@@ -23,6 +23,7 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
+        self._watches: dict[Endpoint, asyncio.Task[None]] = {}
         self._closed = False
 
     async def drive(self, steps: Steps[T]) -> T:
@@ -45,6 +46,8 @@ class AsyncDriver:
         """Close all connections; calls under way fail, and open none again."""
         self._closed = True
         channels, self._channels, self._methods = self._channels, {}, {}
+        for watch in list(self._watches.values()):
+            watch.cancel()
         for one in channels.values():
             await one.close()
 
@@ -66,14 +69,17 @@ class AsyncDriver:
                 compression=channel.COMPRESSION[servers.compression],
             )
         except grpc.RpcError as error:
-            return channel.failure(error)
+            failure = channel.failure(error)
+            if failure.kind == "unreachable":
+                self._watch(send.endpoint)
+            return failure
         except grpc.aio.UsageError as error:
             return Failure("CANCELLED", str(error))
 
     def _call(self, send: Send) -> Any:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._loop, self._channels, self._methods = loop, {}, {}
+            self._loop, self._channels, self._methods, self._watches = loop, {}, {}, {}
         methods = self._methods.get(send.endpoint)
         if methods is None:
             if self._closed:
@@ -83,6 +89,22 @@ class AsyncDriver:
             self._channels[endpoint] = opened
             methods = self._methods[endpoint] = channel.methods(opened)
         return methods[send.method]
+
+    def _watch(self, endpoint: Endpoint) -> None:
+        """Let a probe through as soon as there is a connection again; see SyncDriver."""
+        opened = self._channels.get(endpoint)
+        if opened is None or endpoint in self._watches:
+            return
+
+        async def watch() -> None:
+            try:
+                await opened.channel_ready()
+                endpoint.breaker.reachable()
+            finally:
+                watches.pop(endpoint, None)
+
+        watches = self._watches  # of this loop
+        watches[endpoint] = asyncio.ensure_future(watch())
 
     async def _race(self, race: Race) -> tuple[Any, Any]:
         tasks = [asyncio.ensure_future(self._send(race.first))]

@@ -25,6 +25,7 @@ from faults import Proxy
 
 from repo_builder.client import (
     AsyncEdgeClient,
+    Breaker,
     ClientError,
     Closed,
     DeadlineExceeded,
@@ -291,6 +292,27 @@ def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(triton, 
         for thread in threads:
             thread.join()
     assert not failures
+
+
+def test_a_task_is_answered_as_soon_as_the_server_is_back(triton, tmp_path):
+    models.echo(tmp_path / "models")
+    port = next(port for port in range(21000, 32000) if _free(port))
+    first = triton(tmp_path / "models", grpc_port=port)
+
+    async def main() -> None:
+        breaker = Breaker(failures=1, cooldown=30.0, max_cooldown=30.0)
+        async with AsyncEdgeClient(first.grpc_url, breaker=breaker) as client:
+            await client.infer("echo", rows(1))
+            os.killpg(first.pid, signal.SIGKILL)
+            eventually(lambda: _free(port))
+            waiting = asyncio.ensure_future(client.infer("echo", rows(1), timeout=20.0))
+            await asyncio.sleep(0.5)
+            triton(tmp_path / "models", grpc_port=port)
+            start = time.monotonic()
+            await waiting
+            assert time.monotonic() - start < 3.0
+
+    asyncio.run(main())
 
 
 def test_a_model_that_is_unloaded_and_reloaded_is_waited_for(triton, tmp_path):
