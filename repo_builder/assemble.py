@@ -112,6 +112,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         batches: Any = profile.facts["batches"]
         batch_1 = batches[0]
         figures["latency"] = Latency(batch_1["p50_ms"], batch_1["p95_ms"])
+        figures["rows_per_second"] = {str(b["batch"]): b["rows_per_second"] for b in batches}
     if (calibrated := entries.get(CONFIDENCE)) and variant.spec.fallback:
         latency = figures["latency"]
         figures["confidence"] = confidence.of_entry(

@@ -12,6 +12,11 @@ from repo_builder.report.types import Confidence, Report, Row
 _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 """Of SVG files; inside HTML it goes without saying, and a page without addresses loads nothing."""
 
+_BATCHES = (
+    "rows a second, one by one and in batches; longer is better. Where a batch is no faster, "
+    "dynamic_batching: null in the spec's serving spares requests the wait for each other"
+)
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -56,6 +61,7 @@ def page(report: Report) -> str:
             "Score", "on the evaluation data; grey is the source in fp32", report, _score, _plain
         ),
         _chart("Latency", "median of one request, ms; shorter is better", report, _latency, _plain),
+        _chart("Throughput", _BATCHES, report, _throughput, _rate),
     ]
     return template.render(
         rows=report.rows,
@@ -116,8 +122,16 @@ def _latency(row: Row) -> list[tuple[str, float]]:
     return [("built", row.latency.p50_ms)] if row.latency else []
 
 
+def _throughput(row: Row) -> list[tuple[str, float]]:
+    return [(f"batch {batch}", rows) for batch, rows in row.rows_per_second.items()]
+
+
 def _plain(value: float) -> str:
     return f"{value:.4g}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _plot(name: str, confidence: Confidence) -> str:

@@ -92,6 +92,7 @@ class Row:
     `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
     maps outputs to the largest absolute difference from the source in fp32. `level` and
     `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
+    `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Row:
     score: Score | None = None
     difference: Mapping[str, float] = field(default_factory=dict)
     latency: Latency | None = None
+    rows_per_second: Mapping[str, float] = field(default_factory=dict)
     confidence: Confidence | None = None
     level: str = ""
     level_reason: str = ""

@@ -22,7 +22,8 @@ ROWS = (
     Row(
         "digits@cpu", "digits", "cpu", "1.0.0", "int8", "built",
         size=10_000, source_size=34_000, score=Score("accuracy", 0.97, 0.965, 0.005),
-        latency=Latency(0.5, 0.9), level="executed", digest="abc",
+        latency=Latency(0.5, 0.9), rows_per_second={"1": 2000.0, "8": 9500.0},
+        level="executed", digest="abc",
     ),
     Row(
         "bad@cpu", "bad", "cpu", "1.0.0", "fp32", "failed",
@@ -43,6 +44,8 @@ def test_the_files_say_what_the_report_says(tmp_path: Path) -> None:
     assert "digits@cpu" in page
     assert "0.965" in page
     assert "<script>alert" not in page
+    assert found["rows"][0]["rows_per_second"]["8"] == 9500.0
+    assert re.search(r"digits@cpu \(batch 8\).*>9,500<", page)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
