@@ -13,6 +13,7 @@ from repo_builder.client.wire import SERVICE
 
 # Response types by method; requests are bytes already (wire.py).
 RESPONSES = {
+    "ServerLive": service_pb2.ServerLiveResponse.FromString,
     "ModelInfer": service_pb2.ModelInferResponse.FromString,
     "ModelConfig": service_pb2.ModelConfigResponse.FromString,
     "RepositoryIndex": service_pb2.RepositoryIndexResponse.FromString,

@@ -12,6 +12,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -313,6 +315,34 @@ def test_a_task_is_answered_as_soon_as_the_server_is_back(triton, tmp_path):
             assert time.monotonic() - start < 3.0
 
     asyncio.run(main())
+
+
+UNCLOSED = {
+    "threads": """
+EdgeClient("127.0.0.1:1").infer("echo", x, timeout=0.5)
+""",
+    "tasks": """
+async def main():
+    await AsyncEdgeClient("127.0.0.1:1").infer("echo", x, timeout=0.5)
+
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("code", UNCLOSED.values(), ids=UNCLOSED)
+def test_a_process_ends_that_never_closed_its_client(code):
+    """Also while that client goes on trying to reach its server."""
+    head = """
+import asyncio
+import numpy as np
+from repo_builder.client import AsyncEdgeClient, EdgeClient
+x = np.zeros((1, 4), np.float32)
+"""
+    words = [sys.executable, "-c", head + code]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 1
+    assert "Unavailable" in ended.stderr.splitlines()[-1]
 
 
 def test_a_model_that_is_unloaded_and_reloaded_is_waited_for(triton, tmp_path):
