@@ -30,6 +30,12 @@ class Figure(click.FloatRange):
         return number
 
 
+def seconds_option(name: str, default: float, help_text: str) -> Callable[[F], F]:
+    """A time, longer than none."""
+    kind = Figure(0, min_open=True)
+    return click.option(name, type=kind, default=default, show_default=True, help=help_text)
+
+
 def specs_argument(function: F) -> F:
     """`SPECS...`: spec files or folders of them."""
     return click.argument("specs", nargs=-1, required=True, type=_FOLDER)(function)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repo_builder import console
-from repo_builder.cli._options import Figure
+from repo_builder.cli import _options
 from repo_builder.errors import InferError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -25,16 +25,10 @@ _BAR = 40
 @click.option("--callers", type=click.IntRange(1), help="Closed loop: so many ask at once [4].")
 @click.option(
     "--rate",
-    type=Figure(0, min_open=True),
+    type=_options.Figure(0, min_open=True),
     help="Open loop: calls a second at random times; latencies count from when a call was due.",
 )
-@click.option(
-    "--seconds",
-    type=Figure(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="How long to measure.",
-)
+@_options.seconds_option("--seconds", 10.0, "How long to measure.")
 @click.option(
     "--rows",
     type=click.IntRange(1),
@@ -50,13 +44,7 @@ _BAR = 40
     "[default: random values].",
 )
 @click.option("--cloud", help="The cloud's servers, for a model that falls back.")
-@click.option(
-    "--timeout",
-    type=Figure(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Deadline of a call, in seconds.",
-)
+@_options.seconds_option("--timeout", 10.0, "Deadline of a call, in seconds.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the percentiles, as SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(

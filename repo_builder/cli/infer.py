@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repo_builder import console
-from repo_builder.cli._options import Figure
+from repo_builder.cli import _options
 from repo_builder.errors import InferError, MissingExtra, did_you_mean
 
 if TYPE_CHECKING:
@@ -47,13 +47,7 @@ _SHOWN_VALUES = 10
     help="Labels to show for each row.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
-@click.option(
-    "--timeout",
-    type=Figure(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the answer.",
-)
+@_options.seconds_option("--timeout", 30.0, "Seconds to wait for the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outputs, whole, as JSON.")
 def command(
     *,
