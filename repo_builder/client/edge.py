@@ -204,6 +204,7 @@ class EdgeClient(_Client):
         self.close()
 
     def _rest(self) -> None:
+        self._driver.rest()
         with self._background_lock:
             background = self._background
             if background is None or background.busy():

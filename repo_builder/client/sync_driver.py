@@ -50,12 +50,14 @@ class _Knocks:
 
         knock.add_done_callback(done)
 
-    def end(self) -> None:
-        """Give all up."""
+    def end(self, *, wait: bool = False) -> None:
+        """Give all up; with `wait` they are out of gRPC by then."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for knock in waiting.values():
             knock.cancel()
+        for knock in waiting.values() if wait else ():
+            knock.code()  # returns when it has ended
 
 
 class SyncDriver:
@@ -81,6 +83,10 @@ class SyncDriver:
             # The calling thread was interrupted: the core must hand back what it holds.
             steps.close()
             raise
+
+    def rest(self) -> None:
+        """Before a fork: have no call of our own under way."""
+        self._knocks.end(wait=True)
 
     def close(self) -> None:
         """Close all connections; calls under way fail, and open none again."""

@@ -472,10 +472,12 @@ def test_a_second_server_hides_the_loss_of_the_first(pair):
         assert any(key.startswith("hedges_total") for key in client.metrics.snapshot())
 
 
-def test_a_fork_after_use_works_in_the_child_and_in_the_parent(pair):
-    with EdgeClient(pair.edge.grpc_url) as client:
-        checked(client, rows(1), 5.0)
+@pytest.mark.parametrize("cloud", [None, "127.0.0.1:1"], ids=["edge", "cloud down"])
+def test_a_fork_after_use_works_in_the_child_and_in_the_parent(pair, cloud):
+    with EdgeClient(pair.edge.grpc_url, cloud) as client:
         client.infer_many("echo", [rows(1)] * 20)
+        result = client.infer("echo", rows(1, unsure=(0,)), timeout=5.0)
+        assert result.source == ("edge" if cloud is None else "edge-unverified")
         child = os.fork()
         if child == 0:
             code = 1
