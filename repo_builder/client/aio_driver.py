@@ -23,7 +23,7 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
-        self._watches: dict[Endpoint, asyncio.Task[None]] = {}
+        self._knocks: dict[Endpoint, asyncio.Task[None]] = {}
         self._closed = False
 
     async def drive(self, steps: Steps[T]) -> T:
@@ -46,8 +46,8 @@ class AsyncDriver:
         """Close all connections; calls under way fail, and open none again."""
         self._closed = True
         channels, self._channels, self._methods = self._channels, {}, {}
-        for watch in list(self._watches.values()):
-            watch.cancel()
+        for knock in self._knocks.values():
+            knock.cancel()
         for one in channels.values():
             await one.close()
 
@@ -71,7 +71,7 @@ class AsyncDriver:
         except grpc.RpcError as error:
             failure = channel.failure(error)
             if failure.kind == "unreachable":
-                self._watch(send.endpoint)
+                self._knock(send.endpoint)
             return failure
         except grpc.aio.UsageError as error:
             return Failure("CANCELLED", str(error))
@@ -79,7 +79,7 @@ class AsyncDriver:
     def _call(self, send: Send) -> Any:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._loop, self._channels, self._methods, self._watches = loop, {}, {}, {}
+            self._loop, self._channels, self._methods, self._knocks = loop, {}, {}, {}
         methods = self._methods.get(send.endpoint)
         if methods is None:
             if self._closed:
@@ -90,21 +90,23 @@ class AsyncDriver:
             methods = self._methods[endpoint] = channel.methods(opened)
         return methods[send.method]
 
-    def _watch(self, endpoint: Endpoint) -> None:
-        """Let a probe through as soon as there is a connection again; see SyncDriver."""
-        opened = self._channels.get(endpoint)
-        if opened is None or endpoint in self._watches:
+    def _knock(self, endpoint: Endpoint) -> None:
+        """Wait for a connection, then tell the breaker; see sync_driver's `_Knocks`."""
+        methods, knocks = self._methods.get(endpoint), self._knocks
+        if methods is None or endpoint in knocks:
             return
 
-        async def watch() -> None:
+        async def knock() -> None:
             try:
-                await opened.channel_ready()
-                endpoint.breaker.reachable()
+                await methods["ServerLive"](b"", wait_for_ready=True)
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE:
+                    return
             finally:
-                watches.pop(endpoint, None)
+                del knocks[endpoint]
+            endpoint.breaker.reachable()
 
-        watches = self._watches  # of this loop
-        watches[endpoint] = asyncio.ensure_future(watch())
+        knocks[endpoint] = asyncio.ensure_future(knock())
 
     async def _race(self, race: Race) -> tuple[Any, Any]:
         tasks = [asyncio.ensure_future(self._send(race.first))]

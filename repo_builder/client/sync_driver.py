@@ -45,7 +45,8 @@ class _Knocks:
             with self._lock:
                 if self._waiting.get(endpoint) is knock:
                     del self._waiting[endpoint]
-            if not knock.cancelled():  # whatever the server says, it is there
+            # Whatever else the server says, it is there; UNAVAILABLE may come from a proxy.
+            if knock.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
                 endpoint.breaker.reachable()
 
         knock.add_done_callback(done)

@@ -302,7 +302,7 @@ def test_a_task_is_answered_as_soon_as_the_server_is_back(triton, tmp_path):
     first = triton(tmp_path / "models", grpc_port=port)
 
     async def main() -> None:
-        breaker = Breaker(failures=1, cooldown=30.0, max_cooldown=30.0)
+        breaker = Breaker(cooldown=30.0, max_cooldown=30.0)
         async with AsyncEdgeClient(first.grpc_url, breaker=breaker) as client:
             await client.infer("echo", rows(1))
             os.killpg(first.pid, signal.SIGKILL)
