@@ -37,8 +37,8 @@ class Install:
         """The variables Triton needs beside those of this process.
 
         The Python stub is an isolated interpreter: it finds packages through the `python3` that is
-        first on PATH, and its own library through LD_LIBRARY_PATH. Large pages for what malloc gives
-        (glibc 2.35 and newer; ignored elsewhere) make models some 2 % faster: docs/benchmarks.md.
+        first on PATH, and its own library through LD_LIBRARY_PATH. Large pages for malloc (from
+        glibc 2.35 on; ignored elsewhere) make models some 2 % faster: docs/benchmarks.md.
         """
         wanted = [self.libraries, Path(sysconfig.get_config_var("LIBDIR") or sys.base_prefix)]
         libraries = [str(path) for path in wanted if path]

@@ -71,3 +71,13 @@ def test_ours_need_the_python_backend(prefix: Path, tmp_path: Path) -> None:
     (prefix / "backends/python").rename(prefix / "backends/other")
     with pytest.raises(ServeError, match="no python backend, so there is nothing to run openvino"):
         install.find(prefix).prepare_backends(tmp_path / "prepared")
+
+
+def test_large_pages_unless_the_user_says_otherwise(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    found = install.find(prefix)
+    assert found.environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    assert found.environment()["GLIBC_TUNABLES"] == ""
