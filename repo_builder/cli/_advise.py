@@ -17,13 +17,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="SPEC|MODEL.onnx")
-@click.option("--fps", type=_options.Figure(0, min_open=True), help="Rows a second it must do.")
-@click.option(
-    "--latency-ms", type=_options.Figure(0, min_open=True), help="Longest time of one inference."
-)
-@click.option(
-    "--power-w", type=_options.Figure(0, min_open=True), help="Highest average draw in watts."
-)
+@click.option("--fps", type=_options.POSITIVE, help="Rows a second it must do.")
+@click.option("--latency-ms", type=_options.POSITIVE, help="Longest time of one inference.")
+@click.option("--power-w", type=_options.POSITIVE, help="Highest average draw in watts.")
 @click.option("--precision", help="Only this precision. [default: each device's fastest]")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
@@ -36,15 +32,14 @@ if TYPE_CHECKING:
 @click.option("--target", "on", multiple=True, metavar="NAME", help="Only these. Repeatable.")
 @click.option(
     "--battery-wh",
-    type=_options.Figure(0, min_open=True),
+    type=_options.POSITIVE,
     help="Capacity in Wh (mAh x V / 1000), for hours of life.",
 )
-@click.option(
+@_options.number_option(
     "--system-w",
-    type=_options.Figure(0),
-    default=2.0,
-    show_default=True,
-    help="Draw of everything but the device, for battery and cost.",
+    _options.Figure(0),
+    2.0,
+    "Draw of everything but the device, for battery and cost.",
 )
 @click.option("--price-kwh", type=_options.Figure(0), help="Price of a kWh, for cost a year.")
 @_options.targets_dir_option

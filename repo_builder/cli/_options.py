@@ -30,9 +30,13 @@ class Figure(click.FloatRange):
         return number
 
 
-def seconds_option(name: str, default: float, help_text: str) -> Callable[[F], F]:
-    """A time, longer than none."""
-    kind = Figure(0, min_open=True)
+POSITIVE = Figure(0, min_open=True)
+
+
+def number_option(
+    name: str, kind: click.IntRange | click.FloatRange, default: float, help_text: str
+) -> Callable[[F], F]:
+    """A number of `kind` that has a default, which the help shows."""
     return click.option(name, type=kind, default=default, show_default=True, help=help_text)
 
 

@@ -25,17 +25,11 @@ _BAR = 40
 @click.option("--callers", type=click.IntRange(1), help="Closed loop: so many ask at once [4].")
 @click.option(
     "--rate",
-    type=_options.Figure(0, min_open=True),
+    type=_options.POSITIVE,
     help="Open loop: calls a second at random times; latencies count from when a call was due.",
 )
-@_options.seconds_option("--seconds", 10.0, "How long to measure.")
-@click.option(
-    "--rows",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Rows a call, where inputs are made up.",
-)
+@_options.number_option("--seconds", _options.POSITIVE, 10.0, "How long to measure.")
+@_options.number_option("--rows", click.IntRange(1), 1, "Rows a call, where inputs are made up.")
 @click.option(
     "--input",
     "file",
@@ -44,7 +38,7 @@ _BAR = 40
     "[default: random values].",
 )
 @click.option("--cloud", help="The cloud's servers, for a model that falls back.")
-@_options.seconds_option("--timeout", 10.0, "Deadline of a call, in seconds.")
+@_options.number_option("--timeout", _options.POSITIVE, 10.0, "Deadline of a call, in seconds.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the percentiles, as SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(

@@ -39,15 +39,9 @@ _SHOWN_VALUES = 10
 @click.option("--url", default="localhost:8001", show_default=True, help="Triton's gRPC endpoint.")
 @click.option("--cloud", metavar="URL", help="The Triton to ask where the model is not sure.")
 @click.option("--version", default="", help="Version of the model [default: Triton's choice].")
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    help="Labels to show for each row.",
-)
+@_options.number_option("--top", click.IntRange(1), 3, "Labels to show for each row.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
-@_options.seconds_option("--timeout", 30.0, "Seconds to wait for the answer.")
+@_options.number_option("--timeout", _options.POSITIVE, 30.0, "Seconds to wait for the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outputs, whole, as JSON.")
 def command(
     *,

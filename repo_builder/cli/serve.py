@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from repo_builder import console
+from repo_builder.cli import _options
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _port_option(name: str, default: int) -> Callable[[F], F]:
-    return click.option(
-        f"--{name}-port",
-        type=click.IntRange(0, 65535),
-        default=default,
-        show_default=True,
-        help="0 takes a free port.",
-    )
+_PORT = click.IntRange(0, 65535)
+_FREE = "0 takes a free port."
 
 
 @click.command(epilog="Arguments after -- go to tritonserver as they are.")
 @click.argument("repository", type=click.Path(path_type=Path))
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@_port_option("http", 8000)
-@_port_option("grpc", 8001)
-@_port_option("metrics", 8002)
+@_options.number_option("--http-port", _PORT, 8000, _FREE)
+@_options.number_option("--grpc-port", _PORT, 8001, _FREE)
+@_options.number_option("--metrics-port", _PORT, 8002, _FREE)
 @click.option(
     "--triton",
     type=click.Path(path_type=Path),
