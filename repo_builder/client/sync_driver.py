@@ -100,28 +100,10 @@ class SyncDriver:
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
-            call = self._call(effect)
-            servers = effect.endpoint.servers
-            try:
-                answer = call(
-                    effect.body,
-                    timeout=effect.timeout,
-                    metadata=channel.metadata(servers),
-                    compression=channel.COMPRESSION[servers.compression],
-                )
-            except grpc.RpcError as error:
-                return self._failed(effect.endpoint, channel.failure(error))
-            except ValueError as error:
-                return Failure("CANCELLED", str(error))
-            if self._knocks:
-                self._knocks.end()
-            return answer
+            return self._heard(effect, self._send(effect))
         if isinstance(effect, Race):
-            outcomes = self._race(effect)
-            for send, outcome in zip((effect.first, effect.second), outcomes, strict=True):
-                if isinstance(outcome, Failure):
-                    self._failed(send.endpoint, outcome)
-            return outcomes
+            first, second = self._race(effect)
+            return self._heard(effect.first, first), self._heard(effect.second, second)
         if isinstance(effect, Enter):
             return self._enter(effect)
         time.sleep(effect.seconds)
@@ -141,13 +123,31 @@ class SyncDriver:
                     methods = self._methods[endpoint] = channel.methods(opened)
         return methods[send.method]
 
-    def _failed(self, endpoint: Endpoint, failure: Failure) -> Failure:
-        """Returns `failure`; where no connection came about, waits for one meanwhile."""
-        methods = self._methods.get(endpoint)
-        if failure.kind == "unreachable" and methods is not None:
-            with contextlib.suppress(ValueError):  # the channel was closed meanwhile
-                self._knocks.begin(endpoint, methods["ServerLive"])
-        return failure
+    def _send(self, send: Send) -> Any:
+        call = self._call(send)
+        servers = send.endpoint.servers
+        try:
+            return call(
+                send.body,
+                timeout=send.timeout,
+                metadata=channel.metadata(servers),
+                compression=channel.COMPRESSION[servers.compression],
+            )
+        except grpc.RpcError as error:
+            return channel.failure(error)
+        except ValueError as error:
+            return Failure("CANCELLED", str(error))
+
+    def _heard(self, send: Send, outcome: Any) -> Any:
+        """Returns `outcome`; begins to knock where no connection came about, ends at an answer."""
+        if isinstance(outcome, Failure):
+            methods = self._methods.get(send.endpoint)
+            if outcome.kind == "unreachable" and methods is not None:
+                with contextlib.suppress(ValueError):  # the channel was closed meanwhile
+                    self._knocks.begin(send.endpoint, methods["ServerLive"])
+        elif self._knocks and outcome is not None:
+            self._knocks.end()
+        return outcome
 
     def _start(self, send: Send) -> Any:
         servers = send.endpoint.servers

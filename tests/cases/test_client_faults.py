@@ -258,11 +258,15 @@ def _free(port: int) -> bool:
     return True
 
 
+def _free_port() -> int:
+    """Below the ephemeral ports: from one of these, a client that keeps trying to connect to a port
+    where nobody listens connects to itself in the end, and holds it."""
+    return next(port for port in range(21000, 32000) if _free(port))
+
+
 def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(triton, tmp_path):
     models.echo(tmp_path / "models")
-    # Below the ephemeral ports: from one of these, a client that keeps trying to connect to a port
-    # where nobody listens connects to itself in the end, and holds it.
-    port = next(port for port in range(21000, 32000) if _free(port))
+    port = _free_port()
     first = triton(tmp_path / "models", grpc_port=port)
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -298,7 +302,7 @@ def test_a_server_that_is_killed_and_restarted_under_load_loses_no_call(triton, 
 
 def test_a_task_is_answered_as_soon_as_the_server_is_back(triton, tmp_path):
     models.echo(tmp_path / "models")
-    port = next(port for port in range(21000, 32000) if _free(port))
+    port = _free_port()
     first = triton(tmp_path / "models", grpc_port=port)
 
     async def main() -> None:
