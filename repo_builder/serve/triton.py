@@ -32,8 +32,6 @@ if os.getppid() == int(sys.argv[1]):
 """
 _POLL_S = 0.05
 _STUBS_END_S = 5
-_NO_HTTP = re.compile(r"--allow-http[= ](false|off|0)\b", re.IGNORECASE)
-_NO_METRICS = re.compile(r"--allow-metrics[= ](false|off|0)\b", re.IGNORECASE)
 _REGION = re.compile(r"/dev/shm/triton_\w+_shm_region_[\w-]+")  # noqa: S108
 
 
@@ -80,7 +78,7 @@ class Triton:
         self._drain_s = drain_s
         self._timeout_s = timeout_s
         self._extra = list(extra)
-        if _NO_HTTP.search(" ".join(self._extra)):
+        if self._is_off("http"):
             raise UsageError("--allow-http cannot be off: it tells when Triton's models are ready")
         self._on_event = on_event
         self._process: subprocess.Popen[bytes] | None = None
@@ -189,13 +187,14 @@ class Triton:
             index is not None
             and all_ready
             and self._ask("GET", "/v2/health/ready") is not None
-            and (not self._has_metrics or self._ask("GET", "/metrics", "metrics") is not None)
+            # Metrics are the last of its services to start.
+            and (self._is_off("metrics") or self._ask("GET", "/metrics", "metrics") is not None)
         )
 
-    @property
-    def _has_metrics(self) -> bool:
-        """Whether Triton listens for metrics: the last of its services to start."""
-        return not _NO_METRICS.search(" ".join(self._extra))
+    def _is_off(self, service: str) -> bool:
+        """Whether Triton is told not to listen for `service`."""
+        off = rf"--allow-{service}[= ](false|off|0)\b"
+        return re.search(off, " ".join(self._extra), re.IGNORECASE) is not None
 
     def _ask(self, method: str, path: str, service: str = "http") -> bytes | None:
         """The body of a 200 answer, or None; raises where Triton forbids the question."""
