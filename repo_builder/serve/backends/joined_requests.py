@@ -222,10 +222,9 @@ def bfloat16_names(config: Config) -> frozenset[str]:
 
 
 def _feeds(request: Any, as_bits: Collection[str]) -> Feeds:
-    tensors = {tensor.name(): tensor for tensor in request.inputs()}
     return {
-        name: bfloat16.bits(tensor) if name in as_bits else tensor.as_numpy()
-        for name, tensor in tensors.items()
+        (name := tensor.name()): bfloat16.bits(tensor) if name in as_bits else tensor.as_numpy()
+        for tensor in request.inputs()
     }
 
 
