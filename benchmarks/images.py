@@ -30,7 +30,7 @@ from typing import Any
 
 from serving import served
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.serve import Triton
 
 ROOT = Path(__file__).parents[1]

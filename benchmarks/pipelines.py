@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from repo_builder import console, serve
+from repo_builder import serve
+from repo_builder.base import console
 
 REQUESTS = 200
 SPECS = Path(__file__).parents[1] / "model_specs"

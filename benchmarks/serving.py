@@ -36,7 +36,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from repo_builder import console, serve
+from repo_builder import serve
+from repo_builder.base import console
 
 CLIENTS = (1, 4, 16)
 MODELS = ("squeezenet", "resnet50")

@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from repo_builder import console
-from repo_builder.errors import RepoBuilderError
+from repo_builder.base import console
+from repo_builder.base.errors import RepoBuilderError
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from repo_builder import introspect, serve
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.introspect import runtime
 from tests import onnx_coverage as coverage
 

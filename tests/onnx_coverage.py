@@ -25,8 +25,8 @@ import onnx
 from onnx import numpy_helper
 
 from repo_builder import serve
-from repo_builder.artifact import Signature
-from repo_builder.errors import ModelError, RepoBuilderError
+from repo_builder.base.artifact import Signature
+from repo_builder.base.errors import ModelError, RepoBuilderError
 from repo_builder.introspect import bfloat16, runtime
 from repo_builder.introspect.runtime import first_line
 from repo_builder.repository import config, render

@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, with a suggestion for a command that is misspelt."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from repo_builder.errors import did_you_mean
+            from repo_builder.base.errors import did_you_mean
 
             ctx.fail(f"No such command '{args[0]}'; {did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)

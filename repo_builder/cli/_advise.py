@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _cell(value: Any) -> str:
 
 def _precision(name: str | None, chosen: list[Target]) -> Any:
     """`name`, if one of the targets has it."""
-    from repo_builder.errors import UsageError, did_you_mean
+    from repo_builder.base.errors import UsageError, did_you_mean
 
     known = {precision for target in chosen for precision in target.precisions}
     if name is not None and name not in known:
@@ -162,7 +162,7 @@ def _onnx(model: Path, found: dict[str, Target]) -> Path:
     """The ONNX file that is meant: the argument itself, or what its spec names."""
     if model.suffix not in (".yaml", ".yml"):
         return model
-    from repo_builder.errors import UsageError
+    from repo_builder.base.errors import UsageError
     from repo_builder.spec.load import load
     from repo_builder.spec.types import Pipeline
 
@@ -173,7 +173,7 @@ def _onnx(model: Path, found: dict[str, Target]) -> Path:
 
 
 def _shapes(given: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    from repo_builder.errors import UsageError
+    from repo_builder.base.errors import UsageError
 
     shapes = {}
     for text in given:

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repo_builder import console
-from repo_builder.errors import ImageError, RepoBuilderError
+from repo_builder.base import console
+from repo_builder.base.errors import ImageError, RepoBuilderError
 
 if TYPE_CHECKING:
     from repo_builder.images.engine import Engine

@@ -95,7 +95,7 @@ def store_root(store: Path | None) -> Path:
     """The store that `--store` names, or the default one."""
     if store is not None:
         return store.absolute()
-    from repo_builder.store import default_root
+    from repo_builder.run.store import default_root
 
     return default_root()
 
@@ -111,7 +111,7 @@ def need_build_extra(what: str) -> None:
     """MissingExtra where the packages of the extra `build` are not installed."""
     from importlib.util import find_spec
 
-    from repo_builder.errors import MissingExtra
+    from repo_builder.base.errors import MissingExtra
 
     if any(find_spec(module) is None for module in ("pydantic", "yaml", "onnx", "jinja2")):
         raise MissingExtra("build", what)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
+from repo_builder.base.errors import InferError, OutputError, UsageError
 from repo_builder.cli import _options
-from repo_builder.errors import InferError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from repo_builder.client.load import Load
@@ -197,7 +197,7 @@ def _print(load: Load, rate: float | None) -> None:
 
 
 def _draw(plot: Path, title: str, load: Load) -> None:
-    from repo_builder.svg import line_chart
+    from repo_builder.base.svg import line_chart
 
     # Percentiles by their number of nines, so that the tail gets as much room as the middle.
     nines = [i / 20 for i in range(61)]

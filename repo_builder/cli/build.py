@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _images, _options
 
 if TYPE_CHECKING:
-    from repo_builder.artifact import Entry
-    from repo_builder.errors import RepoBuilderError
+    from repo_builder.base.artifact import Entry
+    from repo_builder.base.errors import RepoBuilderError
+    from repo_builder.build.report.types import Report, Row
     from repo_builder.plan import Node, Plan
-    from repo_builder.report.types import Report, Row
 
 
 @click.command()
@@ -231,7 +231,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _fail(report: Report) -> None:
-    from repo_builder.errors import BuildFailed, GateFailed, Problem
+    from repo_builder.base.errors import BuildFailed, GateFailed, Problem
 
     bad = [row for row in report.rows if not row.good]
     problems = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 
 
@@ -20,7 +20,7 @@ def command() -> None:
 @_options.json_option
 def du(store: Path | None, as_json: bool) -> None:
     """Show how much the store holds."""
-    from repo_builder.store import Store
+    from repo_builder.run.store import Store
 
     root = _options.store_root(store)
     usage = Store(root).usage()
@@ -36,8 +36,8 @@ def du(store: Path | None, as_json: bool) -> None:
 @_options.store_option
 def verify(store: Path | None) -> None:
     """Read everything; drop what is damaged, so that the next build makes it again."""
-    from repo_builder.errors import StoreError
-    from repo_builder.store import Store
+    from repo_builder.base.errors import StoreError
+    from repo_builder.run.store import Store
 
     root = _options.store_root(store)
     broken = Store(root).verify()
@@ -51,7 +51,7 @@ def verify(store: Path | None) -> None:
 @_options.store_option
 def gc(store: Path | None) -> None:
     """Remove what no last good build needs."""
-    from repo_builder.store import Store
+    from repo_builder.run.store import Store
 
     removed = Store(_options.store_root(store)).collect()
     size = console.megabytes(removed.size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from repo_builder import console
+from repo_builder.base import console
 
 
 @click.command()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
+from repo_builder.base.errors import GateFailed, ImageError, UsageError, did_you_mean
 from repo_builder.cli import _options
-from repo_builder.errors import GateFailed, ImageError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from repo_builder.images.build import Built, Request
@@ -341,7 +341,7 @@ def _engine() -> Any:
 def _need_images_extra(what: str) -> None:
     from importlib.util import find_spec
 
-    from repo_builder.errors import MissingExtra
+    from repo_builder.base.errors import MissingExtra
 
     if any(find_spec(m) is None for m in ("docker", "jinja2", "yaml", "pydantic", "cryptography")):
         raise MissingExtra("images", what)

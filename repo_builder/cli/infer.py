@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
+from repo_builder.base.errors import InferError, MissingExtra, did_you_mean
 from repo_builder.cli import _options
-from repo_builder.errors import InferError, MissingExtra, did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt

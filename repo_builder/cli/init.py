@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 
 if TYPE_CHECKING:
-    from repo_builder.artifact import Signature, Tensor
+    from repo_builder.base.artifact import Signature, Tensor
 
 
 @click.command()
@@ -29,7 +29,7 @@ def command(model: Path, out: Path | None, force: bool) -> None:
     Inputs, outputs and the batch dimension are found by looking into MODEL and by running it.
     """
     _options.need_build_extra("init")
-    from repo_builder.errors import ModelError, OutputError
+    from repo_builder.base.errors import ModelError, OutputError
 
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.stem).strip("-_.") or "model"
     path = out or Path(f"{name}.yaml")
@@ -50,9 +50,9 @@ def command(model: Path, out: Path | None, force: bool) -> None:
 def _signature(model: Path) -> Signature:
     """Look into the model and run it, in a process of its own: a model may crash its runtime."""
     from repo_builder import introspect
-    from repo_builder.errors import ModelError, RepoBuilderError
+    from repo_builder.base.errors import ModelError, RepoBuilderError
     from repo_builder.introspect.runtime import first_line
-    from repo_builder.processes import StepProcesses, WorkerDied
+    from repo_builder.run.processes import StepProcesses, WorkerDied
 
     with StepProcesses(1) as processes:
         try:
@@ -72,7 +72,7 @@ def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
 
     import jinja2
 
-    from repo_builder import resources
+    from repo_builder.base import resources
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.folder("templates")),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
+from repo_builder.base.errors import LintFailed, OutputError
 from repo_builder.cli import _options
-from repo_builder.errors import LintFailed, OutputError
 
 
 @click.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 
 
@@ -52,7 +52,7 @@ def update(families: tuple[str, ...], path: Path | None) -> None:
     belongs into version control.
     """
     _options.need_build_extra("pins")
-    from repo_builder.errors import ImageError, UsageError, did_you_mean
+    from repo_builder.base.errors import ImageError, UsageError, did_you_mean
     from repo_builder.images import engine, pins
 
     path = path or pins.OWN

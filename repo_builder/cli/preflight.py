@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 
 
 @click.command()
@@ -22,7 +22,7 @@ def command(plan: Path | None, device_file: Path | None, only_probe: bool) -> No
     """Compare the record beside PLAN (a model.plan or its folder) with a device."""
     from dataclasses import asdict
 
-    from repo_builder.errors import PreflightFailed, UsageError
+    from repo_builder.base.errors import PreflightFailed, UsageError
     from repo_builder.trt import probe, record
 
     if only_probe:

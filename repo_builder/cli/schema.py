@@ -6,7 +6,7 @@ import json
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 
 _PORT = click.IntRange(0, 65535)

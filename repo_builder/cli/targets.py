@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from repo_builder import console
+from repo_builder.base import console
 from repo_builder.cli import _options
 from repo_builder.cli._advise import advise
 
@@ -77,7 +77,7 @@ def tune_power(
 ) -> None:
     """Print the script that sets a power mode; say what to expect of it."""
     found = _options.load_targets(targets_dir)
-    from repo_builder.errors import UsageError
+    from repo_builder.base.errors import UsageError
     from repo_builder.targets import pick
     from repo_builder.targets.tune import tuning
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from repo_builder import console
-from repo_builder.errors import UsageError
+from repo_builder.base import console
+from repo_builder.base.errors import UsageError
 
 
 @click.command()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from repo_builder.errors import ImageError
+from repo_builder.base.errors import ImageError
 from repo_builder.images.engine import Engine
 
 _CHUNK = 1 << 20

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder import digest
-from repo_builder.errors import ImageError
+from repo_builder.base import digest
+from repo_builder.base.errors import ImageError
 from repo_builder.images import archive, layers, stages
 from repo_builder.images.context import LABEL, Context
 from repo_builder.images.engine import Engine

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder import console
-from repo_builder.errors import GateFailed, ImageError, UsageError, disk_fix
+from repo_builder.base import console
+from repo_builder.base.errors import GateFailed, ImageError, UsageError, disk_fix
 from repo_builder.images import assemble, manifest, pins, plans
 from repo_builder.images import context as contexts
 from repo_builder.images.context import LABEL, Context

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder import __version__, digest, resources
-from repo_builder.errors import UsageError
+from repo_builder import __version__
+from repo_builder.base import digest, resources
+from repo_builder.base.errors import UsageError
 from repo_builder.images import stages, wheels
 from repo_builder.images.manifest import Manifest
 from repo_builder.images.pins import TOOLS, Pins
@@ -30,8 +31,18 @@ _BACKENDS = _PACKAGE.parent / "serve" / "backends"
 # What `repo_builder.trt` is made of: it runs in a stage, and in an image, that have nothing but
 # Python and TensorRT.
 _PROGRAM = (
-    *("__init__", "errors", "console", "digest", "trt/__init__", "trt/__main__", "trt/engine"),
-    *("trt/first_start", "trt/probe", "trt/record", "trt/reload", "trt/request", "trt/timings"),
+    *("__init__", "base/__init__", "base/console", "base/digest", "base/errors"),
+    *(
+        "trt/__init__",
+        "trt/__main__",
+        "trt/engine",
+        "trt/first_start",
+        "trt/probe",
+        "trt/record",
+        "trt/reload",
+        "trt/request",
+        "trt/timings",
+    ),
 )
 
 LABEL = "io.repo-builder"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from repo_builder.errors import ImageError, MissingExtra
+from repo_builder.base.errors import ImageError, MissingExtra
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.errors import ImageError
+from repo_builder.base.errors import ImageError
 
 _CHUNK = 1 << 20
 _BLOCK = 512

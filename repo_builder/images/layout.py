@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from repo_builder import digest
-from repo_builder.errors import OutputError
+from repo_builder.base import digest
+from repo_builder.base.errors import OutputError
 from repo_builder.images.archive import Saved
 
 _TYPE = "application/vnd.oci.image"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder import digest
-from repo_builder.errors import ImageError, UsageError
+from repo_builder.base import digest
+from repo_builder.base.errors import ImageError, UsageError
 
 FORMAT = 1
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from repo_builder import document
-from repo_builder.errors import Problem, SpecError, UsageError, did_you_mean
+from repo_builder.base import document
+from repo_builder.base.errors import Problem, SpecError, UsageError, did_you_mean
 
 SHIPPED = Path(__file__).parent / "pins.yaml"
 OWN = Path("pins.yaml")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder import digest
-from repo_builder.errors import ImageError
+from repo_builder.base import digest
+from repo_builder.base.errors import ImageError
 from repo_builder.images import archive, stages
 from repo_builder.images.context import Context
 from repo_builder.images.engine import Engine

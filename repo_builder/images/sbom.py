@@ -10,7 +10,7 @@ import json
 import uuid
 from datetime import datetime, timezone
 
-from repo_builder.errors import ImageError, MissingExtra
+from repo_builder.base.errors import ImageError, MissingExtra
 from repo_builder.images.archive import Saved
 
 _CONTENTS = "usr/share/repo-builder/contents/"

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repo_builder import digest
-from repo_builder.errors import MissingExtra, Problem, TrustError, UsageError, did_you_mean
+from repo_builder.base import digest
+from repo_builder.base.errors import MissingExtra, Problem, TrustError, UsageError, did_you_mean
 from repo_builder.images.archive import Saved
 from repo_builder.images.inside import check
 

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from repo_builder import console, digest
-from repo_builder.errors import ImageError
+from repo_builder.base import console, digest
+from repo_builder.base.errors import ImageError
 from repo_builder.images.pins import Package
 
 # The newest manylinux that the image's base must have (glibc 2.35), and those below it.

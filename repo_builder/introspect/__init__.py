@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repo_builder.artifact import Signature
+from repo_builder.base.artifact import Signature
 
 if TYPE_CHECKING:
     import onnx

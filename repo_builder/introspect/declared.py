@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repo_builder.artifact import Interface, Port
+from repo_builder.base.artifact import Interface, Port
 from repo_builder.introspect.graph import TRITON_TYPES
 
 

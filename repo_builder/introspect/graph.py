@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import Problem
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import Problem
 from repo_builder.introspect import load, walk
 from repo_builder.introspect.load import refusal
 

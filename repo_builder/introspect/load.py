@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repo_builder.errors import ModelError, Problem
+from repo_builder.base.errors import ModelError, Problem
 from repo_builder.introspect import runtime, walk
 
 if TYPE_CHECKING:

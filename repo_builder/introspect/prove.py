@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repo_builder.artifact import Signature, Tensor
-from repo_builder.errors import ModelError
+from repo_builder.base.artifact import Signature, Tensor
+from repo_builder.base.errors import ModelError
 from repo_builder.introspect import bfloat16, runtime, walk
 from repo_builder.introspect.graph import Graph
 from repo_builder.introspect.load import Conversion

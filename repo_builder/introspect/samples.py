@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.artifact import Tensor
+from repo_builder.base.artifact import Tensor
 from repo_builder.introspect import bfloat16
 
 Array = npt.NDArray[Any]

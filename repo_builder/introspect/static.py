@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repo_builder.errors import ModelError, Problem
+from repo_builder.base.errors import ModelError, Problem
 
 if TYPE_CHECKING:
     import onnx

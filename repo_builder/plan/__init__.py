@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from repo_builder.errors import Problem, SpecError
+from repo_builder.base.errors import Problem, SpecError
 from repo_builder.plan import pipelines
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.recipes import RECIPES

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repo_builder import digest
-from repo_builder.digest import Json
+from repo_builder.base import digest
+from repo_builder.base.digest import Json
 from repo_builder.plan.types import Declaration, Input, Made, Node, Pins, Source
 from repo_builder.spec.types import Spec
 from repo_builder.targets import Target

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from repo_builder.artifact import Interface
-from repo_builder.digest import Json
+from repo_builder.base.artifact import Interface
+from repo_builder.base.digest import Json
 from repo_builder.plan import wiring
 from repo_builder.plan.chain import node
 from repo_builder.plan.types import (

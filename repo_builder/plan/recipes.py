@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from repo_builder.digest import Json
+from repo_builder.base.digest import Json
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import Made
 from repo_builder.spec.types import Spec

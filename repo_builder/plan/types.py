@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
-from repo_builder.artifact import Interface
-from repo_builder.digest import Json
+from repo_builder.base.artifact import Interface
+from repo_builder.base.digest import Json
 from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.targets import Target
 
@@ -20,6 +20,7 @@ class Declaration:
     `tools` are the distributions whose versions shape the output and so enter the key; `extra` is
     the extra of this project that installs them. An `exclusive` step runs while no other does,
     since it measures time. One that is not done after `limit_s` seconds hangs and is stopped.
+    `keeps` names a folder of the store for what its tool remembers from run to run.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Declaration:
     extra: str = "build"
     exclusive: bool = False
     limit_s: float | None = None
+    keeps: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder.artifact import Interface, Port
-from repo_builder.errors import Problem, SpecError, did_you_mean
+from repo_builder.base.artifact import Interface, Port
+from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec.types import Pipeline, Spec, Stage
 
 ROWS = "rows"

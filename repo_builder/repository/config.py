@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from repo_builder import digest
-from repo_builder.artifact import Signature, Tensor
-from repo_builder.digest import Json
-from repo_builder.errors import Problem, SpecError, did_you_mean
+from repo_builder.base import digest
+from repo_builder.base.artifact import Signature, Tensor
+from repo_builder.base.digest import Json
+from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.repository import lint, render
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Spec

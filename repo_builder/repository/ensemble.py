@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder.artifact import Interface, Port
+from repo_builder.base.artifact import Interface, Port
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Pipeline
 

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder import __version__, console, digest
-from repo_builder.artifact import Entry
-from repo_builder.digest import Json
-from repo_builder.errors import OutputError, disk_fix
+from repo_builder import __version__
+from repo_builder.base import console, digest
+from repo_builder.base.artifact import Entry
+from repo_builder.base.digest import Json
+from repo_builder.base.errors import OutputError, disk_fix
 from repo_builder.repository import versions
 from repo_builder.spec.types import Version
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_origin
 
-from repo_builder import resources
+from repo_builder.base import resources
 from repo_builder.spec.protocol import Message
 from repo_builder.spec.serving import ModelConfig
 

@@ -15,10 +15,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from repo_builder import digest
-from repo_builder.artifact import Artifact, Blob
-from repo_builder.digest import Json
-from repo_builder.errors import UsageError
+from repo_builder.base import digest
+from repo_builder.base.artifact import Artifact, Blob
+from repo_builder.base.digest import Json
+from repo_builder.base.errors import UsageError
 from repo_builder.repository.publish import Model
 from repo_builder.targets import Target
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from repo_builder import digest
+from repo_builder.base import digest
 
 _OF_THE_FOLDER = ("files", "folder", "earlier")
 

@@ -17,7 +17,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.errors import MissingExtra, ServeError
+from repo_builder.base.errors import MissingExtra, ServeError
 
 IMAGE_PREFIX = Path("/opt/tritonserver")
 OURS = Path(__file__).parent / "backends"

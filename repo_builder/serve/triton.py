@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from repo_builder.errors import Problem, ServeError, UsageError, did_you_mean
+from repo_builder.base.errors import Problem, ServeError, UsageError, did_you_mean
 from repo_builder.serve import install, view
 from repo_builder.serve.log import LogReader, event, failures, no_stub
 

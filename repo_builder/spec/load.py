@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast
 
-from repo_builder import document, validate
-from repo_builder.document import Document
-from repo_builder.errors import Problem, SpecError, did_you_mean
+from repo_builder.base import document, validate
+from repo_builder.base.document import Document
+from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec import resolve_pipeline, types
 from repo_builder.spec.raw import RawSpec
 from repo_builder.spec.raw_pipeline import RawPipeline
@@ -250,7 +250,7 @@ def select(
     """
     import fnmatch
 
-    from repo_builder.errors import UsageError
+    from repo_builder.base.errors import UsageError
 
     if targets:
         specs = [spec for spec in specs if spec.target in targets]

@@ -15,12 +15,12 @@ from repo_builder.client.policies import Activation, PolicyName
 from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import (
     CalibrationMethod,
-    Hardware,
     MetricName,
     Objective,
     Place,
     Precision,
 )
+from repo_builder.targets.types import HardwareCompatibility
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _PART = "(0|[1-9][0-9]{0,2})"
@@ -113,7 +113,7 @@ class RawTensorRt(Raw):
     """Run layers on this DLA core, and on the GPU what it cannot; fp16 and batch 1 only."""
     version_compatible: bool = False
     """The plan also loads in later releases of TensorRT; it may be slower."""
-    hardware_compatibility: Hardware = "none"
+    hardware_compatibility: HardwareCompatibility = "none"
     """Which other GPUs load the plan: none, same_compute_capability or ampere_plus."""
     sizes: dict[str, Annotated[int, Field(ge=1)]] = {}
     """Name of a dynamic dimension that is not the batch -> the size it gets."""

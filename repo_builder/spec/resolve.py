@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from repo_builder.document import Document
-from repo_builder.errors import Problem, did_you_mean
+from repo_builder.base.document import Document
+from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from repo_builder.digest import Json
-from repo_builder.document import Document
-from repo_builder.errors import Problem
+from repo_builder.base.digest import Json
+from repo_builder.base.document import Document
+from repo_builder.base.errors import Problem
 from repo_builder.spec import types
 from repo_builder.spec.raw_pipeline import KINDS, RawPipeline, RawStage
 from repo_builder.targets import Target

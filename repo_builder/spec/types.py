@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from repo_builder.base.digest import Json
+from repo_builder.base.document import Document
 from repo_builder.client.policies import Activation, PolicyName
-from repo_builder.digest import Json
-from repo_builder.document import Document
+
+if TYPE_CHECKING:
+    from repo_builder.targets.types import HardwareCompatibility
 
 Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 Place = Literal["builder", "image", "device"]
-Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
 MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
 
@@ -93,7 +95,7 @@ class TensorRt:
     workspace_mb: int = 0
     dla_core: int | None = None
     version_compatible: bool = False
-    hardware_compatibility: Hardware = "none"
+    hardware_compatibility: HardwareCompatibility = "none"
     sizes: Mapping[str, int] = field(default_factory=dict)
     compile_at: Place | None = None
 

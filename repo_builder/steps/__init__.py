@@ -7,7 +7,10 @@ A step module has:
   holds an artifact's files, or, for a user's file, the folder with that file in it;
 - `run(inputs, params, out) -> Facts`: writes its files below the empty folder `out`. It runs in a
   process of its own, prints freely (output goes to the step's log), raises errors of
-  `repo_builder.errors` for what a user can mend, and may be killed at any instant.
+  `repo_builder.base.errors` for what a user can mend, and may be killed at any instant.
+
+A step whose declaration `keeps` a folder takes that too: `run(inputs, params, out, kept)`. What
+lies there outlives the build; it may save time and never changes what is made.
 
 A step whose inputs differ in number from plan to plan has `class Inputs(dict[str, Path])`.
 
@@ -52,7 +55,9 @@ STEPS: dict[str, Declaration] = {
         limit_s=_HOUR,
     ),
     # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
-    "compile_tensorrt": Declaration("compile-tensorrt", 2, tools=("onnx",), limit_s=6 * _HOUR),
+    "compile_tensorrt": Declaration(
+        "compile-tensorrt", 2, tools=("onnx",), limit_s=6 * _HOUR, keeps="tensorrt"
+    ),
     "compile_qnn": Declaration(
         "compile-qnn",
         2,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.errors import StepError
+from repo_builder.base.errors import StepError
 from repo_builder.spec.types import CalibrationMethod
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import DataError, Problem, did_you_mean
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import DataError, Problem, did_you_mean
 
 Array: TypeAlias = npt.NDArray[Any]
 

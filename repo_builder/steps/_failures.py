@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from repo_builder.errors import RepoBuilderError, StepError
+from repo_builder.base.errors import RepoBuilderError, StepError
 from repo_builder.introspect.runtime import first_line, is_out_of_memory
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder import resources
-from repo_builder.errors import ModelError
+from repo_builder.base import resources
+from repo_builder.base.errors import ModelError
 from repo_builder.tflite.arena import Estimate, inspect
 from repo_builder.tflite.layout import CHANNELS_LAST
 from repo_builder.tflite.ports import Port, Ports

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import DataError, StepError, did_you_mean
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import DataError, StepError, did_you_mean
 from repo_builder.spec.types import MetricName
 from repo_builder.steps import _data, _metrics
 from repo_builder.steps._data import Array

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.errors import DataError
+from repo_builder.base.errors import DataError
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.types import MetricName
 

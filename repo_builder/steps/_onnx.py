@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.introspect import walk
 
 if TYPE_CHECKING:

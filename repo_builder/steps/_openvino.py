@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repo_builder.errors import ModelError, Problem
+from repo_builder.base.errors import ModelError, Problem
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import MissingExtra, ModelError, Problem
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import MissingExtra, ModelError, Problem
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repo_builder.artifact import Tensor
+from repo_builder.base.artifact import Tensor
 from repo_builder.steps import _data, _judge
 from repo_builder.steps._data import Array
 

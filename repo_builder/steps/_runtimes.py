@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import MissingExtra, ModelError
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import MissingExtra, ModelError
 from repo_builder.introspect import bfloat16
 from repo_builder.steps._data import Array, Samples
 from repo_builder.steps._failures import explained

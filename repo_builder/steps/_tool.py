@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from repo_builder.errors import StepError
+from repo_builder.base.errors import StepError
 
 
 def run(name: str, argv: Sequence[str], folder: Path, limit_s: float) -> str:

@@ -1,6 +1,6 @@
 """`calibrate-confidence`: find out when the built model's answers are sure, on held-out data.
 
-The mathematics and its promise are `repo_builder.confidence`'s. The data are rows that the model
+The mathematics and its promise are `_confidence`'s. The data are rows that the model
 was neither trained nor quantized on; one part fits the temperature and proposes thresholds, the
 rest tests them.
 """
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from repo_builder import confidence, digest
+from repo_builder.base import digest
+from repo_builder.base.errors import DataError, ModelError, RepoBuilderError, did_you_mean
 from repo_builder.client.confidence import Floats, Policy, logits_of, score
 from repo_builder.client.policies import Activation, PolicyName
-from repo_builder.errors import DataError, ModelError, RepoBuilderError, did_you_mean
+from repo_builder.steps import _confidence as confidence
 from repo_builder.steps import _data, _judge, _metrics, _runtimes
 from repo_builder.steps._data import Array
 

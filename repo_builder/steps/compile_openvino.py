@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder.errors import DataError, ModelError, SpecError
+from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.spec.types import CalibrationMethod, Precision
 from repo_builder.steps import _data, _onnx, _runtimes
 from repo_builder.steps._failures import explained

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repo_builder import resources
-from repo_builder.errors import StepError
+from repo_builder.base import resources
+from repo_builder.base.errors import StepError
 from repo_builder.steps import _onnx, _qnn, _rows
 from repo_builder.steps._data import Array
 from repo_builder.steps._level import Level

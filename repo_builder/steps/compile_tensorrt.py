@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repo_builder import digest
-from repo_builder.errors import ModelError, Problem, StepError
-from repo_builder.spec.types import Hardware, Place, Precision
+from repo_builder.base import digest
+from repo_builder.base.errors import ModelError, Problem, StepError
+from repo_builder.spec.types import Place, Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._level import Level
+from repo_builder.targets.types import HardwareCompatibility
 from repo_builder.trt.record import PLAN
 from repo_builder.trt.request import Profile, Request
 
@@ -35,7 +36,7 @@ class Params:
     workspace_mb: int = 0
     dla_core: int | None = None
     version_compatible: bool = False
-    hardware: Hardware = "none"
+    hardware: HardwareCompatibility = "none"
     compute_capability: str = ""
 
 
@@ -60,11 +61,11 @@ class Facts:
     level: Level
 
 
-def run(inputs: Inputs, params: Params, out: Path) -> Facts:
+def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
     """Write `model.onnx` and `tensorrt.json`; with a plan, `model.plan` and `portability.json`.
 
     ModelError with everything that TensorRT would refuse; UsageError, MissingExtra or StepError
-    where this machine cannot build a plan.
+    where this machine cannot build a plan. TensorRT's timings of layers stay in the folder `kept`.
     """
     from repo_builder.trt import check
 
@@ -88,11 +89,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         place = "in an image built on such a machine" if params.at == "image" else "on the device"
         reason = f"checked for TensorRT; the plan is built {place}, no GPU of this kind was here"
         return Facts(params.at, profiles, 0, "", "", Level("prepared", reason))
-    return _build(request, params, profiles, out)
+    return _build(request, params, profiles, out, kept)
 
 
-def _build(request: Request, params: Params, profiles: Mapping[str, Profile], out: Path) -> Facts:
-    from repo_builder.store import default_root
+def _build(
+    request: Request, params: Params, profiles: Mapping[str, Profile], out: Path, kept: Path
+) -> Facts:
     from repo_builder.trt import engine, first_start, probe
     from repo_builder.trt.timings import Timings
 
@@ -104,7 +106,7 @@ def _build(request: Request, params: Params, profiles: Mapping[str, Profile], ou
             f"this builder's GPU has compute capability {here.compute_capability}, the target "
             f"{wanted}; build on such a machine, or with compile_at: device"
         )
-    timings = Timings(default_root() / "tensorrt", here)
+    timings = Timings(kept, here)
     built = engine.build(out / _onnx.MODEL, request, timing_cache=timings.read(), report=_say)
     timings.write(built.timing_cache)
     (out / PLAN).write_bytes(built.plan)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import StepError
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import StepError
 from repo_builder.steps import _onnx, _rows
 from repo_builder.steps._data import Array
 

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.errors import GateFailed, Problem
+from repo_builder.base.errors import GateFailed, Problem
 from repo_builder.steps import _firmware
 from repo_builder.steps._level import Level
 from repo_builder.tflite.arena import Estimate

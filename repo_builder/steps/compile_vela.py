@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.errors import GateFailed, MissingExtra, Problem, StepError
+from repo_builder.base.errors import GateFailed, MissingExtra, Problem, StepError
 from repo_builder.steps import _firmware, _tool
 from repo_builder.steps._level import Level
 from repo_builder.tflite.arena import Estimate

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.artifact import Signature
-from repo_builder.errors import ModelError
+from repo_builder.base.artifact import Signature
+from repo_builder.base.errors import ModelError
 from repo_builder.introspect import walk
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained

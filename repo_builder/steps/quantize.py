@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repo_builder import tflite
-from repo_builder.errors import StepError
+from repo_builder.base.errors import StepError
 from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import _calibrate, _data, _onnx, _quantizable, _runtimes
 from repo_builder.steps._failures import explained

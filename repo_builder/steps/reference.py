@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.spec.types import MetricName
 from repo_builder.steps import _data, _judge, _onnx, _runtimes
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from repo_builder.errors import DataError, ModelError
+from repo_builder.base.errors import DataError, ModelError
 from repo_builder.spec.types import StageKind
 from repo_builder.steps import _runtimes
 from repo_builder.steps._data import Array

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repo_builder.errors import ModelError, StepError
+from repo_builder.base.errors import ModelError, StepError
 from repo_builder.introspect.runtime import is_out_of_memory
 from repo_builder.steps import _onnx
 from repo_builder.steps._failures import explained

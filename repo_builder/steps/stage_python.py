@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repo_builder import resources
+from repo_builder.base import resources
+from repo_builder.base.errors import ModelError
 from repo_builder.client import preprocess
-from repo_builder.errors import ModelError
 from repo_builder.steps._data import NUMPY_TYPES
 
 

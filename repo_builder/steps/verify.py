@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.introspect.runtime import first_line
 from repo_builder.spec.types import MetricName
 from repo_builder.steps import _data, _judge, _metrics, _runtimes

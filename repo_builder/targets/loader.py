@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from repo_builder import document, validate
-from repo_builder.document import Document
-from repo_builder.errors import Problem, SpecError, UsageError, did_you_mean
+from repo_builder.base import document, validate
+from repo_builder.base.document import Document
+from repo_builder.base.errors import Problem, SpecError, UsageError, did_you_mean
 from repo_builder.targets.rules import broken_rules
 from repo_builder.targets.types import Target
 

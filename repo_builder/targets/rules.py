@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from repo_builder.errors import did_you_mean
+from repo_builder.base.errors import did_you_mean
 from repo_builder.targets.types import Fact, Runtime, Target
 
 Loc = tuple["str | int", ...]

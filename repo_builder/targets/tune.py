@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from repo_builder.errors import UsageError, did_you_mean
+from repo_builder.base.errors import UsageError, did_you_mean
 from repo_builder.targets.advise.roofline import scale
 from repo_builder.targets.types import Engine, PowerMode, Target
 

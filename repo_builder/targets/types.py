@@ -18,6 +18,8 @@ Architecture = Literal["amd64", "arm64", "cortex-m"]
 Place = Literal["builder", "image", "device"]
 Scheme = Literal["u8s8", "s8s8"]
 PowerTool = Literal["nvpmodel", "nvidia-smi"]
+HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
+"""Which GPUs beside the one that built it a TensorRT plan also fits."""
 
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Field(strict=False)]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from repo_builder.errors import ModelError, Problem, did_you_mean
+from repo_builder.base.errors import ModelError, Problem, did_you_mean
 from repo_builder.tflite import elementwise, shaping, windows
 from repo_builder.tflite.layout import CHANNELS_LAST, Value, plain
 from repo_builder.tflite.ports import Port, Ports

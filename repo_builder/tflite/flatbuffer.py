@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.errors import MissingExtra
+from repo_builder.base.errors import MissingExtra
 
 Array = npt.NDArray[Any]
 

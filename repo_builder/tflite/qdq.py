@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.errors import ModelError, Problem
+from repo_builder.base.errors import ModelError, Problem
 from repo_builder.introspect.static import with_static_shapes
 
 if TYPE_CHECKING:

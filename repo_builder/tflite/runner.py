@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.errors import MissingExtra
+from repo_builder.base.errors import MissingExtra
 from repo_builder.tflite.ports import Ports
 
 Array = npt.NDArray[Any]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from repo_builder import console
-from repo_builder.errors import MissingExtra, RepoBuilderError, UsageError
+from repo_builder.base import console
+from repo_builder.base.errors import MissingExtra, RepoBuilderError, UsageError
 from repo_builder.trt import engine, first_start, probe
 from repo_builder.trt.record import Device
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repo_builder.errors import Problem
+from repo_builder.base.errors import Problem
 
 if TYPE_CHECKING:
     import onnx

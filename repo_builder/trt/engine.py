@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder.errors import MissingExtra, ModelError, Problem, StepError
+from repo_builder.base.errors import MissingExtra, ModelError, Problem, StepError
 from repo_builder.trt.request import Request
 
 

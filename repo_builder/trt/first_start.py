@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from repo_builder import console, digest
-from repo_builder.errors import (
+from repo_builder.base import console, digest
+from repo_builder.base.errors import (
     BuildFailed,
     ModelError,
     Problem,

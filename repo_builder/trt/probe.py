@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-from repo_builder.errors import UsageError
+from repo_builder.base.errors import UsageError
 from repo_builder.trt.record import Device
 
 # CUdevice_attribute in cuda.h

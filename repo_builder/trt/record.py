@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from repo_builder import digest
-from repo_builder.errors import ModelError, Problem
+from repo_builder.base import digest
+from repo_builder.base.errors import ModelError, Problem
 
 if TYPE_CHECKING:
-    from repo_builder.spec.types import Hardware
+    from repo_builder.targets.types import HardwareCompatibility
 
 FILE = "portability.json"
 PLAN = "model.plan"
@@ -49,7 +49,7 @@ class Record:
     gpu: str
     platform: str
     version_compatible: bool
-    hardware: Hardware
+    hardware: HardwareCompatibility
     dla_core: int | None
 
     def write(self, folder: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from repo_builder.errors import ModelError, ServeError, UsageError
+from repo_builder.base.errors import ModelError, ServeError, UsageError
 from repo_builder.trt.timings import replace
 
 HEADER = "REPO_BUILDER_TRITON_HEADER"

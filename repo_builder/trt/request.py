@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from repo_builder import digest
-from repo_builder.errors import ModelError
+from repo_builder.base import digest
+from repo_builder.base.errors import ModelError
 
 if TYPE_CHECKING:
-    from repo_builder.spec.types import Hardware
+    from repo_builder.targets.types import HardwareCompatibility
 
 FILE = "tensorrt.json"
 
@@ -41,7 +41,7 @@ class Request:
     workspace_mb: int = 0
     dla_core: int | None = None
     version_compatible: bool = False
-    hardware: Hardware = "none"
+    hardware: HardwareCompatibility = "none"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from repo_builder import digest
+from repo_builder.base import digest
 from repo_builder.trt.record import Device
 
 

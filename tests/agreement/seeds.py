@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from repo_builder import introspect
-from repo_builder.artifact import Signature
+from repo_builder.base.artifact import Signature
 from repo_builder.repository import config, render
 from repo_builder.spec.types import Gates, Optimize, Serving, Spec, Version
 from repo_builder.targets import load

@@ -14,7 +14,7 @@ from triton_models import StartTriton
 from workplace import Workplace
 
 from repo_builder import serve
-from repo_builder.errors import MissingExtra
+from repo_builder.base.errors import MissingExtra
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from repo_builder import digest
-from repo_builder.artifact import Artifact, Blob, Entry
+from repo_builder.base import digest
+from repo_builder.base.artifact import Artifact, Blob, Entry
 from repo_builder.repository.publish import Model, publish
 from repo_builder.spec.types import Version
 

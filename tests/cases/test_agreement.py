@@ -16,7 +16,7 @@ from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from repo_builder.errors import ServeError
+from repo_builder.base.errors import ServeError
 from repo_builder.repository.lint import lint
 from tests.agreement.judge import judge
 from tests.agreement.mutate import corpus

@@ -22,7 +22,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from repo_builder import digest
+from repo_builder.base import digest
 
 GOOD = "(float[N,3] x) => (float[N,2] y) <float[3,2] w = {1,2,3,4,5,6}> { y = MatMul(x, w) }"
 ROWS = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from repo_builder import confidence
 from repo_builder.cli import cli
 from repo_builder.client import AsyncEdgeClient, EdgeClient
 from repo_builder.client import load as loads
+from repo_builder.steps import _confidence as confidence
 
 SPECS = Path(__file__).parents[2] / "model_specs"
 MAX_ERROR = 0.02

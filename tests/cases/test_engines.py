@@ -30,8 +30,8 @@ from onnx import TensorProto, helper
 from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from repo_builder import digest
-from repo_builder.errors import ModelError, PreflightFailed
+from repo_builder.base import digest
+from repo_builder.base.errors import ModelError, PreflightFailed
 from repo_builder.trt import record, request
 from repo_builder.trt.record import Device, Record
 

@@ -17,7 +17,7 @@ import onnx
 import pytest
 from qdq_models import Net, quantize
 
-from repo_builder.errors import GateFailed, StepError
+from repo_builder.base.errors import GateFailed, StepError
 from repo_builder.steps import _tool, compile_tflite, compile_tflite_micro, compile_vela
 
 U55 = compile_vela.Params(

@@ -21,7 +21,7 @@ from fakes import jetson
 from image_kit import ROOT, WIDTHS, World, repository
 from tritonclient.utils import InferenceServerException
 
-from repo_builder import digest
+from repo_builder.base import digest
 from repo_builder.trt import request
 
 

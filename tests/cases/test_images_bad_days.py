@@ -26,7 +26,7 @@ import pytest
 from faults import Proxy
 from image_kit import ROOT, World, repository
 
-from repo_builder import digest
+from repo_builder.base import digest
 
 MB = 1 << 20
 # A program that runs another one and tells the most memory that it held, in KiB.

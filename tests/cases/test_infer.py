@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from triton_models import StartTriton
 
+from repo_builder.base.errors import InferError
 from repo_builder.cli import cli
 from repo_builder.client.preprocess import Preprocess
-from repo_builder.errors import InferError
 
 RECIPE = Preprocess("image", (4, 4), color="gray")
 LABELS = {"scores": ["mean", "corner", "half"]}

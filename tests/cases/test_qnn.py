@@ -16,7 +16,7 @@ from qdq_models import Net, quantize
 from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.steps import compile_qnn
 
 SPECS = Path("model_specs/digits")

@@ -26,7 +26,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from repo_builder import serve
-from repo_builder.errors import MissingExtra, ServeError, UsageError
+from repo_builder.base.errors import MissingExtra, ServeError, UsageError
 from repo_builder.serve import install
 
 ONE_THREAD = 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'

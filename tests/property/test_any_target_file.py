@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repo_builder import targets
-from repo_builder.errors import Problem, SpecError
+from repo_builder.base.errors import Problem, SpecError
 
 KEYS = [*sorted(targets.Target.model_fields), "extends", "nonsense", "guide", "note", "cores"]
 scalars = (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from repo_builder.errors import StepError
+from repo_builder.base.errors import StepError
 from repo_builder.steps import _calibrate
 
 METHODS = ("minmax", "percentile", "entropy")

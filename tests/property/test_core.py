@@ -12,9 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repo_builder import digest, document, targets
-from repo_builder.artifact import Artifact, Blob
-from repo_builder.errors import Problem, SpecError
+from repo_builder import targets
+from repo_builder.base import digest, document
+from repo_builder.base.artifact import Artifact, Blob
+from repo_builder.base.errors import Problem, SpecError
 from repo_builder.spec.load import load
 from repo_builder.spec.types import Spec, Version
 

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from repo_builder import confidence, steps
+from repo_builder import steps
 from repo_builder.client.confidence import score
+from repo_builder.steps import _confidence as confidence
 from repo_builder.steps import _data, _runtimes
 from repo_builder.steps.calibrate_confidence import Params, classify
 

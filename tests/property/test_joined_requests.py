@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repo_builder.errors import MissingExtra
+from repo_builder.base.errors import MissingExtra
 from repo_builder.serve import install
 
 

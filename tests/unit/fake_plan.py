@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repo_builder import digest, steps
-from repo_builder.artifact import Entry
-from repo_builder.errors import RepoBuilderError
-from repo_builder.execute import Outcome, execute
+from repo_builder import steps
+from repo_builder.base import digest
+from repo_builder.base.artifact import Entry
+from repo_builder.base.errors import RepoBuilderError
 from repo_builder.plan import Declaration, Input, Made, Node, Plan, Source
-from repo_builder.processes import StepProcesses
-from repo_builder.store import Store
+from repo_builder.run.execute import Outcome, execute
+from repo_builder.run.processes import StepProcesses
+from repo_builder.run.store import Store
 
 DECLARATIONS = {
     "act": Declaration("act", 1),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from repo_builder.errors import LintFailed, Problem, UsageError
+from repo_builder.base.errors import LintFailed, Problem, UsageError
 from repo_builder.repository.lint import (
     core,
     ensemble,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from repo_builder.errors import did_you_mean
+from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.types import Edit, Hit, Rule
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from repo_builder.errors import did_you_mean
+from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.onnx_io import Border, Io
 from repo_builder.repository.lint.types import Edit, Hit, Rule

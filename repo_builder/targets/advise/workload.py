@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repo_builder.errors import DataError
+from repo_builder.base.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pytest
 from onnx import helper
 from workbench import Bench, make
 
-from repo_builder import confidence, digest
-from repo_builder.errors import DataError, ModelError
+from repo_builder.base import digest
+from repo_builder.base.errors import DataError, ModelError
+from repo_builder.steps import _confidence as confidence
 
 RANDOM = np.random.default_rng(7)
 CLASSES = 5

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from workbench import Bench, cnn, make
 
-from repo_builder.errors import DataError, ModelError, SpecError, StepError
+from repo_builder.base.errors import DataError, ModelError, SpecError, StepError
 from repo_builder.steps import _onnx, _openvino, _runtimes
 
 X = np.random.default_rng(1).standard_normal((6, 3, 16, 16)).astype(np.float32)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repo_builder.artifact import Tensor
-from repo_builder.errors import DataError
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.errors import DataError
 from repo_builder.steps import _data
 
 IMAGE = Tensor("image", "FP32", ("N", 3, 4))

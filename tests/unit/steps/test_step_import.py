@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 from workbench import Bench, cnn, make, relu
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.steps import _onnx
 
 

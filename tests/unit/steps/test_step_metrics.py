@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from repo_builder.errors import DataError
+from repo_builder.base.errors import DataError
 from repo_builder.steps._metrics import compute, drop, overlap
 
 RANDOM = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 from workbench import Bench, cnn, make, relu
 
-from repo_builder.errors import DataError, ModelError, StepError
+from repo_builder.base.errors import DataError, ModelError, StepError
 from repo_builder.steps import _runtimes
 
 X = np.random.default_rng(1).standard_normal((12, 3, 16, 16)).astype(np.float32)

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 from workbench import Bench, cnn, make
 
-from repo_builder.errors import DataError, ModelError, StepError
+from repo_builder.base.errors import DataError, ModelError, StepError
 from repo_builder.steps import _data, _failures, _judge
 
 X = np.random.default_rng(1).standard_normal((20, 3, 16, 16)).astype(np.float32)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from repo_builder import targets
-from repo_builder.errors import SpecError, UsageError
+from repo_builder.base.errors import SpecError, UsageError
 
 DESIGNED = {
     "cpu", "cpu-openvino", "nvidia-gpu", "jetson-orin-nx", "jetson-agx-orin", "intel-npu",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from repo_builder.base.errors import RepoBuilderError
 from repo_builder.cli import cli
-from repo_builder.errors import RepoBuilderError
 
 ROOT = Path(__file__).parents[3]
 DIGITS = str(ROOT / "model_specs/digits/digits.onnx")

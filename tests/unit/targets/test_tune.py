@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from repo_builder import targets
-from repo_builder.errors import UsageError
+from repo_builder.base.errors import UsageError
 from repo_builder.targets.advise.roofline import scale
 from repo_builder.targets.tune import tuning
 

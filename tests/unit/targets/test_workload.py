@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from repo_builder.errors import ModelError
+from repo_builder.base.errors import ModelError
 from repo_builder.targets.advise import Workload, read
 
 

@@ -1,0 +1,135 @@
+"""From what the steps made of a pipeline@target: its row of the report, and what to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from repo_builder import __version__
+from repo_builder.base.artifact import Entry
+from repo_builder.base.digest import Json
+from repo_builder.build import gates
+from repo_builder.build.assemble import template
+from repo_builder.build.report.types import Budget, Latency, Row, Status
+from repo_builder.plan import PipelineVariant, Plan
+from repo_builder.repository.publish import Model
+from repo_builder.run.execute import Outcome
+from repo_builder.run.store import Store
+
+_STAGE_OF = {"model": "infer", "preprocess": "preprocess", "nms": "postprocess"}
+
+
+def assemble(
+    variant: PipelineVariant,
+    plan: Plan,
+    outcome: Outcome,
+    models: Mapping[str, Model],
+    gated: Collection[str],
+    store: Store,
+) -> tuple[Row, list[Model]]:
+    """The row of a pipeline, and its models (stages and ensemble) where all went well.
+
+    `models` are the good models of the target by name, `gated` the names of those that fail a gate.
+    """
+    spec = variant.spec
+    ran = tuple(step for step, key in variant.steps.items() if key in outcome.ran)
+    base: dict[str, Any] = {
+        "id": spec.id,
+        "name": spec.name,
+        "target": spec.target,
+        "version": str(spec.version),
+        "precision": "pipeline",
+        "ran": ran,
+    }
+    for key in variant.steps.values():
+        if key in outcome.errors:
+            return Row(**base, status="failed", reason=str(outcome.errors[key])), []
+    run = outcome.entries.get(variant.steps[variant.run])
+    missing = [name for name in spec.models if name not in models]
+    if missing or run is None:
+        why = f"not built: {', '.join(missing)}" if missing else "not built: stopped before"
+        kept_back = bool(missing) and set(missing) <= set(gated)
+        return Row(**base, status="gate failed" if kept_back else "failed", reason=why), []
+    made = {name: outcome.entries[key] for name, key in variant.made.items()}
+    size = sum(entry.artifact.size for entry in made.values())
+    budget = None if variant.waits else _budget(variant, run.facts)
+    facts: Any = run.facts
+    measured: dict[str, Any] = {
+        "size": size,
+        "level": "prepared" if variant.waits else "executed",
+        "level_reason": variant.waits or "ran on its sample in the runtimes that serve it",
+        "budget": budget,
+        "latency": Latency(facts["p50_ms"], facts["p95_ms"]) if budget else None,
+    }
+    broken = gates.over_budget(budget.total_ms if budget else None, spec.latency_budget_ms)
+    if broken:
+        return Row(**base, **measured, status="gate failed", reason=broken), []
+    status: Status = "built" if ran else "cached"
+    row = Row(**base, **measured, status=status, digest=run.artifact.digest[:12])
+    return row, _models(variant, plan, made, run, models, store)
+
+
+def _budget(variant: PipelineVariant, facts: Mapping[str, Any]) -> Budget:
+    """Times by the five stages of a budget; what a build cannot measure is as the spec says."""
+    spent = {"preprocess": 0.0, "infer": 0.0, "postprocess": 0.0}
+    for timing in facts["stages"]:
+        spent[_STAGE_OF.get(timing["kind"], "postprocess")] += timing["ms"]
+    spec = variant.spec
+    given = {"capture": spec.capture_ms, "transfer": spec.transfer_ms}
+    stages = {**given, **spent}
+    return Budget(stages, sum(stages.values()), spec.latency_budget_ms)
+
+
+def _models(
+    variant: PipelineVariant,
+    plan: Plan,
+    made: Mapping[str, Entry],
+    run: Entry,
+    models: Mapping[str, Model],
+    store: Store,
+) -> list[Model]:
+    spec = variant.spec
+    used = {name: models[name].texts["config.pbtxt"].decode() for name in spec.models}
+    shaped_by: list[Json] = [__version__, template(), repr(spec), repr(variant.interfaces), used]
+    texts = store.recall_texts(shaped_by)
+    if texts is None:
+        texts = _configs(variant, used)
+        store.remember_texts(shaped_by, texts)
+    uses = {name: models[name].record["interface"] for name in spec.models}
+    entries = {**{spec.part(name): entry for name, entry in made.items()}, spec.name: run}
+    return [
+        Model(
+            name,
+            spec.version,
+            {"config.pbtxt": texts[name].encode()},
+            entry,
+            {
+                "pipeline": spec.name,
+                "uses": uses,
+                "provenance": {
+                    "steps": {step: plan.nodes[key].key for step, key in variant.steps.items()}
+                },
+            },
+        )
+        for name, entry in entries.items()
+    ]
+
+
+def _configs(variant: PipelineVariant, models: Mapping[str, str]) -> dict[str, str]:
+    """The texts of the pipeline's configs by name, from those of its models."""
+    from repo_builder.repository import ensemble, render
+
+    spec = variant.spec
+    backends = {
+        name: _backend(variant, name) for name in spec.stages if spec.stages[name].kind != "model"
+    }
+    parts = [ensemble.Part.of(render.parse(text)) for text in models.values()]
+    configs = ensemble.decide(spec, backends, variant.interfaces, parts)
+    return {name: render.text(config) for name, config in configs.items()}
+
+
+def _backend(variant: PipelineVariant, stage: str) -> str:
+    """Triton's backend of a stage of ours."""
+    if variant.spec.stages[stage].kind != "nms":
+        return "python"
+    return "openvino" if variant.target.backend == "openvino" else "onnxruntime"

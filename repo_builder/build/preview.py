@@ -1,0 +1,45 @@
+"""What a build would run, and why; runs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from repo_builder.build.prepare import prepare, wanted
+from repo_builder.build.request import Request
+from repo_builder.plan import why
+from repo_builder.run.execute import survey
+from repo_builder.run.store import Store
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of one model@target as `plan` shows it."""
+
+    id: str
+    step: str
+    key: str
+    cached: bool
+    why: str
+
+    def as_json(self) -> dict[str, object]:
+        """The line as plain JSON types."""
+        return asdict(self)
+
+
+def preview(request: Request) -> list[Line]:
+    """What a build would run, and why; runs nothing."""
+    store = Store(request.store)
+    with store.in_use():
+        the_plan, _ = prepare(request, store)
+        _, lacking = survey(the_plan, wanted(the_plan), store)
+        lines = []
+        for variant in the_plan.everything:
+            last = store.recall(variant.spec.id)
+            step_of = {key: step for step, key in variant.steps.items()}
+            for step, key in variant.steps.items():
+                cached = key not in lacking
+                reason = "" if cached else why(the_plan.nodes[key], last.get(step), step_of)
+                if not cached and not reason:
+                    reason = "no longer in the store"
+                lines.append(Line(variant.spec.id, step, key, cached, reason))
+    return lines

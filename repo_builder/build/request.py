@@ -1,0 +1,24 @@
+"""What a build is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build, from what, and where to."""
+
+    specs: tuple[Path, ...]
+    out: Path
+    store: Path
+    only: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    targets_dir: Path | None = None
+    jobs: int = 1
+    keep_going: bool = True
+    keep: int = 1
+    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scheduler: str = ""

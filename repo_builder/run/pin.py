@@ -1,0 +1,150 @@
+"""Pins what a plan depends on: the content of the user's files, and the versions of tools.
+
+Digests are remembered by size, times and inode, as git does, so that a build with nothing to do
+reads no large file again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from repo_builder.base import digest
+from repo_builder.base.artifact import Interface
+from repo_builder.base.errors import ModelError
+from repo_builder.introspect import declared, walk
+from repo_builder.plan import Declaration, Pins
+from repo_builder.run.store import Store
+from repo_builder.spec.types import Pipeline, Spec
+
+_RACY_NS = 2_000_000_000
+
+
+def pin(
+    specs: Iterable[Spec | Pipeline], declarations: Mapping[str, Declaration], store: Store
+) -> Pins:
+    """Digest every file that `specs` name, with the external data of their models."""
+    memory = _Memory(store)
+    files: dict[Path, dict[str, tuple[Path, str]]] = {}
+    interfaces: dict[Path, Interface | None] = {}
+    for spec in specs:
+        if isinstance(spec, Pipeline):
+            for path in spec.sample.values():
+                files[path] = {path.name: (path, memory.sha256(path))}
+            continue
+        if spec.onnx not in files:
+            files[spec.onnx] = _model(spec.onnx, memory)
+            interfaces[spec.onnx] = memory.interface(spec.onnx)
+        if spec.calibration:
+            path = spec.calibration.path
+            files[path] = {"calibration.npz": (path, memory.sha256(path))}
+        if spec.evaluation:
+            path = spec.evaluation.path
+            files[path] = {"evaluation.npz": (path, memory.sha256(path))}
+        if spec.fallback:
+            path, cloud = spec.fallback.data, spec.fallback.cloud_onnx
+            files[path] = {"evaluation.npz": (path, memory.sha256(path))}
+            if cloud is not None and cloud not in files:
+                files[cloud] = _model(cloud, memory)
+    memory.save()
+    tools = {tool for declaration in declarations.values() for tool in declaration.tools}
+    return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces)
+
+
+def _installed(tool: str) -> str | None:
+    try:
+        return importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _model(path: Path, memory: _Memory) -> dict[str, tuple[Path, str]]:
+    files = {"model.onnx": (path, memory.sha256(path))}
+    for location in memory.external_data(path):
+        beside = path.parent / location
+        if beside.is_file():  # what is missing or misplaced, the import step tells
+            files[location] = (beside, memory.sha256(beside))
+    return files
+
+
+class _Memory:
+    """Path -> what is known of the file, valid while its stamp stays the same."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.known: dict[str, dict[str, Any]] = store.read_json(self._path) or {}
+        self.changed = False
+
+    @property
+    def _path(self) -> Path:
+        return self.store.root / "pins.json"
+
+    def sha256(self, path: Path) -> str:
+        """The digest of a file's content."""
+        return str(self._about(path)["sha256"])
+
+    def external_data(self, path: Path) -> list[str]:
+        """Where the ONNX file at `path` keeps weights: names relative to its folder."""
+        about = self._about(path)
+        if "external" not in about:
+            about["external"] = _external_data(path)
+            self.changed = True
+        return list(about["external"])
+
+    def interface(self, path: Path) -> Interface | None:
+        """What the ONNX file at `path` declares of its inputs and outputs."""
+        from pydantic import TypeAdapter
+
+        about, kind = self._about(path), TypeAdapter(Interface | None)
+        if "interface" not in about:
+            found = declared.interface(path)
+            about["interface"] = kind.dump_python(found, mode="json")
+            self.changed = True
+            return found
+        return kind.validate_python(about["interface"])
+
+    def _about(self, path: Path) -> dict[str, Any]:
+        try:
+            stamp = digest.stamp(path)
+            about = self.known.get(str(path))
+            if about is None or about.get("stamp") != stamp:
+                about = {"stamp": stamp, "sha256": digest.of_file(path)}
+                if time.time_ns() - stamp[2] < _RACY_NS:
+                    about["stamp"] = None  # may change again within the clock's grain
+                self.known[str(path)] = about
+                self.changed = True
+        except OSError as failure:
+            raise ModelError(f"{path}: {failure.strerror}") from None
+        return about
+
+    def save(self) -> None:
+        """Keep what was learnt for the next build."""
+        if self.changed:
+            self.store.write_json(self._path, self.known)
+
+
+def _external_data(path: Path) -> list[str]:
+    """Names of external data files of a model; [] where it cannot be parsed (import tells why)."""
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        return []
+    names = {
+        ExternalDataInfo(tensor).location
+        for tensor in walk.tensors(model)
+        if uses_external_data(tensor)
+    }
+    return sorted(name for name in names if _inside(name))
+
+
+def _inside(name: str) -> bool:
+    location = PurePosixPath(name)
+    return bool(name) and not location.is_absolute() and ".." not in location.parts

@@ -1,0 +1,120 @@
+"""The console: tables that fit, colour that is asked for, data apart from talk."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repo_builder.base import console
+
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+cells = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+
+
+@given(st.lists(st.tuples(cells, cells, st.integers(0, 10**6)), max_size=5), st.integers(60, 200))
+def test_a_table_fits_and_cuts_no_figure(rows: list[tuple[str, str, int]], width: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        text = console.table(("one", "two", "n"), [(a, b, str(n)) for a, b, n in rows], right=[2])
+    lines = text.split("\n")
+    assert len(lines) == len(rows) + 1
+    assert all(len(line) <= width for line in lines)
+    for line, (name, _, number) in zip(lines[1:], rows, strict=True):
+        assert line.startswith(name)
+        assert line.endswith(str(number))
+
+
+def test_columns_line_up_and_what_is_cut_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    text = console.table(("id", "why", "ms"), [("a@cpu", "x" * 50, "1.25"), ("b", "y", "10")], [2])
+    assert text.split("\n") == [
+        "id     why                            ms",
+        "a@cpu  xxxxxxxxxxxxxxxxxxxxxxxxxx…  1.25",
+        "b      y                              10",
+    ]
+
+
+def test_an_empty_table_is_its_header() -> None:
+    assert console.table(("a", "b"), []) == "a  b"
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, False),
+    ],
+)
+def test_colour_is_asked_for(
+    env: dict[str, str],
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    console.error("bad")
+    console.out(console.table(("a",), [("b",)]))
+    said, data = capsys.readouterr().err, console.table(("a",), [("b",)])
+    assert bool(COLOUR.search(said)) == coloured
+    assert bool(COLOUR.search(data)) == coloured
+    assert COLOUR.sub("", said) == "error: bad\n"
+
+
+def test_results_go_to_stdout_and_talk_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console.out_json({"b": 1, "a": [2]})
+    console.say("talk")
+    console.warn("careful")
+    captured = capsys.readouterr()
+    assert captured.out == '{\n  "a": [\n    2\n  ],\n  "b": 1\n}\n'
+    assert captured.err == "talk\nwarning: careful\n"
+
+
+def test_steps_are_a_line_each_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.Steps() as steps:
+        steps.start("k1", "digits import")
+        steps.start("k2", "digits@cpu verify")
+        steps.done("k1", "digits import")
+        steps.fail("k2", "digits@cpu verify", "it crashed")
+    assert re.fullmatch(
+        r"✓ digits import  0\.0s\n✗ digits@cpu verify  0\.0s  it crashed\n",
+        capsys.readouterr().err,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (34_120, "34.1 KB"), (2_400_000, "2.40 MB")],
+)
+def test_sizes(size: int, said: str) -> None:
+    assert console.megabytes(size) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.04, "0.0s"),
+        (9.94, "9.9s"),
+        (12.4, "12s"),
+        (59.6, "60s"),
+        (125, "2m05s"),
+        (3600, "60m00s"),
+    ],
+)
+def test_durations(value: float, said: str) -> None:
+    assert console.seconds(value) == said

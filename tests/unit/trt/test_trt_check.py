@@ -1,0 +1,157 @@
+"""What TensorRT would refuse is found without it; and what `compile-tensorrt` asks for."""
+
+from __future__ import annotations
+
+import ctypes.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import nets
+import numpy as np
+import onnx
+import pytest
+from fakes import fake_tensorrt
+from onnx import numpy_helper
+from qdq_models import Net, quantize
+
+from repo_builder.base.errors import ModelError, StepError, UsageError
+from repo_builder.steps import compile_tensorrt
+from repo_builder.trt import check, probe, record, request
+
+SYMMETRIC: dict[str, Any] = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+    "DedicatedQDQPair": True,
+}
+
+
+def test_symmetric_int8_is_fine(tmp_path: Path) -> None:
+    model = quantize(nets.plain_cnn(), tmp_path, extra_options=SYMMETRIC)
+    assert check.problems(model, "int8") == []
+    assert [p.what for p in check.problems(model, "fp32")] == [
+        "asked for fp32, but it is quantized"
+    ]
+
+
+def test_zero_points_are_named(tmp_path: Path) -> None:
+    found = check.problems(quantize(nets.plain_cnn(), tmp_path), "int8")
+    assert found
+    assert all("Linear node '" in problem.field for problem in found)
+    assert {problem.what for problem in found} == {"its zero point is not 0"}
+
+
+def test_unsigned_is_named(tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantType
+
+    model = quantize(nets.plain_cnn(), tmp_path, activation_type=QuantType.QUInt8)
+    assert "uint8, TensorRT takes int8" in {p.what for p in check.problems(model, "int8")}
+
+
+def test_precision_must_be_in_the_model() -> None:
+    model = nets.plain_cnn()
+    assert [p.what for p in check.problems(model, "int8")] == [
+        "asked for int8, but nothing is quantized"
+    ]
+    assert [p.what for p in check.problems(model, "fp16")] == ["asked for fp16, but no weight is"]
+    assert check.problems(model, "fp32") == []
+    half = nets.plain_cnn()
+    for weight in half.graph.initializer:
+        values = numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    assert check.problems(half, "fp16", dla=True) == []
+    assert "DLA in fp32" in check.problems(model, "fp32", dla=True)[0].what
+
+
+def test_operators_that_tensorrt_lacks() -> None:
+    net = Net(1, 4, 4)
+    found = check.problems(net.model(net.op("Relu", net.op("Det", "x"))), "fp32")
+    assert [str(problem) for problem in found] == [
+        "Det node 'det0': TensorRT has no such operator; replace it, or serve the model with ONNX "
+        "Runtime"
+    ]
+
+
+def compile_(model: onnx.ModelProto, folder: Path, **params: Any) -> Any:
+    onnx.save(model, folder / "model.onnx")
+    (folder / "out").mkdir()
+    return compile_tensorrt.run(
+        compile_tensorrt.Inputs(folder),
+        compile_tensorrt.Params(**params),
+        folder / "out",
+        folder / "kept",
+    )
+
+
+def test_without_a_gpu_the_plan_is_prepared(tmp_path: Path) -> None:
+    facts = compile_(nets.plain_cnn(), tmp_path, at="device", batches=(1, 4, 8), workspace_mb=32)
+    assert facts.level.name == "prepared"
+    assert facts.plan_size == 0
+    wanted = request.read(tmp_path / "out")
+    assert wanted.profiles == {"x": request.Profile((1, 3, 12, 10), (4, 3, 12, 10), (8, 3, 12, 10))}
+    assert wanted.workspace_mb == 32
+    (tmp_path / "out" / "model.onnx").write_bytes(b"another")
+    with pytest.raises(ModelError, match=r"is not the model that tensorrt\.json asks for"):
+        request.read(tmp_path / "out")
+    (tmp_path / "out" / request.FILE).write_text('{"profiles": {}, "modell": ""}')
+    with pytest.raises(ModelError, match="not a request for a plan"):
+        request.read(tmp_path / "out")
+
+
+def test_a_builder_without_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:
+    if ctypes.util.find_library("cuda"):
+        pytest.skip("this machine has an NVIDIA driver")
+    with pytest.raises(UsageError, match=r"no NVIDIA driver here .*; .*--scheduler"):
+        compile_(nets.plain_cnn(), tmp_path, at="builder", batches=(1, 1, 8))
+
+
+def test_a_builder_keeps_what_tensorrt_learnt_of_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = fake_tensorrt.module("10.3.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setattr(probe, "gpu", lambda *_: ("NVIDIA L4", "8.9"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        facts = compile_(
+            nets.plain_cnn(),
+            tmp_path / name,
+            at="builder",
+            batches=(1, 8, 8),
+            version_compatible=True,
+        )
+    assert facts.level.name == "compiled"
+    assert trt.config.flags == ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"]
+    assert trt.config.cache.content == b"+timed"
+    assert record.read(tmp_path / "second" / "out").gpu == "NVIDIA L4"
+    (tmp_path / "third").mkdir()
+    with pytest.raises(StepError, match=r"compute capability 8\.9, the target 8\.7"):
+        compile_(nets.plain_cnn(), tmp_path / "third", at="builder", compute_capability="8.7")
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    net = Net("N", 3, "height", "width")
+    model = net.model(net.op("Compress", "x", net.constant(np.array([True])), axis=1))
+    with pytest.raises(ModelError) as caught:
+        compile_(model, tmp_path, at="device", sizes={"height": 8})
+    assert [problem.what for problem in caught.value.problems] == [
+        "TensorRT has no such operator",
+        "dimension 3 is dynamic (width)",
+    ]
+    (tmp_path / "without").mkdir()
+    with pytest.raises(ModelError) as without_sizes:
+        compile_(model, tmp_path / "without", at="device")
+    assert [problem.what for problem in without_sizes.value.problems] == [
+        "TensorRT has no such operator",
+        "dimension 2 is dynamic (height)",
+        "dimension 3 is dynamic (width)",
+    ]
+    assert caught.value.problems[1].fix == "write `optimize: {tensorrt: {sizes: {width: ...}}}`"
+
+
+def test_dla_takes_one_batch(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="DLA takes one shape"):
+        compile_(nets.plain_cnn(), tmp_path, at="device", dla_core=0, batches=(1, 2, 4))
