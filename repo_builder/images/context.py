@@ -31,7 +31,8 @@ _BACKENDS = _PACKAGE.parent / "serve" / "backends"
 # What `repo_builder.trt` is made of: it runs in a stage, and in an image, that have nothing but
 # Python and TensorRT.
 _PROGRAM = (
-    *("__init__", "base/__init__", "base/console", "base/digest", "base/errors"),
+    *("__init__", "base/__init__"),
+    *("base/console", "base/digest", "base/errors", "base/http_request"),
     *(
         "trt/__init__",
         "trt/__main__",

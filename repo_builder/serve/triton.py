@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from repo_builder.base import http_request
 from repo_builder.base.errors import Problem, ServeError, UsageError, did_you_mean
 from repo_builder.serve import install, view
 from repo_builder.serve.log import LogReader, event, failures, no_stub
@@ -198,22 +199,17 @@ class Triton:
 
     def _ask(self, method: str, path: str, service: str = "http") -> bytes | None:
         """The body of a 200 answer, or None; raises where Triton forbids the question."""
-        connection = http.client.HTTPConnection(self._url(service), timeout=5)
         try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-                self._keep_log = True
-                raise ServeError(
-                    f"Triton forbids {path}, which tells when its models are ready: leave health "
-                    f"and model-repository out of --http-restricted-api; its log: {self.log}"
-                )
-            return body if answer.status == http.client.OK else None
+            status, body = http_request.send(self._url(service), method, path, timeout_s=5)
         except (OSError, http.client.HTTPException):
             return None
-        finally:
-            connection.close()
+        if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            self._keep_log = True
+            raise ServeError(
+                f"Triton forbids {path}, which tells when its models are ready: leave health "
+                f"and model-repository out of --http-restricted-api; its log: {self.log}"
+            )
+        return body if status == http.client.OK else None
 
     def _report_events(self) -> list[str]:
         """Report what the new lines of the log say; returns these lines."""

@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+from repo_builder.base import http_request
 from repo_builder.base.errors import ModelError, ServeError, UsageError
 from repo_builder.trt.timings import replace
 
@@ -56,15 +57,9 @@ def _wait(triton: str) -> None:
 
 
 def _ask(triton: str, method: str, path: str, timeout_s: float) -> tuple[int, bytes]:
-    # Not urllib, which would ask the environment's proxy.
-    connection = http.client.HTTPConnection(triton, timeout=timeout_s)
-    try:
-        name, _, value = os.environ.get(HEADER, "").partition("=")
-        connection.request(method, path, headers={name: value} if name else {})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    name, _, value = os.environ.get(HEADER, "").partition("=")
+    headers = {name: value} if name else {}
+    return http_request.send(triton, method, path, timeout_s=timeout_s, headers=headers)
 
 
 def _reason(answer: bytes) -> str:
