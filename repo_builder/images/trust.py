@@ -120,9 +120,7 @@ def verify_folder(folder: Path, trusted: Mapping[str, bytes]) -> str:
     if not path.is_file():
         raise UsageError(f"{path}: not there; give an image, or a folder that a build made")
     text = path.read_bytes()
-    problems = []
-    if trusted:
-        problems += check.signature(text, folder / "manifest.json.sig", dict(trusted))
+    problems = check.signatures(text, b"", folder, trusted)
     problems += check.models(text, folder / "models")
     _raise(str(folder), problems)
     return digest.of_bytes(text)
@@ -147,11 +145,8 @@ def verify_image(name: str, image: Saved, trusted: Mapping[str, bytes]) -> str:
         problems = [] if text else ["it has no manifest; repo-builder did not make it"]
         if text:
             made = files.get(f"{HOME}/plans.json", b"")
+            problems += check.signatures(text, made, home, trusted)
             if trusted:
-                problems += check.signature(text, home / "manifest.json.sig", dict(trusted))
-                if made:
-                    envelope = home / "plans.json.sig"
-                    problems += check.signature(made, envelope, dict(trusted), "plans.json")
                 problems += _below(image, home, trusted)
             Path(place, "models").mkdir(exist_ok=True)
             problems += check.models(text, Path(place, "models"), made)
@@ -170,7 +165,7 @@ def _below(image: Saved, home: Path, trusted: Mapping[str, bytes]) -> list[str]:
     if not path.is_file():
         return ["it has no image.json, so what lies below the models is not signed"]
     text = path.read_bytes()
-    problems = check.signature(text, home / "image.json.sig", dict(trusted), "image.json")
+    problems = check.signature(text, home / "image.json.sig", trusted, "image.json")
     if problems:
         return problems
     count = len(json.loads(text)["layers"])

@@ -12,7 +12,7 @@ import ctypes
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,8 +122,23 @@ def _differences(expected: Files, folder: Path) -> list[str]:
     return problems
 
 
+def signatures(
+    manifest: bytes, made: bytes, folder: Path, trusted: Mapping[str, bytes]
+) -> list[str]:
+    """What is wrong with the signatures in `folder`: the manifest's, and that of `plans.json`.
+
+    `made` is `plans.json`, or empty. Nothing is wrong where no key is `trusted`.
+    """
+    if not trusted:
+        return []
+    problems = signature(manifest, folder / "manifest.json.sig", trusted)
+    if made:
+        problems += signature(made, folder / "plans.json.sig", trusted, "plans.json")
+    return problems
+
+
 def signature(
-    content: bytes, envelope: Path, trusted: dict[str, bytes], what: str = "the manifest"
+    content: bytes, envelope: Path, trusted: Mapping[str, bytes], what: str = "the manifest"
 ) -> list[str]:
     """What is wrong with the signature of `content`, which messages call `what`.
 

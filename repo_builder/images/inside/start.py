@@ -26,11 +26,7 @@ def main() -> None:
         manifest = (HOME / "manifest.json").read_bytes()
         plans = (HOME / "plans.json").read_bytes() if (HOME / "plans.json").exists() else b""
         trusted = check.trusted_keys(HOME / "trusted")
-        problems = []
-        if trusted:
-            problems += check.signature(manifest, HOME / "manifest.json.sig", trusted)
-            if plans:
-                problems += check.signature(plans, HOME / "plans.json.sig", trusted, "plans.json")
+        problems = check.signatures(manifest, plans, HOME, trusted)
         problems += check.models(manifest, MODELS, plans)
     except (OSError, ValueError) as error:
         problems = [str(error)]
