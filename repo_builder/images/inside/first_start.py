@@ -63,6 +63,8 @@ def make_view(models: Path, view: Path) -> None:
         here = view / Path(folder).relative_to(models)
         here.mkdir()
         for name in names:
+            # Alike in serve/view.py: here the standard library is all there is, and links to
+            # folders, which nothing signed, are left out.
             (here / name).symlink_to(Path(folder, name))
 
 
