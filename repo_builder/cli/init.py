@@ -70,19 +70,10 @@ def _signature(model: Path) -> Signature:
 def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
     import os
 
-    import jinja2
+    from repo_builder.base import templates
 
-    from repo_builder.base import resources
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - YAML, not HTML
-    )
     source = os.path.relpath(model, path.parent)
-    template = environment.get_template("spec.yaml.j2")
-    return template.render(
+    return templates.load("spec.yaml.j2").render(
         name=_scalar(name),
         file=path,
         source=_scalar(source),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder import __version__
-from repo_builder.base import digest, resources
+from repo_builder.base import digest, templates
 from repo_builder.base.errors import UsageError
 from repo_builder.images import stages, wheels
 from repo_builder.images.manifest import Manifest
@@ -122,8 +122,8 @@ def write(
             _fill_compiler(draft / "compiler", compiler)
         elif later:
             _fill_first_start(draft, compiler)
-        text = _render(
-            f"{family_name}.Dockerfile.j2",
+        dockerfile = f"{family_name}.Dockerfile.j2"
+        text = templates.load(dockerfile, "dockerfiles", strip_blocks=True).render(
             title=f"Triton for {manifest.target}",
             target=manifest.target,
             builder=__version__,
@@ -273,20 +273,6 @@ def _place(source: Path, target: Path) -> None:
             pass  # another file system, or one without links: a copy does as well
     shutil.copyfile(source, target)
     target.chmod(0o644)
-
-
-def _render(template: str, **values: object) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("dockerfiles")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (Dockerfiles, not HTML)
-    )
-    return environment.get_template(template).render(values)
 
 
 def _readme(manifest: Manifest, base: str, platform: str) -> str:

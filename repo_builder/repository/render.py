@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
-from repo_builder.base import resources
+from repo_builder.base import templates
 from repo_builder.spec.protocol import Message
 from repo_builder.spec.serving import ModelConfig
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 ORDER = ("name", "platform", "backend", "runtime", "max_batch_size")
 """What a reader wants to see first; the other fields follow as they are declared."""
@@ -65,15 +68,9 @@ def _place(name: str) -> int:
 
 
 @cache
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - text protobuf, not HTML; strings are escaped in `_quoted`
-    )
-    return environment.get_template("config.pbtxt.j2")
+def _template() -> Template:
+    # Strings are escaped in `_quoted`, as text protobuf has it.
+    return templates.load("config.pbtxt.j2", last_newline=False)
 
 
 def _fields(config: Message) -> Iterator[Field]:

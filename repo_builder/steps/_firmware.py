@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder.base import resources
+from repo_builder.base import templates
 from repo_builder.base.errors import ModelError
 from repo_builder.tflite.arena import Estimate, inspect
 from repo_builder.tflite.layout import CHANNELS_LAST
@@ -84,7 +84,8 @@ def write(
         ("model.h.j2", f"{name}_model.h"),
         ("README.md.j2", "README.md"),
     ):
-        (out / file).write_text(_render(template, context), encoding="utf-8")
+        text = templates.load(f"firmware/{template}").render(context)
+        (out / file).write_text(text, encoding="utf-8")
     return Bundle(len(data), contents.arena, contents.ops, contents.nodes)
 
 
@@ -118,15 +119,3 @@ def _port(kind: str, index: int, port: Port) -> dict[str, Any]:
 def _rows(data: bytes) -> str:
     lines = (data[i : i + _BYTES_PER_LINE] for i in range(0, len(data), _BYTES_PER_LINE))
     return ",\n".join("  " + ", ".join(f"0x{byte:02x}" for byte in line) for line in lines)
-
-
-def _render(template: str, context: Mapping[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates") / "firmware"),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - C and Markdown, not HTML
-    )
-    return environment.get_template(template).render(context)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repo_builder import __version__
-from repo_builder.base import console, resources, svg
+from repo_builder.base import console, svg, templates
 from repo_builder.build.report.types import Confidence, Report, Row
 
 _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
@@ -49,13 +49,7 @@ class TradeOff:
 
 def page(report: Report) -> str:
     """The whole page."""
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(resources.folder("templates"))
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.get_template("report.html.j2")
+    template = templates.load("report.html.j2", html=True, last_newline=False)
     charts = [
         _chart("Size", "smaller is better; grey is the source", report, _size, console.megabytes),
         _chart(
