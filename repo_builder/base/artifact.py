@@ -87,13 +87,13 @@ class Signature:
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorType:
     """One end of a tensor: its type, and its full shape as in `Tensor`, None where unknown."""
 
     dtype: str
     shape: tuple[int | str, ...] | None
 
-    def fits(self, other: Port) -> bool:
+    def fits(self, other: TensorType) -> bool:
         """Whether what one gives may be what the other takes; unknown sizes fit any."""
         if self.dtype != other.dtype:
             return False
@@ -109,5 +109,5 @@ class Port:
 class Interface:
     """What a model declares, without running it: inputs and outputs by name."""
 
-    inputs: Mapping[str, Port]
-    outputs: Mapping[str, Port]
+    inputs: Mapping[str, TensorType]
+    outputs: Mapping[str, TensorType]

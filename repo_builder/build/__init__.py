@@ -23,7 +23,7 @@ from repo_builder.build.request import Request
 from repo_builder.run.cluster import ClusterExecutor
 from repo_builder.run.execute import Progress, execute
 from repo_builder.run.processes import StepProcesses
-from repo_builder.run.store import Damaged, Store
+from repo_builder.run.store import CorruptEntry, Store
 
 __all__ = ["Line", "Request", "build", "preview"]
 
@@ -67,7 +67,7 @@ def _undamaged(store: Store, make: Callable[[], T]) -> T:
     while True:
         try:
             return make()
-        except Damaged as damaged:
+        except CorruptEntry as damaged:
             if damaged.key in dropped:
                 raise
             dropped.add(damaged.key)

@@ -13,7 +13,7 @@ from repo_builder.base import digest, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
-from repo_builder.build.gates import Measured, failures, too_large
+from repo_builder.build.gates import Measurements, failures, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Latency, Row, Score, Status
 from repo_builder.plan import Plan, Variant
@@ -64,7 +64,7 @@ def assemble(
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))
     broken += failures(
         spec.gates,
-        Measured(measured["size"], score and score.drop, latency and latency.p50_ms),
+        Measurements(measured["size"], score and score.drop, latency and latency.p50_ms),
     )
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
@@ -104,8 +104,9 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
             figures["score"] = Score(**facts["score"])
     if made and verify:
         level: Any = made.facts.get("level") or {
-            "name": "prepared" if variant.waits else "executed",
-            "reason": variant.waits or f"ran in {variant.target.runtime}, which serves it",
+            "name": "prepared" if variant.why_not_executed else "executed",
+            "reason": variant.why_not_executed
+            or f"ran in {variant.target.runtime}, which serves it",
         }
         reason = "; ".join(filter(None, [level["reason"], *_changes(entries)]))
         figures["level"], figures["level_reason"] = level["name"], reason
@@ -238,7 +239,7 @@ def _texts(
         meanwhile = variant.target.model_copy(update={"runtime": "onnxruntime"})
         targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
     cores = variant.target.cores or len(os.sched_getaffinity(0))
-    versions = [__version__, template()]
+    versions = [__version__, template_digest()]
     shaped_by = [*versions, repr(spec), repr(targets), signature, labels, cores, policy, served]
     texts = store.recall_texts(shaped_by)
     if texts is None:
@@ -291,6 +292,6 @@ def _interface(config_text: str) -> str:
 
 
 @cache
-def template() -> str:
+def template_digest() -> str:
     """The digest of the template of configs, which shapes them."""
     return digest.of_file(resources.folder("templates") / "config.pbtxt.j2")

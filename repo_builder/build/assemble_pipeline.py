@@ -9,7 +9,7 @@ from repo_builder import __version__
 from repo_builder.base.artifact import Entry
 from repo_builder.base.digest import Json
 from repo_builder.build import gates
-from repo_builder.build.assemble import template
+from repo_builder.build.assemble import template_digest
 from repo_builder.build.report.types import Budget, Latency, Row, Status
 from repo_builder.plan import PipelineVariant, Plan
 from repo_builder.repository.publish import Model
@@ -50,14 +50,15 @@ def assemble(
         why = f"not built: {', '.join(missing)}" if missing else "not built: stopped before"
         kept_back = bool(missing) and set(missing) <= set(gated)
         return Row(**base, status="gate failed" if kept_back else "failed", reason=why), []
-    made = {name: outcome.entries[key] for name, key in variant.made.items()}
+    made = {name: outcome.entries[key] for name, key in variant.stage_keys.items()}
     size = sum(entry.artifact.size for entry in made.values())
-    budget = None if variant.waits else _budget(variant, run.facts)
+    budget = None if variant.why_not_executed else _budget(variant, run.facts)
     facts: Any = run.facts
     measured: dict[str, Any] = {
         "size": size,
-        "level": "prepared" if variant.waits else "executed",
-        "level_reason": variant.waits or "ran on its sample in the runtimes that serve it",
+        "level": "prepared" if variant.why_not_executed else "executed",
+        "level_reason": variant.why_not_executed
+        or "ran on its sample in the runtimes that serve it",
         "budget": budget,
         "latency": Latency(facts["p50_ms"], facts["p95_ms"]) if budget else None,
     }
@@ -90,7 +91,13 @@ def _models(
 ) -> list[Model]:
     spec = variant.spec
     used = {name: models[name].texts["config.pbtxt"].decode() for name in spec.models}
-    shaped_by: list[Json] = [__version__, template(), repr(spec), repr(variant.interfaces), used]
+    shaped_by: list[Json] = [
+        __version__,
+        template_digest(),
+        repr(spec),
+        repr(variant.interfaces),
+        used,
+    ]
     texts = store.recall_texts(shaped_by)
     if texts is None:
         texts = _configs(variant, used)

@@ -10,7 +10,7 @@ from repo_builder.targets import Target
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """What the gates look at; None where it was not measured.
 
     `accuracy_drop` is positive where the built model is worse, in the metric's own unit.
@@ -21,7 +21,7 @@ class Measured:
     latency_ms: float | None
 
 
-def failures(gates: Gates, measured: Measured) -> list[str]:
+def failures(gates: Gates, measured: Measurements) -> list[str]:
     """One line for each gate that fails, with the figures; [] where all hold.
 
     NaN meets no gate.

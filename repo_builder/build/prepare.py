@@ -6,7 +6,7 @@ from repo_builder import steps, targets
 from repo_builder.base.errors import UsageError
 from repo_builder.build.request import Request
 from repo_builder.plan import Declaration, Plan, plan
-from repo_builder.repository import together
+from repo_builder.repository import multi_target
 from repo_builder.run.pin import pin
 from repo_builder.run.store import Store
 from repo_builder.spec.load import load, select
@@ -18,11 +18,11 @@ def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration
     for name in request.targets:
         targets.pick(catalog, name)
     specs = select(load(request.specs, catalog), request.only, request.targets)
-    for name, group in request.together.items():
+    for name, group in request.multi_target.items():
         for target in group:
             if target not in {spec.target for spec in specs}:
                 raise UsageError(f"--together {name}: no spec is built for {target} here")
-        together.check(name, group, catalog)
+        multi_target.check(name, group, catalog)
     declarations = steps.declarations()
     return plan(specs, catalog, declarations, pin(specs, declarations, store)), declarations
 
@@ -38,7 +38,7 @@ def wanted(the_plan: Plan) -> list[str]:
     pipelines = [
         key
         for pipeline in the_plan.pipelines
-        for key in (*pipeline.made.values(), pipeline.steps[pipeline.run])
+        for key in (*pipeline.stage_keys.values(), pipeline.steps[pipeline.run])
     ]
     return models + pipelines
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from repo_builder.build.prepare import prepare, wanted
 from repo_builder.build.request import Request
 from repo_builder.plan import why
-from repo_builder.run.execute import survey
+from repo_builder.run.execute import cached_and_missing
 from repo_builder.run.store import Store
 
 
@@ -31,13 +31,13 @@ def preview(request: Request) -> list[Line]:
     store = Store(request.store)
     with store.in_use():
         the_plan, _ = prepare(request, store)
-        _, lacking = survey(the_plan, wanted(the_plan), store)
+        _, missing = cached_and_missing(the_plan, wanted(the_plan), store)
         lines = []
-        for variant in the_plan.everything:
+        for variant in the_plan.all_variants:
             last = store.recall(variant.spec.id)
             step_of = {key: step for step, key in variant.steps.items()}
             for step, key in variant.steps.items():
-                cached = key not in lacking
+                cached = key not in missing
                 reason = "" if cached else why(the_plan.nodes[key], last.get(step), step_of)
                 if not cached and not reason:
                     reason = "no longer in the store"

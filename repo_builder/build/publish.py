@@ -15,7 +15,7 @@ from repo_builder.build.assemble import assemble
 from repo_builder.build.report.types import Row
 from repo_builder.build.request import Request
 from repo_builder.plan import PipelineVariant, Plan, Variant
-from repo_builder.repository import together
+from repo_builder.repository import multi_target
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
@@ -58,7 +58,7 @@ def publish_good(
 def _assemble_all(request: Request, the_plan: Plan, outcome: Outcome, store: Store) -> _Assembled:
     """A row for each model@target and pipeline@target; what is good is remembered by the store."""
     all_of_it = _Assembled()
-    for variant in the_plan.everything:
+    for variant in the_plan.all_variants:
         models = all_of_it.good.setdefault(variant.spec.target, {})
         row, made = _assemble(request, variant, the_plan, outcome, store, all_of_it)
         all_of_it.rows.append(row)
@@ -93,7 +93,7 @@ def _repositories(
 ) -> Iterator[tuple[str, tuple[str, ...], list[Model]]]:
     """Each repository to publish: its name, the targets that it is for, and its models."""
     devices = _devices(the_plan)
-    groups = {**{target: (target,) for target in assembled.good}, **request.together}
+    groups = {**{target: (target,) for target in assembled.good}, **request.multi_target}
     for name, group in groups.items():
         models = _models(name, group, assembled.good, assembled.tried(), devices)
         if models or (request.out / name).is_symlink():  # else nothing good, now or before
@@ -127,7 +127,7 @@ def _publish(
 
 
 def _devices(the_plan: Plan) -> dict[str, Target]:
-    return {variant.spec.target: variant.target for variant in the_plan.everything}
+    return {variant.spec.target: variant.target for variant in the_plan.all_variants}
 
 
 def _models(
@@ -149,7 +149,7 @@ def _models(
         }
         for target in group
     }
-    return together.join(built, devices)
+    return multi_target.merge(built, devices)
 
 
 def _refused(row: Row, failure: LintFailed) -> Row:

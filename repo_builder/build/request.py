@@ -20,5 +20,5 @@ class Request:
     jobs: int = 1
     keep_going: bool = True
     keep: int = 1
-    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    multi_target: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheduler: str = ""

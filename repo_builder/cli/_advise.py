@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 )
 @_options.number_option(
     "--system-w",
-    _options.Figure(0),
+    _options.FiniteRange(0),
     2.0,
     "Draw of everything but the device, for battery and cost.",
 )
-@click.option("--price-kwh", type=_options.Figure(0), help="Price of a kWh, for cost a year.")
+@click.option("--price-kwh", type=_options.FiniteRange(0), help="Price of a kWh, for cost a year.")
 @_options.targets_dir_option
 @_options.json_option
 def advise(

@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path)
 
 
-class Figure(click.FloatRange):
+class FiniteRange(click.FloatRange):
     """A number in a range that is one: neither NaN nor infinite."""
 
     def convert(
@@ -30,7 +30,7 @@ class Figure(click.FloatRange):
         return number
 
 
-POSITIVE = Figure(0, min_open=True)
+POSITIVE = FiniteRange(0, min_open=True)
 
 
 def number_option(

@@ -108,7 +108,7 @@ def command(
         jobs=jobs,
         keep_going=keep_going,
         keep=keep,
-        together=dict(map(_group, together)),
+        multi_target=dict(map(_group, together)),
         scheduler=scheduler,
     )
     with console.Steps() as steps:

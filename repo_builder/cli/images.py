@@ -166,8 +166,8 @@ def list_(as_json: bool) -> None:
 @click.argument("image")
 @click.option("--plot", type=_FOLDER, help="Write the size plot to this SVG file.")
 @click.option("--sbom", type=_FOLDER, help="Write the SBOM (CycloneDX JSON) to this file.")
-@click.option("--max-disk-mb", type=_options.Figure(min=0), help="Fail if more on disk.")
-@click.option("--max-pull-mb", type=_options.Figure(min=0), help="Fail if more to pull.")
+@click.option("--max-disk-mb", type=_options.FiniteRange(min=0), help="Fail if more on disk.")
+@click.option("--max-pull-mb", type=_options.FiniteRange(min=0), help="Fail if more to pull.")
 @_options.json_option
 def inspect(
     image: str,

@@ -101,7 +101,7 @@ class _Model:
         self._client = EdgeClient(url, cloud, retry=Retry(patient=False))
         self.answered_by = version
         try:
-            with self._explained():
+            with self._wrap_call_errors():
                 self._model = self._client.describe(name, timeout=timeout, version=version)
         except InferError:
             self._client.close()
@@ -115,7 +115,7 @@ class _Model:
         self._client.close()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _wrap_call_errors(self) -> Iterator[None]:
         """The client's errors as one line that says what to do."""
         from repo_builder.client import ClientError, Unavailable
 
@@ -189,7 +189,7 @@ class _Model:
 
     def infer(self, tensors: Mapping[str, Array]) -> Result:
         """The answer; its outputs have a batch axis where the model has one."""
-        with self._explained():
+        with self._wrap_call_errors():
             result = self._client.infer(
                 self._name, tensors, timeout=self._timeout, version=self._version
             )

@@ -79,7 +79,7 @@ def tune_power(
     found = _options.load_targets(targets_dir)
     from repo_builder.base.errors import UsageError
     from repo_builder.targets import pick
-    from repo_builder.targets.tune import tuning
+    from repo_builder.targets.power_tuning import tuning
 
     wanted = {}
     for text in caps:

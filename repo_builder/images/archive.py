@@ -18,7 +18,7 @@ _WHITEOUT = ".wh."  # OCI image-spec, "Whiteouts"
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedImage:
     """An image as an engine saved it; readable while its `with` block runs."""
 
     tar: tarfile.TarFile
@@ -93,7 +93,7 @@ class Saved:
 
 
 @contextlib.contextmanager
-def saved(engine: Engine, reference: str) -> Iterator[Saved]:
+def saved(engine: Engine, reference: str) -> Iterator[SavedImage]:
     """Save an image to a temporary file and read it; the file goes with the block."""
     with tempfile.TemporaryFile() as file:
         try:
@@ -105,7 +105,7 @@ def saved(engine: Engine, reference: str) -> Iterator[Saved]:
             try:
                 index = json.loads(_member(tar, "manifest.json"))[0]
                 config = json.loads(_member(tar, index["Config"]))
-                yield Saved(tar, config, tuple(index["Layers"]))
+                yield SavedImage(tar, config, tuple(index["Layers"]))
             except (KeyError, ValueError, IndexError, tarfile.TarError) as failure:
                 raise ImageError(
                     f"save {reference}: not an image archive: {failure!r}"

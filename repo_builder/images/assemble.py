@@ -130,7 +130,7 @@ def image(context: Context, below: Runtime, made: Plans | None, key: Key | None)
         home = context.folder / "models" / model.name
         sources = {name: home / name for name in model.files}
         if made is not None:
-            sources.update(made.of(model.name))
+            sources.update(made.files(model.name))
         found.append(layers.of_files(f"model {model.name}", f"models/{model.name}", sources))
     trust = context.folder / "trust"
     files: dict[str, Path | bytes] = {

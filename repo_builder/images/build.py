@@ -86,7 +86,7 @@ def build(request: Request, context: Context, engine: Engine, say: Callable[[str
     target = context.manifest.target
     repository, tag = split_name(request.name or f"repo-builder/{target}")
     tag = tag or context.manifest.digest[:12]
-    made = plans.made(context, engine, cache_root(), say)
+    made = plans.get_or_build(context, engine, cache_root(), say)
     below = assemble.runtime(context, engine, cache_root(), say)
     if request.gate:
         _, family = pins.load(request.own_pins).family(target)

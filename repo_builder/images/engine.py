@@ -56,7 +56,7 @@ class Engine:
 
     def identity(self) -> str:
         """What tells this engine from those of other machines."""
-        with _explained("engine"):
+        with _wrap_engine_errors("engine"):
             return str(self._client.info()["ID"])
 
     def architecture(self) -> str:
@@ -68,7 +68,7 @@ class Engine:
         """A local image by name or id; ImageError where there is none."""
         import docker.errors
 
-        with _explained(f"image {reference}"):
+        with _wrap_engine_errors(f"image {reference}"):
             try:
                 return self._client.images.get(reference)
             except docker.errors.ImageNotFound:
@@ -78,7 +78,7 @@ class Engine:
 
     def labelled(self, label: str) -> list[Image]:
         """All local images that carry a label (`name` or `name=value`)."""
-        with _explained("list images"):
+        with _wrap_engine_errors("list images"):
             found: list[Image] = self._client.images.list(filters={"label": label})
             return found
 
@@ -102,7 +102,7 @@ class Engine:
         """The id of a base image, pulled where it is not here."""
         import docker.errors
 
-        with _explained(f"base image {reference}"):
+        with _wrap_engine_errors(f"base image {reference}"):
             try:
                 image = self._client.images.get(reference)
             except docker.errors.ImageNotFound:
@@ -123,7 +123,7 @@ class Engine:
         engine stops when its client hangs up.
         """
         image_id, said = "", list[str]()
-        with _explained("build"):
+        with _wrap_engine_errors("build"):
             lines = self._client.api.build(
                 fileobj=context,
                 custom_context=True,
@@ -153,7 +153,7 @@ class Engine:
 
     def save(self, reference: str, out: IO[bytes]) -> None:
         """Write an image's archive (as `docker save`) to a file."""
-        with _explained(f"save {reference}"):
+        with _wrap_engine_errors(f"save {reference}"):
             name = reference if not reference.startswith("sha256:") else None
             image = self.image(reference)
             for chunk in image.save(named=name or False):
@@ -161,7 +161,7 @@ class Engine:
 
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an image archive from a stream; layers that are here already are kept."""
-        with _explained("load"):
+        with _wrap_engine_errors("load"):
             for line in self._client.api.load_image(archive):
                 if "error" in line:
                     raise ImageError(
@@ -170,7 +170,7 @@ class Engine:
 
     def tag(self, reference: str, repository: str, tag: str) -> None:
         """Give a local image a name."""
-        with _explained(f"tag {repository}:{tag}"):
+        with _wrap_engine_errors(f"tag {repository}:{tag}"):
             self.image(reference).tag(repository, tag)
 
     def push(self, repository: str, tag: str, progress: Callable[[str], None]) -> str:
@@ -182,7 +182,7 @@ class Engine:
 
         def once() -> str:
             digest = ""
-            with _explained(f"push {repository}:{tag}"):
+            with _wrap_engine_errors(f"push {repository}:{tag}"):
                 for line in self._client.api.push(repository, tag, stream=True, decode=True):
                     if "error" in line:
                         raise ImageError(f"push {repository}:{tag}: {_reason(line['error'])}")
@@ -203,7 +203,7 @@ class Engine:
         """Pull an image, trying again what may pass by itself."""
 
         def once() -> None:
-            with _explained(f"pull {reference}"):
+            with _wrap_engine_errors(f"pull {reference}"):
                 lines = self._client.api.pull(
                     reference, platform=platform, stream=True, decode=True
                 )
@@ -219,7 +219,7 @@ class Engine:
         import docker.errors
 
         def once() -> str | None:
-            with _explained(f"registry {reference}"):
+            with _wrap_engine_errors(f"registry {reference}"):
                 try:
                     data = self._client.images.get_registry_data(reference)
                     return str(data.id)
@@ -238,7 +238,7 @@ class Engine:
 
         What others build on stays, as build cache, until the next prune.
         """
-        with _explained(f"remove {image_id}"):
+        with _wrap_engine_errors(f"remove {image_id}"):
             with _unless_in_use():
                 self._client.images.remove(image_id, force=True)
             label = f"io.repo-builder.stage={mark}"
@@ -259,7 +259,7 @@ def connect() -> Engine:
     tried = []
     for url in _addresses():
         try:
-            with _explained(f"engine at {url}"):
+            with _wrap_engine_errors(f"engine at {url}"):
                 client = docker.DockerClient(base_url=url, timeout=_TIMEOUT_S, version="auto")
                 version = client.version()
         except ImageError as failure:
@@ -314,7 +314,7 @@ def _unless_in_use() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(doing: str) -> Iterator[None]:
+def _wrap_engine_errors(doing: str) -> Iterator[None]:
     """Turn what the `docker` package raises into one line that says what to do."""
     import docker.errors
     import requests.exceptions

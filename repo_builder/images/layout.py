@@ -12,12 +12,12 @@ from typing import Any
 
 from repo_builder.base import digest
 from repo_builder.base.errors import OutputError
-from repo_builder.images.archive import Saved
+from repo_builder.images.archive import SavedImage
 
 _TYPE = "application/vnd.oci.image"
 
 
-def write(image: Saved, folder: Path, name: str) -> str:
+def write(image: SavedImage, folder: Path, name: str) -> str:
     """Write the layout to the new `folder`; returns the digest of the image's manifest."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not empty; name a new folder")
@@ -55,7 +55,7 @@ def write(image: Saved, folder: Path, name: str) -> str:
     return str(manifest["digest"])
 
 
-def _layer(image: Saved, number: int, blobs: Path) -> dict[str, Any]:
+def _layer(image: SavedImage, number: int, blobs: Path) -> dict[str, Any]:
     draft = blobs / f".{number}"
     with draft.open("wb") as out, gzip.GzipFile("", "wb", 6, out, mtime=0) as packed:
         for chunk in image.chunks(number):

@@ -29,14 +29,16 @@ class Plans:
     record: bytes
     folder: Path
 
-    def of(self, model: str) -> Mapping[str, Path]:
+    def files(self, model: str) -> Mapping[str, Path]:
         """Path below the model's folder -> file."""
         home = self.folder / model
         found = home.rglob("*")
         return {path.relative_to(home).as_posix(): path for path in found if path.is_file()}
 
 
-def made(context: Context, engine: Engine, cache: Path, say: Callable[[str], None]) -> Plans | None:
+def get_or_build(
+    context: Context, engine: Engine, cache: Path, say: Callable[[str], None]
+) -> Plans | None:
     """The plans of a context, from `cache` or made by the engine; None where it asks for none.
 
     TensorRT makes other bytes each time, so what was made is kept, and with it the image's id.
@@ -46,7 +48,7 @@ def made(context: Context, engine: Engine, cache: Path, say: Callable[[str], Non
     base = engine.base(context.base, context.platform)
     key = digest.of_json([context.plans_key, base, engine.identity()])
     home = cache / "plans" / key
-    if not _whole(home):
+    if not _is_intact(home):
         image_id = stages.build(context, stages.PLANS, engine, key[:16], say)
         try:
             _keep(image_id, context, engine, home)
@@ -55,7 +57,7 @@ def made(context: Context, engine: Engine, cache: Path, say: Callable[[str], Non
     return Plans((home / _RECORD).read_bytes(), home / "models")
 
 
-def _whole(home: Path) -> bool:
+def _is_intact(home: Path) -> bool:
     """Whether the cache holds a record, and every plan as it says."""
     try:
         files = check.files_made((home / _RECORD).read_bytes())

@@ -11,14 +11,14 @@ import uuid
 from datetime import datetime, timezone
 
 from repo_builder.base.errors import ImageError, MissingExtra
-from repo_builder.images.archive import Saved
+from repo_builder.images.archive import SavedImage
 
 _CONTENTS = "usr/share/repo-builder/contents/"
 _MANIFEST = "etc/repo-builder/manifest.json"
 _SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "repo-builder/sbom")
 
 
-def make(name: str, image: Saved) -> str:
+def make(name: str, image: SavedImage) -> str:
     """The SBOM of a saved image called `name`; ImageError where it has no inventory."""
     try:
         from cyclonedx.model import HashAlgorithm, HashType, Property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from repo_builder.images.archive import Saved
+from repo_builder.images.archive import SavedImage
 from repo_builder.images.layers import pull_size
 
 # The first pattern that fits a path says what the file is part of.
@@ -59,7 +59,7 @@ def part(path: str) -> str:
     return _SELF
 
 
-def parts(image: Saved) -> dict[str, int]:
+def parts(image: SavedImage) -> dict[str, int]:
     """Bytes on disk per part, largest first."""
     found: dict[str, int] = {}
     for sizes in image.sizes():
@@ -68,7 +68,7 @@ def parts(image: Saved) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def layer_sizes(image: Saved, cache: Path) -> list[LayerSize]:
+def layer_sizes(image: SavedImage, cache: Path) -> list[LayerSize]:
     """The layers with their sizes; `cache` remembers compressed sizes."""
     return [
         LayerSize(

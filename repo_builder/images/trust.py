@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from repo_builder.base import digest
 from repo_builder.base.errors import MissingExtra, Problem, TrustError, UsageError, did_you_mean
-from repo_builder.images.archive import Saved
+from repo_builder.images.archive import SavedImage
 from repo_builder.images.inside import check
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def verify_folder(folder: Path, trusted: Mapping[str, bytes]) -> str:
     return digest.of_bytes(text)
 
 
-def verify_image(name: str, image: Saved, trusted: Mapping[str, bytes]) -> str:
+def verify_image(name: str, image: SavedImage, trusted: Mapping[str, bytes]) -> str:
     """Check a saved image; returns its manifest's digest, raises TrustError with all problems.
 
     Beside the models: that nothing but what was signed lies below them, that the settings are the
@@ -160,7 +160,7 @@ def statement(diff_ids: Sequence[str], config: Mapping[str, Any]) -> bytes:
     return digest.canonical({"layers": list(diff_ids), "settings": settings}) + b"\n"
 
 
-def _below(image: Saved, home: Path, trusted: Mapping[str, bytes]) -> list[str]:
+def _below(image: SavedImage, home: Path, trusted: Mapping[str, bytes]) -> list[str]:
     path = home / "image.json"
     if not path.is_file():
         return ["it has no image.json, so what lies below the models is not signed"]

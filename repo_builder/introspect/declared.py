@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repo_builder.base.artifact import Interface, Port
+from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.introspect.graph import TRITON_TYPES
 
 
@@ -27,9 +27,9 @@ def interface(path: Path) -> Interface | None:
     return Interface(_ports(inputs), _ports(model.graph.output))
 
 
-def _ports(values: Any) -> dict[str, Port]:
+def _ports(values: Any) -> dict[str, TensorType]:
     return {
-        value.name: Port(TRITON_TYPES[kind.elem_type], _shape(kind))
+        value.name: TensorType(TRITON_TYPES[kind.elem_type], _shape(kind))
         for value in values
         if (kind := value.type.tensor_type).elem_type in TRITON_TYPES
     }

@@ -9,14 +9,14 @@ from repo_builder.plan import pipelines
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.recipes import RECIPES
 from repo_builder.plan.types import (
+    ArtifactRef,
     Declaration,
     Input,
-    Made,
     Node,
     Pins,
     PipelineVariant,
     Plan,
-    Source,
+    SourceFiles,
     Variant,
 )
 from repo_builder.plan.why import why
@@ -24,14 +24,14 @@ from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.targets import Target
 
 __all__ = [
+    "ArtifactRef",
     "Declaration",
     "Input",
-    "Made",
     "Node",
     "Pins",
     "PipelineVariant",
     "Plan",
-    "Source",
+    "SourceFiles",
     "Variant",
     "plan",
     "why",
@@ -56,7 +56,7 @@ def plan(
         target = targets[spec.target]
         chain = Chain(spec, target, declarations, pins, nodes)
         RECIPES[target.runtime](chain)
-        variants.append(Variant(spec, target, chain.steps, chain.compiled, chain.waits))
+        variants.append(Variant(spec, target, chain.steps, chain.compiled, chain.why_not_executed))
     joined = [spec for spec in specs if isinstance(spec, Pipeline)]
     made = pipelines.plan(joined, targets, variants, declarations, pins, nodes)
     return Plan(nodes, tuple(variants), made)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from repo_builder.base import digest
 from repo_builder.base.digest import Json
-from repo_builder.plan.types import Declaration, Input, Made, Node, Pins, Source
+from repo_builder.plan.types import ArtifactRef, Declaration, Input, Node, Pins, SourceFiles
 from repo_builder.spec.types import Spec
 from repo_builder.targets import Target
 
@@ -29,7 +29,7 @@ class Chain:
     nodes: dict[str, Node]
     steps: dict[str, str] = field(default_factory=dict)
     compiled: str = ""
-    waits: str = ""
+    why_not_executed: str = ""
 
     def add(
         self,
@@ -38,24 +38,24 @@ class Chain:
         *,
         resources: Mapping[str, int] | None = None,
         **inputs: Input | None,
-    ) -> Made:
+    ) -> ArtifactRef:
         """Add a step; an input that is None is left out. Returns its output."""
         made = node(step, params, inputs, self.declarations, self.pins, resources)
         self.nodes.setdefault(made.key, made)
         self.steps[step] = made.key
-        return Made(made.key)
+        return ArtifactRef(made.key)
 
-    def file(self, path: Path) -> Source:
+    def file(self, path: Path) -> SourceFiles:
         """A file that the spec names, as an input."""
-        return Source(self.pins.files[path])
+        return SourceFiles(self.pins.files[path])
 
     @property
-    def calibration(self) -> Source | None:
+    def calibration(self) -> SourceFiles | None:
         """The calibration data, where the spec has some."""
         return self.file(self.spec.calibration.path) if self.spec.calibration else None
 
     @property
-    def evaluation(self) -> Source | None:
+    def evaluation(self) -> SourceFiles | None:
         """The evaluation data, where the spec has some."""
         return self.file(self.spec.evaluation.path) if self.spec.evaluation else None
 
@@ -82,6 +82,6 @@ def node(
 
 
 def _identity(value: Input) -> Json:
-    if isinstance(value, Made):
+    if isinstance(value, ArtifactRef):
         return value.key
     return {name: sha256 for name, (_, sha256) in sorted(value.files.items())}

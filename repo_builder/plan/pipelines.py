@@ -10,16 +10,16 @@ from repo_builder.base.digest import Json
 from repo_builder.plan import wiring
 from repo_builder.plan.chain import node
 from repo_builder.plan.types import (
+    ArtifactRef,
     Declaration,
     Input,
-    Made,
     Node,
     Pins,
     PipelineVariant,
-    Source,
+    SourceFiles,
     Variant,
 )
-from repo_builder.plan.wiring import Known
+from repo_builder.plan.wiring import KnownModels
 from repo_builder.spec.types import Pipeline, Stage
 from repo_builder.targets import Target
 
@@ -39,10 +39,10 @@ def plan(
     for variant in variants:
         models.setdefault(variant.spec.target, {})[variant.spec.name] = variant
     known = {
-        target: Known({name: v.spec for name, v in found.items()}, pins.interfaces)
+        target: KnownModels({name: v.spec for name, v in found.items()}, pins.interfaces)
         for target, found in models.items()
     }
-    nothing = Known({}, {})
+    nothing = KnownModels({}, {})
     wiring.check((pipeline, known.get(pipeline.target, nothing)) for pipeline in pipelines)
     return tuple(
         _Build(
@@ -64,7 +64,7 @@ class _Build:
         spec: Pipeline,
         target: Target,
         models: Mapping[str, Variant],
-        known: Known,
+        known: KnownModels,
         declarations: Mapping[str, Declaration],
         pins: Pins,
         nodes: dict[str, Node],
@@ -94,7 +94,7 @@ class _Build:
             self.spec, self.target, self.steps, self.models, interfaces, tuple(stages), keys, run
         )
 
-    def _stage(self, stage: Stage, interfaces: Mapping[str, Interface]) -> Made:
+    def _stage(self, stage: Stage, interfaces: Mapping[str, Interface]) -> ArtifactRef:
         if stage.kind == "nms":
             params = {**stage.params, "to_image": "to_image" in stage.inputs}
             graph = self._add("stage-nms", stage.name, params)
@@ -114,7 +114,7 @@ class _Build:
         self,
         stages: Mapping[str, Stage],
         interfaces: Mapping[str, Interface],
-        made: Mapping[str, Made],
+        made: Mapping[str, ArtifactRef],
     ) -> str:
         listed: list[Json] = []
         folders: dict[str, Input] = dict(made)
@@ -138,11 +138,13 @@ class _Build:
             "threads": self.target.cores,
         }
         folders = {f"stage {name}": folder for name, folder in folders.items()}
-        self._add(RUN, "", params, sample=Source(files), **folders)
+        self._add(RUN, "", params, sample=SourceFiles(files), **folders)
         return RUN
 
-    def _add(self, step: str, stage: str, params: Mapping[str, Json], **inputs: Input) -> Made:
+    def _add(
+        self, step: str, stage: str, params: Mapping[str, Json], **inputs: Input
+    ) -> ArtifactRef:
         made = node(step, params, inputs, self.declarations, self.pins)
         self.nodes.setdefault(made.key, made)
         self.steps[f"{step} {stage}".strip()] = made.key
-        return Made(made.key)
+        return ArtifactRef(made.key)

@@ -11,7 +11,7 @@ from typing import Any
 
 from repo_builder.base.digest import Json
 from repo_builder.plan.chain import Chain
-from repo_builder.plan.types import Made
+from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
 
 DEFAULT_MAX_BATCH = 16
@@ -68,7 +68,7 @@ def _tensorrt(chain: Chain) -> None:
     resources = {"tensorrt": 1, chain.target.name: 1} if place == "builder" else None
     chain.compiled = "compile-tensorrt"
     model = chain.add(chain.compiled, params, resources=resources, model=model)
-    chain.waits = "its ONNX ran in ONNX Runtime; no such GPU was here"
+    chain.why_not_executed = "its ONNX ran in ONNX Runtime; no such GPU was here"
     _check(chain, model, "onnxruntime", profile=False)
 
 
@@ -98,7 +98,7 @@ def _qnn(chain: Chain) -> None:
     }
     chain.compiled = "compile-qnn"
     model = chain.add(chain.compiled, params, model=model, evaluation=chain.evaluation)
-    chain.waits = "ran in QNN's simulator; no Snapdragon was here"
+    chain.why_not_executed = "ran in QNN's simulator; no Snapdragon was here"
     _check(chain, model, "qnn", profile=False)
 
 
@@ -114,7 +114,7 @@ def _vela(chain: Chain) -> None:
     }
     chain.compiled = "compile-vela"
     chain.add(chain.compiled, params, model=tflite)
-    chain.waits = "the int8 model ran in LiteRT's reference kernels; no Ethos-U was here"
+    chain.why_not_executed = "the int8 model ran in LiteRT's reference kernels; no Ethos-U was here"
     _check(chain, tflite, "litert", profile=False)
 
 
@@ -129,7 +129,9 @@ def _tflite_micro(chain: Chain) -> None:
     }
     chain.compiled = "compile-tflite-micro"
     chain.add(chain.compiled, params, model=tflite)
-    chain.waits = "the int8 model ran in LiteRT's reference kernels; no microcontroller was here"
+    chain.why_not_executed = (
+        "the int8 model ran in LiteRT's reference kernels; no microcontroller was here"
+    )
     _check(chain, tflite, "litert", profile=False)
 
 
@@ -144,7 +146,7 @@ RECIPES: Mapping[str, Callable[[Chain], None]] = {
 """A target's runtime -> how models are built for it."""
 
 
-def _front(chain: Chain) -> Made:
+def _front(chain: Chain) -> ArtifactRef:
     """What every target shares: a checked, simplified model in floating point."""
     model = chain.add("import", {}, model=chain.file(chain.spec.onnx))
     if chain.spec.optimize.simplify:
@@ -163,18 +165,18 @@ def _quantization(chain: Chain) -> dict[str, Json]:
     }
 
 
-def _quantized(chain: Chain, model: Made, *, whole: bool = False) -> Made:
+def _quantized(chain: Chain, model: ArtifactRef, *, whole: bool = False) -> ArtifactRef:
     params = {"scheme": chain.target.int8, "whole": whole, **_quantization(chain)}
     return chain.add("quantize", params, model=model, calibration=chain.calibration)
 
 
-def _tflite(chain: Chain) -> Made:
+def _tflite(chain: Chain) -> ArtifactRef:
     """int8 TFLite with the scales of a QDQ model; nothing in it computes in floating point."""
     model = _quantized(chain, _front(chain), whole=True)
     return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
 
 
-def _check(chain: Chain, model: Made, runtime: str, *, profile: bool) -> None:
+def _check(chain: Chain, model: ArtifactRef, runtime: str, *, profile: bool) -> None:
     """Prove that `model` answers like the source; measure it where its runtime is here."""
     evaluation = chain.spec.evaluation
     judged: dict[str, Json] = {}
@@ -185,10 +187,10 @@ def _check(chain: Chain, model: Made, runtime: str, *, profile: bool) -> None:
             "outputs": dict(evaluation.outputs),
             "samples": evaluation.samples,
         }
-    source = Made(chain.steps["import"])
+    source = ArtifactRef(chain.steps["import"])
     reference = chain.add("reference", judged, model=source, evaluation=chain.evaluation)
     # A runtime that stands in for the device's takes the cores that are here.
-    cores = 0 if chain.waits else chain.target.cores
+    cores = 0 if chain.why_not_executed else chain.target.cores
     served: dict[str, Json] = {"runtime": runtime, "threads": cores}
     chain.add(
         "verify",
@@ -202,7 +204,7 @@ def _check(chain: Chain, model: Made, runtime: str, *, profile: bool) -> None:
         chain.add("profile", served, model=model, reference=reference)
 
 
-def _confidence(chain: Chain, model: Made, served: Mapping[str, Json]) -> None:
+def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:
     """Find out when `model` is sure, where Triton serves it: only its clients read a policy."""
     fallback = chain.spec.fallback
     if fallback is None or chain.target.backend is None:

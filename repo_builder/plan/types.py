@@ -33,20 +33,20 @@ class Declaration:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFiles:
     """An input that comes from the user's disk: name in the artifact -> (path, sha256)."""
 
     files: Mapping[str, tuple[Path, str]]
 
 
 @dataclass(frozen=True)
-class Made:
+class ArtifactRef:
     """An input that another step makes: that step's key."""
 
     key: str
 
 
-Input = Union[Source, Made]
+Input = Union[SourceFiles, ArtifactRef]
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,24 @@ class Node:
 class Variant:
     """A model@target: its steps in order (step name -> key), and which of them makes the model.
 
-    `waits` says what of the target was not here when its model ran in another device's runtime;
-    "" where the runtime that serves it was here.
+    `why_not_executed` says what of the target was not here when its model ran in another device's
+    runtime; "" where the runtime that serves it was here.
     """
 
     spec: Spec
     target: Target
     steps: Mapping[str, str]
     compiled: str
-    waits: str = ""
+    why_not_executed: str = ""
 
 
 @dataclass(frozen=True)
 class PipelineVariant:
     """A pipeline@target: its steps, and the variants of its models by name.
 
-    `interfaces` has the tensors of every stage, `order` the stages as they run, and `made` the
-    steps that make those of its stages that are no models. `run` is the step that tries it all.
+    `interfaces` has the tensors of every stage, `order` the stages as they run, and
+    `stage_keys` the keys of the steps that make those of its stages that are no models. `run` is
+    the step that tries it all.
     """
 
     spec: Pipeline
@@ -94,13 +95,14 @@ class PipelineVariant:
     models: Mapping[str, Variant]
     interfaces: Mapping[str, Interface]
     order: tuple[str, ...]
-    made: Mapping[str, str]
+    stage_keys: Mapping[str, str]
     run: str
 
     @property
-    def waits(self) -> str:
+    def why_not_executed(self) -> str:
         """As of `Variant`: what of the target was not here; of the first model that says so."""
-        return next((model.waits for model in self.models.values() if model.waits), "")
+        reasons = (model.why_not_executed for model in self.models.values())
+        return next(filter(None, reasons), "")
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,13 @@ class Plan:
     pipelines: tuple[PipelineVariant, ...] = ()
 
     @property
-    def everything(self) -> tuple[Variant | PipelineVariant, ...]:
+    def all_variants(self) -> tuple[Variant | PipelineVariant, ...]:
         """Models first, then the pipelines that use them."""
         return (*self.variants, *self.pipelines)
 
     def users(self, key: str) -> list[Variant | PipelineVariant]:
         """The variants that a node serves."""
-        return [variant for variant in self.everything if key in variant.steps.values()]
+        return [variant for variant in self.all_variants if key in variant.steps.values()]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from repo_builder.plan.types import Input, Made, Node
+from repo_builder.plan.types import ArtifactRef, Input, Node
 
 
 def why(node: Node, last: Mapping[str, Any] | None, step_of: Mapping[str, str]) -> str:
@@ -23,7 +23,7 @@ def why(node: Node, last: Mapping[str, Any] | None, step_of: Mapping[str, str]) 
         old, new = last.get(kind) or {}, node.recipe[kind]
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                reasons.append(f"{name} {_said(old.get(name))} -> {_said(new.get(name))}")
+                reasons.append(f"{name} {_text(old.get(name))} -> {_text(new.get(name))}")
     before = last.get("inputs") or {}
     for name in sorted({*before, *node.inputs}):
         reasons += _input_changes(name, before.get(name), node.inputs.get(name), step_of)
@@ -35,7 +35,7 @@ def _input_changes(
 ) -> list[str]:
     if now is None:
         return [f"{name} is no longer given"]
-    if isinstance(now, Made):
+    if isinstance(now, ArtifactRef):
         return [] if before == now.key else [f"{step_of.get(now.key, name)} changed"]
     known = before if isinstance(before, Mapping) else {}
     gone = [f"{file} is gone" for file in known if file not in now.files]
@@ -46,5 +46,5 @@ def _input_changes(
     ]
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     return "none" if value is None else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder.base.artifact import Interface, Port
+from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec.types import Pipeline, Spec, Stage
 
@@ -18,7 +18,7 @@ _CHANNELS = {"gray": 1, "rgb": 3, "bgr": 3}
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownModels:
     """What a pipeline may use: the models of its target by name, what each file declares."""
 
     models: Mapping[str, Spec]
@@ -30,14 +30,14 @@ class Known:
         return self.interfaces.get(spec.onnx) if spec else None
 
 
-def interface(stage: Stage, known: Known) -> Interface | None:
+def interface(stage: Stage, known: KnownModels) -> Interface | None:
     """The tensors of a stage; None where its model is unknown."""
     if stage.kind == "model":
         return known.interface(stage.of)
     return _OURS[stage.kind](stage, known)
 
 
-def _preprocess(stage: Stage, known: Known) -> Interface | None:
+def _preprocess(stage: Stage, known: KnownModels) -> Interface | None:
     spec = known.models.get(stage.of)
     if spec is None or spec.preprocess is None:
         return None
@@ -49,43 +49,43 @@ def _preprocess(stage: Stage, known: Known) -> Interface | None:
     declared = known.interface(stage.of)
     taken = declared.inputs.get(recipe["input"]) if declared else None
     number = taken is not None and taken.dtype.startswith(("FP", "INT", "UINT"))
-    image = Port(taken.dtype if taken and number else "FP32", (ROWS, *shape))
-    outputs = {recipe["input"]: image, "to_image": Port("FP32", (ROWS, 4))}
-    return Interface({"file": Port("STRING", (ROWS, 1))}, outputs)
+    image = TensorType(taken.dtype if taken and number else "FP32", (ROWS, *shape))
+    outputs = {recipe["input"]: image, "to_image": TensorType("FP32", (ROWS, 4))}
+    return Interface({"file": TensorType("STRING", (ROWS, 1))}, outputs)
 
 
-def _nms(stage: Stage, _known: Known) -> Interface:
+def _nms(stage: Stage, _known: KnownModels) -> Interface:
     most: Any = stage.params["max_boxes"]
     inputs = {
-        "boxes": Port("FP32", (ROWS, "boxes", 4)),
-        "scores": Port("FP32", (ROWS, "boxes", "classes")),
+        "boxes": TensorType("FP32", (ROWS, "boxes", 4)),
+        "scores": TensorType("FP32", (ROWS, "boxes", "classes")),
     }
     if "to_image" in stage.inputs:
-        inputs["to_image"] = Port("FP32", (ROWS, 4))
+        inputs["to_image"] = TensorType("FP32", (ROWS, 4))
     outputs = {
-        "box": Port("FP32", (ROWS, most, 4)),
-        "score": Port("FP32", (ROWS, most)),
-        "class": Port("INT64", (ROWS, most)),
-        "count": Port("INT64", (ROWS, 1)),
+        "box": TensorType("FP32", (ROWS, most, 4)),
+        "score": TensorType("FP32", (ROWS, most)),
+        "class": TensorType("INT64", (ROWS, most)),
+        "count": TensorType("INT64", (ROWS, 1)),
     }
     return Interface(inputs, outputs)
 
 
-def _top_k(stage: Stage, _known: Known) -> Interface:
+def _top_k(stage: Stage, _known: KnownModels) -> Interface:
     k: Any = stage.params["k"]
     labels: Any = stage.params["labels"]
     outputs = {
-        "label": Port("STRING", (ROWS, k)),
-        "score": Port("FP32", (ROWS, k)),
-        "class": Port("INT64", (ROWS, k)),
+        "label": TensorType("STRING", (ROWS, k)),
+        "score": TensorType("FP32", (ROWS, k)),
+        "class": TensorType("INT64", (ROWS, k)),
     }
-    return Interface({"scores": Port("FP32", (ROWS, len(labels)))}, outputs)
+    return Interface({"scores": TensorType("FP32", (ROWS, len(labels)))}, outputs)
 
 
 _OURS = {"preprocess": _preprocess, "nms": _nms, "top_k": _top_k}
 
 
-def check(pipelines: Iterable[tuple[Pipeline, Known]]) -> None:
+def check(pipelines: Iterable[tuple[Pipeline, KnownModels]]) -> None:
     """SpecError with all problems of all pipelines, where any does not fit together."""
     problems: set[Problem] = set()
     for pipeline, known in pipelines:
@@ -109,7 +109,7 @@ def order(pipeline: Pipeline) -> list[str]:
     return list(graphlib.TopologicalSorter(needs).static_order())
 
 
-def _stages(pipeline: Pipeline, known: Known) -> Iterator[Problem]:
+def _stages(pipeline: Pipeline, known: KnownModels) -> Iterator[Problem]:
     say = pipeline.document.problem
     for name, stage in pipeline.stages.items():
         at = ("steps", name, stage.kind)
@@ -137,17 +137,17 @@ def _cycle(pipeline: Pipeline) -> Iterator[Problem]:
         yield pipeline.document.problem(("steps", circle[0], "inputs"), what, "cut one wire")
 
 
-def _wires(pipeline: Pipeline, known: Known) -> Iterator[Problem]:
+def _wires(pipeline: Pipeline, known: KnownModels) -> Iterator[Problem]:
     """Both ends of every wire into a stage are there, and agree."""
     say = pipeline.document.problem
-    first: dict[str, tuple[str, Port]] = {}
+    first: dict[str, tuple[str, TensorType]] = {}
     for name, stage in pipeline.stages.items():
         ends = interface(stage, known)
         for tensor, (source, output) in stage.inputs.items():
             at = ("steps", name, "inputs", tensor)
             here = ends.inputs.get(tensor) if ends else None
             if ends and here is None:
-                what = f"'{name}' ({_said(stage)}) has no input '{tensor}'"
+                what = f"'{name}' ({_describe(stage)}) has no input '{tensor}'"
                 yield say(at, what, did_you_mean(tensor, ends.inputs))
             there, problem = _writer(pipeline, known, source, output)
             if problem:
@@ -165,7 +165,7 @@ def _wires(pipeline: Pipeline, known: Known) -> Iterator[Problem]:
             yield say(("steps", name, "inputs"), what, f"write `{tensor}: STEP.OUTPUT`")
 
 
-def _outputs(pipeline: Pipeline, known: Known) -> Iterator[Problem]:
+def _outputs(pipeline: Pipeline, known: KnownModels) -> Iterator[Problem]:
     say = pipeline.document.problem
     for tensor, (source, output) in pipeline.outputs.items():
         at = ("outputs", tensor)
@@ -177,8 +177,8 @@ def _outputs(pipeline: Pipeline, known: Known) -> Iterator[Problem]:
 
 
 def _writer(
-    pipeline: Pipeline, known: Known, source: str, output: str
-) -> tuple[Port | None, tuple[str, str] | None]:
+    pipeline: Pipeline, known: KnownModels, source: str, output: str
+) -> tuple[TensorType | None, tuple[str, str] | None]:
     """What writes a tensor; or what is wrong about it and what to write instead."""
     if not source:
         if output in pipeline.inputs:
@@ -191,7 +191,7 @@ def _writer(
     stage = pipeline.stages[source]
     ends = interface(stage, known)
     if ends and output not in ends.outputs:
-        what = f"'{source}' ({_said(stage)}) has no output '{output}'"
+        what = f"'{source}' ({_describe(stage)}) has no output '{output}'"
         return None, (what, did_you_mean(output, ends.outputs))
     return (ends.outputs[output] if ends else None), None
 
@@ -214,17 +214,17 @@ def _unread(pipeline: Pipeline) -> Iterator[Problem]:
             yield pipeline.document.problem(("outputs", name), what, "keep one")
 
 
-def _said(stage: Stage) -> str:
+def _describe(stage: Stage) -> str:
     return f"the model '{stage.of}'" if stage.kind == "model" else stage.kind
 
 
-def _both(between: str, one: str, a: Port, other: str, b: Port) -> str:
+def _both(between: str, one: str, a: TensorType, other: str, b: TensorType) -> str:
     """`decode.image FP32 [3,8,8] -> read.image FP32 [1,8,8]`, without rows where both have them."""
     rows = all(p.shape and isinstance(p.shape[0], str) for p in (a, b))
     return between.join(f"{end} {_port(port, rows)}" for end, port in ((one, a), (other, b)))
 
 
-def _port(port: Port, rows: bool) -> str:
+def _port(port: TensorType, rows: bool) -> str:
     if port.shape is None:
         return port.dtype
     sizes = [str(size) if isinstance(size, int) else size or "?" for size in port.shape]

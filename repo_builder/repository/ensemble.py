@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder.base.artifact import Interface, Port
+from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Pipeline
 
@@ -123,7 +123,7 @@ def _ensemble(pipeline: Pipeline, interfaces: Mapping[str, Interface], largest: 
     )
 
 
-def _tensor(name: str, port: Port, largest: int) -> dict[str, Any]:
+def _tensor(name: str, port: TensorType, largest: int) -> dict[str, Any]:
     shape = port.shape or ()
     dims = [size if isinstance(size, int) else -1 for size in shape][bool(largest) :]
     fields: dict[str, Any] = {"name": name, "data_type": f"TYPE_{port.dtype}"}

@@ -98,7 +98,7 @@ def publish(
     Raises OutputError where `out` cannot be written or `out/target` is not ours.
     """
     link = out / target
-    with _explained(out), _locked(out):
+    with _wrap_disk_errors(out), _locked(out):
         current = _current(link)
         before = _manifest(current).get("models", {})
         new = {
@@ -111,9 +111,9 @@ def publish(
             if name not in new
             and record.get("pipeline") not in new
             and keep(record.get("pipeline", name))
-            and _still_whole(current, name, record)
+            and _still_intact(current, name, record)
         }
-        kept = _still_fitting(earlier, new)
+        kept = _still_compatible(earlier, new)
         records = new | kept
         manifest: dict[str, Any] = {
             "format": FORMAT,
@@ -121,8 +121,8 @@ def publish(
             "builder": __version__,
             "models": dict(sorted(records.items())),
         }
-        name = _name(manifest)
-        if whole(current, manifest):
+        name = _generation_name(manifest)
+        if is_intact(current, manifest):
             return Published(link, name, False, records)
         home = out / ".generations" / target
         home.mkdir(parents=True, exist_ok=True)
@@ -131,8 +131,8 @@ def publish(
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
         try:
             folder = home / name
-            if not whole(folder, manifest):  # else the one before is wanted again
-                folder = _unused(folder)
+            if not is_intact(folder, manifest):  # else the one before is wanted again
+                folder = _free_name(folder)
                 _fill(draft / name, manifest, models, current, kept, fetch)
                 check(draft / name)
                 (draft / name).replace(folder)
@@ -158,7 +158,7 @@ def _current(link: Path) -> Path:
     return link
 
 
-def _unused(folder: Path) -> Path:
+def _free_name(folder: Path) -> Path:
     """`folder`, or the first of its successors that is not there."""
     names = (
         folder.with_name(f"{folder.name}.{n}" if n else folder.name) for n in itertools.count()
@@ -166,17 +166,17 @@ def _unused(folder: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
+def is_intact(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Whether every file of a manifest is there with its size; small ones with their content."""
     try:
-        if (folder / "manifest.json").read_bytes() != _text(manifest):
+        if (folder / "manifest.json").read_bytes() != _serialized(manifest):
             return False
     except OSError:
         return False
-    return all(_whole(folder, record) for record in manifest["models"].values())
+    return all(_files_intact(folder, record) for record in manifest["models"].values())
 
 
-def _whole(folder: Path, record: Mapping[str, Any]) -> bool:
+def _files_intact(folder: Path, record: Mapping[str, Any]) -> bool:
     for name, (sha256, size) in record["files"].items():
         path = folder / record["folder"] / name
         try:
@@ -189,14 +189,14 @@ def _whole(folder: Path, record: Mapping[str, Any]) -> bool:
     return True
 
 
-def _still_whole(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
-    if _whole(folder, record):
+def _still_intact(folder: Path, model: str, record: Mapping[str, Any]) -> bool:
+    if _files_intact(folder, record):
         return True
     console.warn(f"{folder}: the earlier {model} is damaged and is left out; build it again")
     return False
 
 
-def _still_fitting(
+def _still_compatible(
     earlier: Mapping[str, dict[str, Any]], new: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Earlier models less those of pipelines whose models are gone, or have other tensors now."""
@@ -219,7 +219,7 @@ def _with_earlier(
     # Versions of an ensemble would differ in nothing: they share its one config.
     if before is None or count == 1 or "pipeline" in record:
         return record
-    if not _still_whole(current, model.name, before):
+    if not _still_intact(current, model.name, before):
         return record
     found, unfit = versions.with_earlier(record, before, count)
     for version in unfit:
@@ -246,15 +246,17 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    ours = folder.name.partition(".")[0] == _name(manifest) and manifest["format"] == FORMAT
+    ours = (
+        folder.name.partition(".")[0] == _generation_name(manifest) and manifest["format"] == FORMAT
+    )
     return manifest if ours else {}
 
 
-def _name(manifest: Mapping[str, Any]) -> str:
+def _generation_name(manifest: Mapping[str, Any]) -> str:
     return digest.of_json(manifest)[:16]
 
 
-def _text(manifest: Mapping[str, Any]) -> bytes:
+def _serialized(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
@@ -279,7 +281,7 @@ def _fill(
         _copy(previous / model.folder, home, earlier)
     for record in kept.values():
         _copy(previous / record["folder"], folder / record["folder"], record["files"])
-    (folder / "manifest.json").write_bytes(_text(manifest))
+    (folder / "manifest.json").write_bytes(_serialized(manifest))
 
 
 def _copy(source: Path, home: Path, files: Iterable[str]) -> None:
@@ -301,7 +303,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
+def _wrap_disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:

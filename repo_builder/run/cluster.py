@@ -25,7 +25,7 @@ from typing import Any
 from repo_builder import steps
 from repo_builder.base.artifact import Entry
 from repo_builder.base.errors import MissingExtra, StepError, UsageError
-from repo_builder.plan import Declaration, Node, Source
+from repo_builder.plan import Declaration, Node, SourceFiles
 from repo_builder.run.store import Store, default_root
 
 _CONNECT_S = 10
@@ -38,7 +38,7 @@ Run = Callable[[Node, str, Declaration, Mapping[str, Entry], str], Entry]
 
 
 @dataclass(frozen=True)
-class Parcel:
+class StepResult:
     """What a worker sends back: the entry, the contents of its files by digest, and the log."""
 
     entry: Entry
@@ -73,13 +73,13 @@ class ClusterExecutor(Executor):
         """
         node, module, declaration, inputs, _ = args
         promise: Future[Entry] = Future()
-        if lacking := self._lacking(node):
-            promise.set_exception(lacking)
+        if missing := self._missing_resources(node):
+            promise.set_exception(missing)
             return promise
         files = {
             name: path.read_bytes()
             for value in node.inputs.values()
-            if isinstance(value, Source)
+            if isinstance(value, SourceFiles)
             for name, path in ((sha256, path) for path, sha256 in value.files.values())
         }
         blobs = {
@@ -105,9 +105,9 @@ class ClusterExecutor(Executor):
         from distributed import KilledWorker
 
         try:
-            parcel = self._result(task, node)
-            self._store.log(node.key).write_bytes(parcel.log)
-            promise.set_result(self._store.add(parcel.entry, parcel.blobs))
+            result = self._result(task, node)
+            self._store.log(node.key).write_bytes(result.log)
+            promise.set_result(self._store.add(result.entry, result.blobs))
         except KilledWorker:
             lost = StepError(
                 f"{node.step} was lost with its worker, again and again; see their logs"
@@ -116,21 +116,21 @@ class ClusterExecutor(Executor):
         except BaseException as failure:  # noqa: BLE001 - handed to whoever waits
             promise.set_exception(failure)
 
-    def _result(self, task: Any, node: Node) -> Parcel:
+    def _result(self, task: Any, node: Node) -> StepResult:
         """What the step sent back; StepError where the last worker that could run it is gone."""
         from distributed import TimeoutError as StillRunning
 
         in_vain = 0
         while True:
             try:
-                parcel: Parcel = task.result(timeout=_LOOK_S)
-                return parcel
+                result: StepResult = task.result(timeout=_LOOK_S)
+                return result
             except StillRunning:
-                lacking = self._lacking(node)
-                in_vain = in_vain + 1 if lacking else 0
-                if lacking and in_vain == _LOOKS:
+                missing = self._missing_resources(node)
+                in_vain = in_vain + 1 if missing else 0
+                if missing and in_vain == _LOOKS:
                     task.cancel()
-                    raise lacking from None
+                    raise missing from None
 
     @property
     def slots(self) -> int:
@@ -140,7 +140,7 @@ class ClusterExecutor(Executor):
     def _workers(self) -> list[Any]:
         return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
-    def _lacking(self, node: Node) -> StepError | None:
+    def _missing_resources(self, node: Node) -> StepError | None:
         """What to say where no worker has all resources that a step asks for."""
         wanted = node.resources
         have = [worker["resources"] for worker in self._workers()]
@@ -148,10 +148,10 @@ class ClusterExecutor(Executor):
             return None
         if not have:
             return StepError(f"{node.step} waits: the cluster has no worker left; start one")
-        lacking = " ".join(f"{name}={count}" for name, count in sorted(wanted.items()))
+        missing = " ".join(f"{name}={count}" for name, count in sorted(wanted.items()))
         return StepError(
-            f"{node.step} waits for hardware: no worker has {lacking}; start one with "
-            f'`dask worker SCHEDULER --resources "{lacking}"`'
+            f"{node.step} waits for hardware: no worker has {missing}; start one with "
+            f'`dask worker SCHEDULER --resources "{missing}"`'
         )
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -169,7 +169,7 @@ def _run_remotely(
     declaration: Declaration,
     inputs: Mapping[str, Entry],
     contents: Mapping[str, bytes],
-) -> Parcel:
+) -> StepResult:
     """Called on a worker: put what came into its store, run the step, send back what it made."""
     _require_versions(node, declaration)
     store = Store(Path(os.environ.get("REPO_BUILDER_STORE") or default_root()))
@@ -180,7 +180,7 @@ def _run_remotely(
         there = dataclasses.replace(node, inputs=_unpacked(node, contents, Path(folder)))
         entry = run(there, module, declaration, inputs, str(store.root))
         blobs = {b.sha256: store.read(entry, n) for n, b in entry.artifact.files.items()}
-        return Parcel(entry, blobs, store.log(node.key).read_bytes())
+        return StepResult(entry, blobs, store.log(node.key).read_bytes())
 
 
 def _require_versions(node: Node, declaration: Declaration) -> None:
@@ -208,12 +208,12 @@ def _unpacked(node: Node, contents: Mapping[str, bytes], folder: Path) -> dict[s
     inputs: dict[str, Any] = {}
     for name, value in node.inputs.items():
         inputs[name] = value
-        if isinstance(value, Source):
+        if isinstance(value, SourceFiles):
             files = {}
             for file, (path, sha256) in value.files.items():
                 copy = folder / sha256 / path.name
                 copy.parent.mkdir(exist_ok=True)
                 copy.write_bytes(contents[sha256])
                 files[file] = (copy, sha256)
-            inputs[name] = Source(files)
+            inputs[name] = SourceFiles(files)
     return inputs

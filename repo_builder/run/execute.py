@@ -16,9 +16,9 @@ from typing import Protocol
 from repo_builder import steps
 from repo_builder.base.artifact import Entry
 from repo_builder.base.errors import RepoBuilderError, StepError
-from repo_builder.plan import Declaration, Made, Node, Plan
+from repo_builder.plan import ArtifactRef, Declaration, Node, Plan
 from repo_builder.run.processes import WorkerDied
-from repo_builder.run.store import Damaged, Store
+from repo_builder.run.store import CorruptEntry, Store
 from repo_builder.run.worker import run_node
 
 
@@ -62,10 +62,10 @@ def execute(
 
     At most `jobs` steps run at a time, and a step that measures time runs alone.
     """
-    return _Walk(plan, store, executor, declarations, progress, jobs, keep_going).run(wanted)
+    return _Execution(plan, store, executor, declarations, progress, jobs, keep_going).run(wanted)
 
 
-def survey(
+def cached_and_missing(
     plan: Plan, wanted: Iterable[str], store: Store
 ) -> tuple[dict[str, Entry], dict[str, Node]]:
     """What the store has of the keys `wanted`, and the nodes that must run for the rest.
@@ -73,27 +73,27 @@ def survey(
     A node whose entry the store has needs none of its inputs. Nodes come in the plan's order.
     """
     entries: dict[str, Entry] = {}
-    lacking: set[str] = set()
+    missing: set[str] = set()
     open_keys = list(wanted)
     while open_keys:
         key = open_keys.pop()
-        if key in entries or key in lacking:
+        if key in entries or key in missing:
             continue
         entry = store.get(key)
         if entry is not None:
             entries[key] = entry
         else:
-            lacking.add(key)
-            open_keys += _made(plan.nodes[key])
-    return entries, {key: node for key, node in plan.nodes.items() if key in lacking}
+            missing.add(key)
+            open_keys += _input_keys(plan.nodes[key])
+    return entries, {key: node for key, node in plan.nodes.items() if key in missing}
 
 
-def _made(node: Node) -> list[str]:
+def _input_keys(node: Node) -> list[str]:
     """The keys of the entries that a node is given."""
-    return [value.key for value in node.inputs.values() if isinstance(value, Made)]
+    return [value.key for value in node.inputs.values() if isinstance(value, ArtifactRef)]
 
 
-class _Walk:
+class _Execution:
     def __init__(
         self,
         plan: Plan,
@@ -114,12 +114,12 @@ class _Walk:
         self.entries: dict[str, Entry] = {}
         self.errors: dict[str, RepoBuilderError] = {}
         self.ran: set[str] = set()
-        self.remade: set[str] = set()
+        self.rebuilt: set[str] = set()
         self.waiting: dict[str, Node] = {}
         self.running: dict[Future[Entry], tuple[Node, Mapping[str, Entry]]] = {}
 
     def run(self, wanted: Iterable[str]) -> Outcome:
-        self.entries, self.waiting = survey(self.plan, wanted, self.store)
+        self.entries, self.waiting = cached_and_missing(self.plan, wanted, self.store)
         while True:
             while len(self.running) < self.jobs and (node := self._next()):
                 self._start(node)
@@ -137,27 +137,27 @@ class _Walk:
             self.waiting.clear()
         exclusive = None
         for key, node in list(self.waiting.items()):
-            made = _made(node)
-            failed = next((k for k in made if k in self.errors), None)
+            needed = _input_keys(node)
+            failed = next((k for k in needed if k in self.errors), None)
             if failed is not None:
                 del self.waiting[key]
                 self.errors[key] = self.errors[failed]
-            elif all(k in self.entries for k in made):
+            elif all(k in self.entries for k in needed):
                 if not self._exclusive(node):
-                    return None if self._alone() else node
+                    return None if self._exclusive_runs() else node
                 exclusive = exclusive or node
         return None if self.running else exclusive
 
     def _exclusive(self, node: Node) -> bool:
         return self.declarations[node.step].exclusive
 
-    def _alone(self) -> bool:
+    def _exclusive_runs(self) -> bool:
         """Whether a step runs that must run alone."""
         return any(self._exclusive(node) for node, _ in self.running.values())
 
     def _start(self, node: Node) -> None:
         del self.waiting[node.key]
-        inputs = {key: self.entries[key] for key in _made(node)}
+        inputs = {key: self.entries[key] for key in _input_keys(node)}
         self.progress.started(node)
         future = self.executor.submit(
             run_node,
@@ -172,30 +172,30 @@ class _Walk:
     def _finish(self, future: Future[Entry], node: Node, inputs: Mapping[str, Entry]) -> None:
         try:
             entry = future.result()
-        except Damaged as damaged:
-            self._remake(damaged, node, inputs)
+        except CorruptEntry as damaged:
+            self._rebuild(damaged, node, inputs)
         except RepoBuilderError as failure:
             self._fail(node, failure)
         except Exception as failure:  # noqa: BLE001 - a worker that died, told as one line
-            self._fail(node, self._died(node, failure))
+            self._fail(node, self._worker_error(node, failure))
         else:
             self.entries[node.key] = entry
             self.ran.add(node.key)
             self.progress.finished(node, entry)
 
-    def _remake(self, damaged: Damaged, node: Node, inputs: Mapping[str, Entry]) -> None:
+    def _rebuild(self, damaged: CorruptEntry, node: Node, inputs: Mapping[str, Entry]) -> None:
         """Make a damaged input again, then the node that met it."""
         key = damaged.key
         if self.entries.get(key) == inputs[key]:  # else another node met it before
-            if key in self.remade:
+            if key in self.rebuilt:
                 self._fail(node, damaged)
                 return
-            self.remade.add(key)
+            self.rebuilt.add(key)
             self.store.drop(key)
             del self.entries[key]
-            entries, lacking = survey(self.plan, [key], self.store)
+            entries, missing = cached_and_missing(self.plan, [key], self.store)
             self.entries.update(entries)
-            self.waiting.update(lacking)
+            self.waiting.update(missing)
         self.waiting[node.key] = node
         self.waiting = {k: n for k, n in self.plan.nodes.items() if k in self.waiting}
 
@@ -203,7 +203,7 @@ class _Walk:
         self.errors[node.key] = failure
         self.progress.failed(node, failure)
 
-    def _died(self, node: Node, failure: Exception) -> StepError:
+    def _worker_error(self, node: Node, failure: Exception) -> StepError:
         """What to say of a worker that ended without an answer."""
         what = f"gave no answer ({type(failure).__name__}: {failure})"
         if isinstance(failure, WorkerDied):

@@ -27,29 +27,29 @@ def pin(
     specs: Iterable[Spec | Pipeline], declarations: Mapping[str, Declaration], store: Store
 ) -> Pins:
     """Digest every file that `specs` name, with the external data of their models."""
-    memory = _Memory(store)
+    cache = _FileCache(store)
     files: dict[Path, dict[str, tuple[Path, str]]] = {}
     interfaces: dict[Path, Interface | None] = {}
     for spec in specs:
         if isinstance(spec, Pipeline):
             for path in spec.sample.values():
-                files[path] = {path.name: (path, memory.sha256(path))}
+                files[path] = {path.name: (path, cache.sha256(path))}
             continue
         if spec.onnx not in files:
-            files[spec.onnx] = _model(spec.onnx, memory)
-            interfaces[spec.onnx] = memory.interface(spec.onnx)
+            files[spec.onnx] = _model(spec.onnx, cache)
+            interfaces[spec.onnx] = cache.interface(spec.onnx)
         if spec.calibration:
             path = spec.calibration.path
-            files[path] = {"calibration.npz": (path, memory.sha256(path))}
+            files[path] = {"calibration.npz": (path, cache.sha256(path))}
         if spec.evaluation:
             path = spec.evaluation.path
-            files[path] = {"evaluation.npz": (path, memory.sha256(path))}
+            files[path] = {"evaluation.npz": (path, cache.sha256(path))}
         if spec.fallback:
             path, cloud = spec.fallback.data, spec.fallback.cloud_onnx
-            files[path] = {"evaluation.npz": (path, memory.sha256(path))}
+            files[path] = {"evaluation.npz": (path, cache.sha256(path))}
             if cloud is not None and cloud not in files:
-                files[cloud] = _model(cloud, memory)
-    memory.save()
+                files[cloud] = _model(cloud, cache)
+    cache.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
     return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces)
 
@@ -61,16 +61,16 @@ def _installed(tool: str) -> str | None:
         return None
 
 
-def _model(path: Path, memory: _Memory) -> dict[str, tuple[Path, str]]:
-    files = {"model.onnx": (path, memory.sha256(path))}
-    for location in memory.external_data(path):
+def _model(path: Path, cache: _FileCache) -> dict[str, tuple[Path, str]]:
+    files = {"model.onnx": (path, cache.sha256(path))}
+    for location in cache.external_data(path):
         beside = path.parent / location
         if beside.is_file():  # what is missing or misplaced, the import step tells
-            files[location] = (beside, memory.sha256(beside))
+            files[location] = (beside, cache.sha256(beside))
     return files
 
 
-class _Memory:
+class _FileCache:
     """Path -> what is known of the file, valid while its stamp stays the same."""
 
     def __init__(self, store: Store) -> None:

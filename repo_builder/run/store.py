@@ -35,7 +35,7 @@ from repo_builder.base.errors import StoreError, disk_fix
 _CHUNK = 1 << 20
 
 
-class Damaged(StoreError):
+class CorruptEntry(StoreError):
     """A stored file does not match its name; it has been dropped. `key` is the entry's key."""
 
     def __init__(self, key: str, name: str) -> None:
@@ -54,15 +54,15 @@ class Usage:
 
 
 @contextlib.contextmanager
-def _explained(root: Path) -> Iterator[None]:
+def _wrap_disk_errors(root: Path) -> Iterator[None]:
     """Turn failures of the disk into one line that says what to do."""
     try:
         yield
     except OSError as failure:
-        raise refused(root, failure) from failure
+        raise disk_error(root, failure) from failure
 
 
-def refused(root: Path, failure: OSError) -> StoreError:
+def disk_error(root: Path, failure: OSError) -> StoreError:
     """The error to raise where the disk below the store `root` refuses."""
     what = f"{failure.strerror or failure}; {disk_fix(failure)}"
     return StoreError(f"the store {root}: {what}, or name another folder with --store")
@@ -96,7 +96,7 @@ class Store:
         seconds: float,
     ) -> Entry:
         """Take over all files below `folder` (which must lie in `workspace()`) as an entry."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             files = {}
             for path in sorted(folder.rglob("*")):
                 if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -109,7 +109,7 @@ class Store:
 
     def add(self, entry: Entry, contents: Mapping[str, bytes]) -> Entry:
         """Take over an entry of another store, with the contents of its files by digest."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             for blob in entry.artifact.files.values():
                 if digest.of_bytes(contents[blob.sha256]) != blob.sha256:
                     raise StoreError(f"entry {entry.key[:12]} came with damaged contents")
@@ -119,25 +119,25 @@ class Store:
         return entry
 
     def read(self, entry: Entry, name: str) -> bytes:
-        """The content of one of the entry's files; `Damaged` where it does not match its name."""
+        """Content of one of the entry's files; CorruptEntry where it does not match its name."""
         sha256 = entry.artifact.files[name].sha256
         try:
             content = self._blob_path(sha256).read_bytes()
         except FileNotFoundError:
-            raise Damaged(entry.key, name) from None
+            raise CorruptEntry(entry.key, name) from None
         if digest.of_bytes(content) != sha256:
-            with _explained(self.root):
+            with _wrap_disk_errors(self.root):
                 self._blob_path(sha256).unlink(missing_ok=True)
-            raise Damaged(entry.key, name)
+            raise CorruptEntry(entry.key, name)
         return content
 
     def drop(self, key: str) -> None:
         """Forget an entry; its blobs stay until they are collected."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             self._entry_path(key).unlink(missing_ok=True)
 
     def fetch(self, entry: Entry, folder: Path) -> None:
-        """Copy the entry's files below `folder`; `Damaged` where one does not match its name."""
+        """Copy the entry's files below `folder`; CorruptEntry where one does not match its name."""
         for name, blob in entry.artifact.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,11 +149,11 @@ class Store:
                         state.update(chunk)
                         writer.write(chunk)
             except FileNotFoundError:
-                raise Damaged(entry.key, name) from None
+                raise CorruptEntry(entry.key, name) from None
             if state.hexdigest() != blob.sha256:
-                with _explained(self.root):
+                with _wrap_disk_errors(self.root):
                     source.unlink(missing_ok=True)
-                raise Damaged(entry.key, name)
+                raise CorruptEntry(entry.key, name)
 
     def recall(self, name: str) -> dict[str, dict[str, Any]]:
         """Step -> recipe of the last good build of `name` (a model@target); {} where none was."""
@@ -181,7 +181,7 @@ class Store:
         The first to come sweeps up what killed builds left in `tmp/`.
         """
         with self._lock() as lock:
-            with _explained(self.root):
+            with _wrap_disk_errors(self.root):
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(self.root / "tmp", ignore_errors=True)
@@ -191,7 +191,7 @@ class Store:
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
         """An empty folder on the store's disk, removed at the end."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             (self.root / "tmp").mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
         try:
@@ -201,20 +201,20 @@ class Store:
 
     def log(self, key: str) -> Path:
         """Where the output of the step with this key goes."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             (self.root / "logs").mkdir(parents=True, exist_ok=True)
         return self.root / "logs" / f"{key}.log"
 
     def usage(self) -> Usage:
         """Count entries, blobs and bytes."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             sizes = [path.stat().st_size for path in self._blobs()]
         return Usage(len(list(self._entries())), len(sizes), sum(sizes))
 
     def verify(self) -> list[str]:
         """Read everything; drop and name what does not match its name."""
         broken = []
-        with self.in_use(), _explained(self.root):
+        with self.in_use(), _wrap_disk_errors(self.root):
             for path in self._blobs():
                 if digest.of_file(path) != path.name:
                     path.unlink()
@@ -230,7 +230,7 @@ class Store:
 
         StoreError where a build is using the store.
         """
-        with self._lock() as lock, _explained(self.root):
+        with self._lock() as lock, _wrap_disk_errors(self.root):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -266,7 +266,7 @@ class Store:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int]:
         """The lock file, open; the lock itself ends with it, however the process ends."""
-        with _explained(self.root):
+        with _wrap_disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -327,7 +327,7 @@ class Store:
         self._write(path, digest.of_bytes(body).encode() + b"\n" + body)
 
     def _write(self, path: Path, content: bytes) -> None:
-        with _explained(self.root), self.workspace() as folder:
+        with _wrap_disk_errors(self.root), self.workspace() as folder:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = folder / path.name
             draft.write_bytes(content)

@@ -23,8 +23,8 @@ from typing import Any
 from repo_builder.base import digest
 from repo_builder.base.artifact import Entry
 from repo_builder.base.errors import MissingExtra, RepoBuilderError, StepError
-from repo_builder.plan import Declaration, Made, Node, Source
-from repo_builder.run.store import Store, refused
+from repo_builder.plan import ArtifactRef, Declaration, Node, SourceFiles
+from repo_builder.run.store import Store, disk_error
 
 _STDERR = 2  # a file descriptor: while a step runs, its log
 
@@ -52,24 +52,24 @@ def run_node(
             except Exception as failure:  # noqa: BLE001 - told as one line; the log has the rest
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
-                raise _told(failure, node, store) from None
+                raise _step_error(failure, node, store) from None
     except OSError as failure:  # of the log
-        raise refused(store.root, failure) from None
+        raise disk_error(store.root, failure) from None
 
 
-def _told(failure: Exception, node: Node, store: Store) -> RepoBuilderError:
+def _step_error(failure: Exception, node: Node, store: Store) -> RepoBuilderError:
     """What went wrong in a step, in one line."""
     log = store.log(node.key)
     if isinstance(failure, RepoBuilderError):
-        told = _with_users_paths(failure, node)
-        if type(told) is StepError:  # a tool's failure, of which the log knows more
-            return StepError(f"{told.message}; log: {log}", told.problems)
-        return told
+        shown = _with_users_paths(failure, node)
+        if type(shown) is StepError:  # a tool's failure, of which the log knows more
+            return StepError(f"{shown.message}; log: {log}", shown.problems)
+        return shown
     if isinstance(failure, MemoryError):
         what = "ran out of memory; use fewer --jobs or smaller data"
         return StepError(f"{node.step} {what}; log: {log}")
     if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
-        return refused(store.root, failure)  # steps write nowhere else
+        return disk_error(store.root, failure)  # steps write nowhere else
     what = " ".join(f"{type(failure).__name__}: {failure}".split())[:300]
     return StepError(f"{node.step} failed: {what}; log: {log}")
 
@@ -81,18 +81,20 @@ def _with_users_paths(failure: RepoBuilderError, node: Node) -> RepoBuilderError
     paths = {
         name: str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
         for value in node.inputs.values()
-        if isinstance(value, Source)
+        if isinstance(value, SourceFiles)
         for name, (path, _) in value.files.items()
     }
 
-    def said(text: str) -> str:
+    def with_paths(text: str) -> str:
         return re.sub(r"(?<![\w./-])[\w.-]+", lambda word: paths.get(word[0], word[0]), text)
 
     problems = [
-        dataclasses.replace(p, what=said(p.what), fix=said(p.fix), file=said(p.file))
+        dataclasses.replace(
+            p, what=with_paths(p.what), fix=with_paths(p.fix), file=with_paths(p.file)
+        )
         for p in failure.problems
     ]
-    return type(failure)(said(failure.message), problems)
+    return type(failure)(with_paths(failure.message), problems)
 
 
 def _run(
@@ -110,7 +112,7 @@ def _run(
     for name, value in node.inputs.items():
         folder = work / "in" / name
         folder.mkdir(parents=True)
-        if isinstance(value, Made):
+        if isinstance(value, ArtifactRef):
             store.fetch(inputs[value.key], folder)
         else:
             _copy_source(value, folder)
@@ -126,7 +128,7 @@ def _run(
     return store.put(node.key, node.recipe, out, plain, seconds)
 
 
-def _copy_source(source: Source, folder: Path) -> None:
+def _copy_source(source: SourceFiles, folder: Path) -> None:
     """Copy the user's files and check that they are what the plan saw."""
     for name, (path, sha256) in source.files.items():
         target = folder / name

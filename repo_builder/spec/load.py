@@ -50,7 +50,7 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
         problems += unread
         if whole is None:
             continue
-        problems += _twice(whole, named)
+        problems += _duplicates(whole, named)
         resolved, found = _specs(path, whole, targets)
         lines = {(problem.file, problem.line) for problem in unread}
         problems += [problem for problem in found if (problem.file, problem.line) not in lines]
@@ -121,7 +121,7 @@ def _is_pipeline(whole: Document) -> bool:
     return bool(whole.value.get("kind") == "pipeline")
 
 
-def _twice(whole: Document, named: dict[str, Document]) -> list[Problem]:
+def _duplicates(whole: Document, named: dict[str, Document]) -> list[Problem]:
     name = whole.value.get("name")
     if not isinstance(name, str):
         return []

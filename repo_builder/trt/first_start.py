@@ -94,7 +94,7 @@ def run(
         file.save()
         raise
     failed = []
-    with _alone(cache):
+    with _locked(cache):
         for path in wanted:
             name = path.parents[1].name
             try:
@@ -121,7 +121,7 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
     wanted = request.read(version)
     kept = cache / key(wanted, here)
     status = file.models[name]
-    if _whole(kept, wanted, here):
+    if _is_intact(kept, wanted, here):
         status.state = "cached"
     else:
         status.state = "building"
@@ -137,7 +137,7 @@ def _one(version: Path, cache: Path, here: Device, file: StatusFile, name: str) 
     return kept
 
 
-def _whole(kept: Path, wanted: Request, here: Device) -> bool:
+def _is_intact(kept: Path, wanted: Request, here: Device) -> bool:
     """Whether the cache holds this plan undamaged, and for this model and device."""
     if not kept.is_dir():
         return False
@@ -223,7 +223,7 @@ def _serve(model: Path, kept: Path, triton: str, file: StatusFile, name: str) ->
 
 
 @contextlib.contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def _locked(cache: Path) -> Iterator[None]:
     """One run for each cache; the lock goes with the process, however it ends."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:

@@ -12,7 +12,7 @@ from repo_builder import steps
 from repo_builder.base import digest
 from repo_builder.base.artifact import Entry
 from repo_builder.base.errors import RepoBuilderError
-from repo_builder.plan import Declaration, Input, Made, Node, Plan, Source
+from repo_builder.plan import ArtifactRef, Declaration, Input, Node, Plan, SourceFiles
 from repo_builder.run.execute import Outcome, execute
 from repo_builder.run.processes import StepProcesses
 from repo_builder.run.store import Store
@@ -37,12 +37,12 @@ class Graph:
         self.nodes: dict[str, Node] = {}
 
     def add(self, name: str, step: str = "act", **rest: Any) -> str:
-        """Add a step; `a`, `b` are keys of earlier ones, `source` is a Source. Returns its key."""
-        inputs: dict[str, Input] = {n: Made(rest.pop(n)) for n in ("a", "b") if n in rest}
+        """Add a step; `a`, `b` are keys of earlier ones, `source` is a file. Returns its key."""
+        inputs: dict[str, Input] = {n: ArtifactRef(rest.pop(n)) for n in ("a", "b") if n in rest}
         if "source" in rest:
             inputs["source"] = rest.pop("source")
         params = {"name": name, **rest}
-        named = {n: v.key if isinstance(v, Made) else "source" for n, v in inputs.items()}
+        named = {n: v.key if isinstance(v, ArtifactRef) else "source" for n, v in inputs.items()}
         recipe = {"step": step, "params": params, "inputs": named}
         key = digest.of_json(recipe)
         self.nodes[key] = Node(key, step, params, inputs, recipe)
@@ -53,8 +53,8 @@ class Graph:
         return Plan(self.nodes, ())
 
 
-def source(path: Path) -> Source:
-    return Source({path.name: (path, digest.of_file(path))})
+def source(path: Path) -> SourceFiles:
+    return SourceFiles({path.name: (path, digest.of_file(path))})
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repo_builder.base.artifact import Entry
-from repo_builder.build.report.types import Confidence, Operating
+from repo_builder.build.report.types import Confidence, OperatingPoint
 from repo_builder.spec.types import Fallback
 
 
@@ -15,11 +15,11 @@ def of_entry(calibrated: Entry, fallback: Fallback, edge_ms: float | None) -> Co
     facts: Any = calibrated.facts
     params: Any = calibrated.recipe["params"]
 
-    def operating(point: Mapping[str, Any]) -> Operating:
+    def operating(point: Mapping[str, Any]) -> OperatingPoint:
         rest = dict(point)
         added = rest.pop("added_ms")
         latency = None if edge_ms is None or added is None else edge_ms + added
-        return Operating(latency_ms=latency, **rest)
+        return OperatingPoint(latency_ms=latency, **rest)
 
     same = ("calibration", "tuned", "tested", "kept", "errors", "bound", "warning")
     return Confidence(

@@ -43,7 +43,7 @@ class TradeOff:
     """Where a model's answers may end, edge or cloud: sentences, and the plot as SVG."""
 
     id: str
-    said: tuple[str, ...]
+    sentences: tuple[str, ...]
     plot: str
 
 
@@ -63,7 +63,7 @@ def page(report: Report) -> str:
         budgets=[row for row in report.rows if row.budget is not None],
         charts=[chart for chart in charts if chart.bars],
         trade_offs=[
-            TradeOff(row.id, _said(row, row.confidence), _plot(row.id, row.confidence))
+            TradeOff(row.id, _sentences(row, row.confidence), _plot(row.id, row.confidence))
             for row in report.rows
             if row.confidence
         ],
@@ -168,39 +168,39 @@ def _plot(name: str, confidence: Confidence) -> str:
     return text.replace(_NAMESPACE, "", 1)
 
 
-def _said(row: Row, confidence: Confidence) -> tuple[str, ...]:
+def _sentences(row: Row, confidence: Confidence) -> tuple[str, ...]:
     """The chosen point in sentences."""
     c, chosen = confidence, confidence.chosen
     cloud = c.cloud or row.name
-    said = []
+    sentences = []
     if chosen is None:
-        said.append(f"Never sure: every row goes to {cloud}. {c.warning}.")
+        sentences.append(f"Never sure: every row goes to {cloud}. {c.warning}.")
     else:
-        said.append(
+        sentences.append(
             f"Sure where {c.policy} of {c.output} is at least {chosen.threshold:.4g}: "
             f"{chosen.coverage:.1%} of the rows stay, the others go to {cloud}."
         )
         if c.max_error is not None:
-            said.append(
+            sentences.append(
                 f"Promised: of the sure answers at most {c.max_error:.2%} are wrong, with "
                 f"{c.confidence_level:.0%} confidence, while the data stay like the samples."
             )
         if c.errors is not None and c.bound is not None:
-            said.append(
+            sentences.append(
                 f"Seen: {c.errors} wrong of {c.kept} sure, an error of at most {c.bound:.2%} with "
                 f"{c.confidence_level:.0%} confidence."
             )
         if chosen.total_error is not None:
-            said.append(f"With the cloud's answers {chosen.total_error:.2%} of all are wrong.")
+            sentences.append(f"With the cloud's answers {chosen.total_error:.2%} of all are wrong.")
         if chosen.latency_ms is not None:
-            said.append(f"A row takes {chosen.latency_ms:.3g} ms on average.")
-        said.append(f"A row costs {chosen.cost:.3g} on average.")
+            sentences.append(f"A row takes {chosen.latency_ms:.3g} ms on average.")
+        sentences.append(f"A row costs {chosen.cost:.3g} on average.")
     where = f"run in {c.runtime}" + ("" if row.level == "executed" else ", not on the device")
     if c.tuned:
-        said.append(
+        sentences.append(
             f"Temperature {c.temperature:.3g} fitted to {c.tuned} rows, the threshold tested on "
             f"{c.tested} others, {where}."
         )
     else:
-        said.append(f"Seen on {c.tested} rows, {where}.")
-    return tuple(said)
+        sentences.append(f"Seen on {c.tested} rows, {where}.")
+    return tuple(sentences)

@@ -28,7 +28,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Operating:
+class OperatingPoint:
     """What one threshold gives: shares of rows, and ms and cost of one row on average.
 
     `coverage` of the rows stay at the edge; `edge_error` is the share of wrong answers among
@@ -67,8 +67,8 @@ class Confidence:
     kept: int
     errors: int | None
     bound: float | None
-    chosen: Operating | None
-    frontier: tuple[Operating, ...]
+    chosen: OperatingPoint | None
+    frontier: tuple[OperatingPoint, ...]
     warning: str = ""
 
 

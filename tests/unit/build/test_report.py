@@ -19,7 +19,7 @@ from repo_builder.build.report.types import (
     Budget,
     Confidence,
     Latency,
-    Operating,
+    OperatingPoint,
     Report,
     Row,
     Score,
@@ -59,7 +59,7 @@ def test_the_files_say_what_the_report_says(tmp_path: Path) -> None:
 
 
 def test_plain_types_all_the_way_down() -> None:
-    point = Operating(0.5, 0.9, 0.01, None, 1.5, 0.0)
+    point = OperatingPoint(0.5, 0.9, 0.01, None, 1.5, 0.0)
     sure = Confidence(
         "margin", "y", "onnxruntime", 1.0, 0.02, 0.95, "big", "abc", 10, 30, 20, 0, 0.1, point,
         (point, point),

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from repo_builder.cli import cli
-from repo_builder.cli._options import Figure
+from repo_builder.cli._options import FiniteRange
 
 
 def options(
@@ -40,7 +40,7 @@ def test_there_are_numbers() -> None:
 
 @pytest.mark.parametrize("what", NUMBERS)
 def test_a_number_has_a_range(what: str) -> None:
-    assert isinstance(NUMBERS[what].type, Figure | click.IntRange)
+    assert isinstance(NUMBERS[what].type, FiniteRange | click.IntRange)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "ten"])

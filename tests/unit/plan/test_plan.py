@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from repo_builder import steps, targets
 from repo_builder.base import digest
 from repo_builder.base.errors import SpecError
-from repo_builder.plan import Declaration, Made, Pins, Plan, Source, plan, why
+from repo_builder.plan import ArtifactRef, Declaration, Pins, Plan, SourceFiles, plan, why
 from repo_builder.spec.types import (
     Calibration,
     Evaluation,
@@ -92,7 +92,9 @@ def test_a_variant_has_its_steps_in_an_order_in_which_they_can_run() -> None:
     met: set[str] = set()
     for key, node in the_plan.nodes.items():
         assert key == node.key == digest.of_json(node.recipe)
-        assert {value.key for value in node.inputs.values() if isinstance(value, Made)} <= met
+        assert {
+            value.key for value in node.inputs.values() if isinstance(value, ArtifactRef)
+        } <= met
         met.add(key)
     for variant in the_plan.variants:
         assert set(variant.steps.values()) <= met
@@ -168,7 +170,7 @@ def test_one_tool_reaches_the_steps_that_use_it_and_their_successors(tool: str) 
     assert users <= reached
     for step in reached - users:
         node = after.nodes[after.variants[0].steps[step]]
-        made = {value.key for value in node.inputs.values() if isinstance(value, Made)}
+        made = {value.key for value in node.inputs.values() if isinstance(value, ArtifactRef)}
         assert made & {after.variants[0].steps[other] for other in reached}
 
 
@@ -332,7 +334,7 @@ def test_equal_recipes_have_equal_keys_and_others_have_not(one: Optimize, two: O
 def test_sources_keep_their_paths_out_of_the_recipe() -> None:
     the_plan = planned()
     node = the_plan.nodes[the_plan.variants[0].steps["import"]]
-    assert isinstance(node.inputs["model"], Source)
+    assert isinstance(node.inputs["model"], SourceFiles)
     assert "/d/" not in digest.canonical(node.recipe).decode()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from repo_builder import steps, targets
-from repo_builder.base.artifact import Port
+from repo_builder.base.artifact import TensorType
 from repo_builder.base.errors import SpecError
 from repo_builder.plan import Plan, plan
 from repo_builder.repository import ensemble, render
@@ -234,7 +234,7 @@ def test_selecting_a_pipeline_selects_its_models() -> None:
     ],
 )
 def test_ends_fit(one: tuple[str, None], other: tuple[str, None], fits: bool) -> None:
-    assert Port(*one).fits(Port(*other)) is fits
+    assert TensorType(*one).fits(TensorType(*other)) is fits
 
 
 @pytest.mark.parametrize("target", ["cpu", "cpu-openvino"])

@@ -17,7 +17,7 @@ import pytest
 from repo_builder import steps
 from repo_builder.base.errors import DataError, MissingExtra, StepError, StoreError
 from repo_builder.run.processes import StepProcesses, WorkerDied
-from repo_builder.run.store import Damaged, Store
+from repo_builder.run.store import CorruptEntry, Store
 from tests import disks
 from tests.unit import fake_plan
 from tests.unit.fake_plan import Graph, Seen
@@ -285,7 +285,7 @@ def test_an_input_that_is_damaged_whenever_it_is_made_is_told(
             damage(store, entry.key)
 
     outcome = fake_plan.run(graph, store, executor, user, seen=Damaging())
-    assert type(outcome.errors[user]) is Damaged
+    assert type(outcome.errors[user]) is CorruptEntry
     assert "is damaged (result); check the disk" in str(outcome.errors[user])
 
 

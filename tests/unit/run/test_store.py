@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from repo_builder.base import digest
 from repo_builder.base.artifact import Entry
 from repo_builder.base.errors import StoreError
-from repo_builder.run.store import Damaged, Store, default_root
+from repo_builder.run.store import CorruptEntry, Store, default_root
 from tests import disks
 
 Unavailable = Callable[[str], NoReturn]
@@ -142,12 +142,12 @@ def test_a_blob_with_a_flipped_byte_is_found_and_dropped(store: Store, tmp_path:
     entry = put(store)
     path = damaged_blob(store, entry, b"wEights")
     assert store.get(entry.key) == entry  # the size is right; contents are checked when fetched
-    with pytest.raises(Damaged) as caught:
+    with pytest.raises(CorruptEntry) as caught:
         store.fetch(entry, tmp_path / "out")
     assert caught.value.key == entry.key
     assert not path.exists()
     assert store.get(entry.key) is None
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptEntry):
         store.fetch(entry, tmp_path / "out2")
 
 
@@ -362,7 +362,7 @@ def test_whatever_happens_an_entry_is_absent_or_whole(
                 out = folder / f"{number}-{n}"
                 try:
                     assert fetched(store, entry, out) == contents[n]
-                except Damaged:
+                except CorruptEntry:
                     assert store.get(entry.key) is None
 
 

@@ -10,7 +10,7 @@ from repo_builder import targets
 from repo_builder.base import digest
 from repo_builder.base.artifact import Artifact, Blob, Entry
 from repo_builder.base.errors import UsageError
-from repo_builder.repository import render, together
+from repo_builder.repository import multi_target, render
 from repo_builder.repository.publish import Model
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Version
@@ -38,7 +38,7 @@ def test_files_that_differ_lie_apart_and_each_config_names_its_own() -> None:
         "cpu": {"digits": model("onnxruntime", {"model.onnx": "1"})},
         "cpu-openvino": {"digits": model("openvino", {"model.xml": "2", "model.bin": "3"})},
     }
-    (made,) = together.join(built, CATALOG)
+    (made,) = multi_target.merge(built, CATALOG)
     assert set(made.entry.artifact.files) == {
         "cpu/model.onnx", "cpu-openvino/model.xml", "cpu-openvino/model.bin",
     }  # fmt: skip
@@ -52,7 +52,7 @@ def test_files_that_differ_lie_apart_and_each_config_names_its_own() -> None:
 def test_what_is_the_same_is_there_once() -> None:
     same = {"model.py": "x"}
     built = {t: {"digits": model("python", same)} for t in ("cpu", "cpu-openvino")}
-    (made,) = together.join(built, CATALOG)
+    (made,) = multi_target.merge(built, CATALOG)
     assert set(made.entry.artifact.files) == {"model.py"}
     assert config(made).default_model_filename == ""
 
@@ -68,7 +68,7 @@ def test_plans_are_found_by_compute_capability() -> None:
     assert ORIN.tensorrt is not None
     here["nvidia-gpu"] = gpu
     built = {t: {"digits": model("tensorrt", {"model.plan": t})} for t in here}
-    (made,) = together.join(built, here)
+    (made,) = multi_target.merge(built, here)
     for target in ("jetson-orin-nx", "jetson-agx-orin"):
         found = dict(config(made, target).cc_model_filenames)
         assert found == {
@@ -87,7 +87,7 @@ def test_a_pipelines_uses_are_those_of_the_joined_models() -> None:
         }
         for t, b in (("cpu", "onnxruntime"), ("cpu-openvino", "openvino"))
     }
-    digits, read = together.join(built, CATALOG)
+    digits, read = multi_target.merge(built, CATALOG)
     assert read.record["uses"] == {"digits": digits.record["interface"]}
     assert config(read).default_model_filename == ""
 
@@ -103,18 +103,18 @@ def test_a_pipelines_uses_are_those_of_the_joined_models() -> None:
 )
 def test_what_cannot_share_is_told(name: str, group: tuple[str, ...], what: str) -> None:
     with pytest.raises(UsageError, match=what):
-        together.check(name, group, CATALOG)
+        multi_target.check(name, group, CATALOG)
 
 
 def test_a_plan_that_is_made_with_the_image_cannot_share() -> None:
     gpu = model("tensorrt", {"model.onnx": "1"}, compiler={"at": "image"})
     built = {"cpu": {"digits": model("onnxruntime", {"model.onnx": "2"})}}
     with pytest.raises(UsageError, match="digits: plans of nvidia-gpu are built later"):
-        together.join({**built, "nvidia-gpu": {"digits": gpu}}, CATALOG)
+        multi_target.merge({**built, "nvidia-gpu": {"digits": gpu}}, CATALOG)
 
 
 def test_texts_that_differ_are_told() -> None:
     one, other = (model("onnxruntime", {"model.onnx": c}) for c in "12")
     other = Model(**{**vars(other), "texts": {**other.texts, "labels.txt": b"b\n"}})
     with pytest.raises(UsageError, match="labels.txt differs for cpu-openvino"):
-        together.join({"cpu": {"digits": one}, "cpu-openvino": {"digits": other}}, CATALOG)
+        multi_target.merge({"cpu": {"digits": one}, "cpu-openvino": {"digits": other}}, CATALOG)

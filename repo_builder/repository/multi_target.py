@@ -1,4 +1,4 @@
-"""Joins what was built for several targets into the models of one repository; pure.
+"""Merges what was built for several targets into the models of one repository; pure.
 
     models/digits/config.pbtxt              as of the first target
     models/digits/configs/<target>.pbtxt    chosen by tritonserver --model-config-name <target>
@@ -39,7 +39,7 @@ def check(name: str, group: tuple[str, ...], catalog: Mapping[str, Target]) -> N
             raise UsageError(f"{said}: {_LATER.format(target)}")
 
 
-def join(built: Mapping[str, Mapping[str, Model]], catalog: Mapping[str, Target]) -> list[Model]:
+def merge(built: Mapping[str, Mapping[str, Model]], catalog: Mapping[str, Target]) -> list[Model]:
     """The models of all targets as one repository's; `built` has them by target and name."""
     names = sorted({name for models in built.values() for name in models})
     of = {
@@ -50,10 +50,10 @@ def join(built: Mapping[str, Mapping[str, Model]], catalog: Mapping[str, Target]
         name: digest.of_json({t: m.record.get("interface", "") for t, m in models.items()})
         for name, models in of.items()
     }
-    return [_join(models, interfaces, catalog) for models in of.values()]
+    return [_merge(models, interfaces, catalog) for models in of.values()]
 
 
-def _join(
+def _merge(
     models: Mapping[str, Model], interfaces: Mapping[str, Json], catalog: Mapping[str, Target]
 ) -> Model:
     first = next(iter(models.values()))

@@ -9,7 +9,7 @@ import pytest
 from repo_builder import targets
 from repo_builder.base.errors import UsageError
 from repo_builder.targets.advise.roofline import scale
-from repo_builder.targets.tune import tuning
+from repo_builder.targets.power_tuning import tuning
 
 CATALOG = targets.load()
 
