@@ -106,6 +106,31 @@ class TensorType:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """An operator that a model uses: `count` nodes that compute on its inputs, the first by name.
+
+    `domain` is "" for ONNX's own operators.
+    """
+
+    domain: str
+    type: str
+    count: int
+    first: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a runtime must know to take a model: operators, and the types of its ends.
+
+    Nodes on constants and on shapes are left out, since they are computed beforehand. `types` maps
+    inputs and outputs to Triton's names of types as in `Tensor`, or "sequence", "map", "optional".
+    """
+
+    operators: tuple[Operator, ...]
+    types: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Interface:
     """What a model declares, without running it: inputs and outputs by name."""
 

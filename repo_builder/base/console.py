@@ -148,10 +148,11 @@ class Steps:
         self._end(key, paint("✗", "red"), label, note)
 
     def _end(self, key: str, mark: str, label: str, note: str) -> None:
-        taken = seconds(time.monotonic() - self._begun.pop(key, time.monotonic()))
+        begun = self._begun.pop(key, None)
+        taken = "" if begun is None else f"  {paint(seconds(time.monotonic() - begun), 'dim')}"
         if self._live and key in self._tasks:
             self._live.remove_task(self._tasks.pop(key))
-        say(f"{mark} {label}  {paint(taken, 'dim')}" + (f"  {note}" if note else ""))
+        say(f"{mark} {label}{taken}" + (f"  {note}" if note else ""))
 
     def _progress(self) -> Progress:
         if self._live is None:

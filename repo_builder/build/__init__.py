@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from repo_builder.build import report
-from repo_builder.build.prepare import prepare, wanted
+from repo_builder.build.prepare import prepare, refused, wanted
 from repo_builder.build.preview import Line, preview
 from repo_builder.build.publish import publish_good
 from repo_builder.build.report.types import Report, Row
@@ -40,18 +40,20 @@ def build(request: Request, progress: Progress) -> Report:
     with store.in_use():
         the_plan, declarations = prepare(request, store)
         progress.planned(the_plan)
+        refusals = refused(the_plan, store)
         with _executor(request, store) as (executor, jobs):
 
             def build_and_publish() -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
                 outcome = execute(
                     the_plan,
-                    wanted(the_plan),
+                    wanted(the_plan, refusals),
                     store,
                     executor,
                     declarations,
                     progress,
                     jobs=jobs,
                     keep_going=request.keep_going,
+                    refused=refusals,
                 )
                 return publish_good(request, the_plan, outcome, store)
 

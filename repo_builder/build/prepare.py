@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from repo_builder import steps, targets
-from repo_builder.base.errors import UsageError
+from repo_builder.base.errors import ModelError, UsageError
 from repo_builder.build.request import Request
 from repo_builder.plan import Declaration, Plan, plan
 from repo_builder.repository import multi_target
-from repo_builder.run.pin import pin
+from repo_builder.run.pin import contents, pin
 from repo_builder.run.store import Store
 from repo_builder.spec.load import load, select
 
@@ -27,20 +29,52 @@ def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration
     return plan(specs, catalog, declarations, pin(specs, declarations, store)), declarations
 
 
-def wanted(the_plan: Plan) -> list[str]:
-    """The keys whose results a build reads; what they need follows from the plan."""
+def wanted(the_plan: Plan, refusals: Mapping[str, ModelError]) -> list[str]:
+    """The keys whose results a build reads; what they need follows from the plan.
+
+    Of what `refusals` names, and of what would need it, nothing is wanted.
+    """
     models = [
         key
         for variant in the_plan.variants
+        if variant.compiled_key not in refusals
         for step, key in variant.steps.items()
         if step in _READ or step == variant.compiled
     ]
     pipelines = [
         key
         for pipeline in the_plan.pipelines
+        if refusals.keys().isdisjoint(model.compiled_key for model in pipeline.models.values())
         for key in (*pipeline.stage_keys.values(), pipeline.steps[pipeline.run])
     ]
     return models + pipelines
+
+
+def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:
+    """The models that their targets' runtimes cannot take, by the key of the step that compiles.
+
+    Asked before any work, and only of models that the store does not have. `plan` and
+    `targets advise` ask the same tables.
+    """
+    found: dict[str, ModelError] = {}
+    on_cpu = {v.spec.name for v in the_plan.variants if v.target.runtime == "onnxruntime"}
+    for variant in the_plan.variants:
+        key = variant.compiled_key
+        if key in found or store.get(key) is not None:
+            continue
+        # Imported for a model that is new: a build with nothing to do reads no table.
+        from repo_builder.targets import support
+
+        uses = contents(variant.spec.onnx, store)
+        table = support.of(variant.target.runtime)
+        problems = table.problems(uses, elsewhere=variant.spec.name not in on_cpu) if uses else []
+        if problems:
+            found[key] = (
+                ModelError("the target's runtime cannot take the model:", problems)
+                if len(problems) > 1
+                else ModelError(str(problems[0]))
+            )
+    return found
 
 
 _READ = ("import", "verify", "calibrate-confidence", "profile")

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from repo_builder.build.prepare import prepare, wanted
+from repo_builder.build.prepare import prepare, refused, wanted
 from repo_builder.build.request import Request
-from repo_builder.plan import why
+from repo_builder.plan import Variant, why
 from repo_builder.run.execute import cached_and_missing
 from repo_builder.run.store import Store
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step of one model@target as `plan` shows it."""
+    """One step of one model@target as `plan` shows it; what is `refused` never runs."""
 
     id: str
     step: str
     key: str
     cached: bool
     why: str
+    refused: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The line as plain JSON types."""
@@ -31,9 +32,16 @@ def preview(request: Request) -> list[Line]:
     store = Store(request.store)
     with store.in_use():
         the_plan, _ = prepare(request, store)
-        _, missing = cached_and_missing(the_plan, wanted(the_plan), store)
+        refusals = refused(the_plan, store)
+        _, missing = cached_and_missing(the_plan, wanted(the_plan, refusals), store)
         lines = []
         for variant in the_plan.all_variants:
+            if isinstance(variant, Variant) and (no := refusals.get(variant.compiled_key)):
+                said = "; ".join(map(str, no.problems)) or no.message
+                lines.append(
+                    Line(variant.spec.id, variant.compiled, variant.compiled_key, False, said, True)
+                )
+                continue
             last = store.recall(variant.spec.id)
             step_of = {key: step for step, key in variant.steps.items()}
             for step, key in variant.steps.items():

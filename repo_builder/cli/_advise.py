@@ -62,14 +62,16 @@ def advise(
 ) -> None:
     """Rank devices and power modes for a model by a roofline estimate."""
     found = _options.load_targets(targets_dir)
+    from repo_builder.introspect import declared
     from repo_builder.targets import advise as advisor
     from repo_builder.targets import pick
 
     chosen = [pick(found, name) for name in on] or list(found.values())
     only = _precision(precision, chosen)
-    workload = advisor.read(_onnx(model, found), batch, _shapes(shapes))
+    file = _onnx(model, found)
+    workload = advisor.read(file, batch, _shapes(shapes))
     need = advisor.Need(fps, latency_ms, power_w)
-    candidates = advisor.rank(workload, chosen, need, _machine(), only)
+    candidates = advisor.rank(workload, chosen, need, _machine(), only, declared.contents(file))
     records = [_record(c, battery_wh, system_w, price_kwh) for c in candidates]
     if as_json:
         console.out_json(records)

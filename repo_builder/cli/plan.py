@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from repo_builder.base import console
 from repo_builder.cli import _options
+
+if TYPE_CHECKING:
+    from repo_builder.build import Line
 
 
 @click.command()
@@ -42,7 +46,13 @@ def command(
     if as_json:
         console.out_json([line.as_json() for line in lines])
         return
-    rows = [(line.id, line.step, "cached" if line.cached else "run", line.why) for line in lines]
+    rows = [(line.id, line.step, _would(line), line.why) for line in lines]
     console.out(console.table(("model@target", "step", "would", "why"), rows))
-    waiting = {line.key for line in lines if not line.cached}
+    waiting = {line.key for line in lines if not line.cached and not line.refused}
     console.say(f"{len(waiting)} steps to run" if waiting else "nothing to do")
+
+
+def _would(line: Line) -> str:
+    if line.refused:
+        return "refuse"
+    return "cached" if line.cached else "run"

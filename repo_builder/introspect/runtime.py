@@ -45,18 +45,52 @@ def is_out_of_memory(failure: BaseException) -> bool:
 
 
 _SOURCE_PLACE = re.compile(r"[\w/.-]*\.(?:cc|h|cpp|hpp):\d+:? ?")
-_NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?|.*Status Message: "
+_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from \S+ failed: ?")
+_SAYS_NOTHING = re.compile(
+    r"(Exception from|FrontEnd API failed with|To facilitate the conversion|Summary:|Traceback )"
+    r"|(Error has occurred|Exception) (during|happened)[^:]*:$"
+    r"|Model wasn't fully converted\. *(Failed operations detailed log:)?$"
+    r"|-- Conversion is failed for"
 )
+_CHECK = re.compile(r"Check '(?P<condition>.*)' failed at ?")
+_OF_NODE = re.compile(
+    r"While validating (?:ONNX )?node '(?:<Node\((?P<op>\w+)\): )?(?P<name>[^'>]*)>?':?"
+)
+_MOST = 300
+_LINES = 3
 
 
 def first_line(failure: BaseException) -> str:
-    """What a runtime says in its first line, without source positions, C++ signatures and paths."""
+    """Why a runtime failed, in one line of at most 300 characters.
+
+    Source positions, C++ signatures, paths and lines that say nothing (OpenVINO's "Exception from",
+    "Check 'false' failed at") are left out; what is left of the first three lines is joined.
+    """
     text = str(failure).strip() or type(failure).__name__
-    line = _NOISE.sub("", text.splitlines()[0])
+    lines = text.splitlines()
+    said = [line for raw in lines if (line := _told(raw))]
+    if not said:
+        failed = [found["condition"] for raw in lines if (found := _CHECK.search(raw))]
+        said = [f"its check '{condition}' failed" for condition in failed[-1:]] or [lines[0]]
+    line = "; ".join(part.rstrip(" ;") for part in dict.fromkeys(said[:_LINES]))
+    return line if len(line) <= _MOST else line[: _MOST - 1] + "…"
+
+
+def _told(raw: str) -> str:
+    """What one line of a failure says; "" where it only says where in the source it was."""
+    line = _NOISE.sub("", raw.strip())
+    if not line or _SAYS_NOTHING.match(line):
+        return ""
+    line = _CHECK.sub("", line).removeprefix("-- ")
     while place := _SOURCE_PLACE.search(line):
         line = line[: place.start()] + _after_signature(line[place.end() :])
-    return line if len(line) <= 300 else line[:299] + "…"
+    line = _OF_NODE.sub(_node, line)
+    return _RUNNING.sub(lambda found: f"{_node(found)}: ", line).strip()
+
+
+def _node(found: re.Match[str]) -> str:
+    op = f"{found['op']} " if found["op"] else ""
+    return f"{op}node '{found['name']}'" if found["name"] else f"a {op}node"
 
 
 def _after_signature(text: str) -> str:

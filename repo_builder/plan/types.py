@@ -79,6 +79,11 @@ class Variant:
     compiled: str
     why_not_executed: str = ""
 
+    @property
+    def compiled_key(self) -> str:
+        """The key of the model that is served."""
+        return self.steps[self.compiled]
+
 
 @dataclass(frozen=True)
 class PipelineVariant:

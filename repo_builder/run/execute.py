@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from repo_builder import steps
@@ -57,12 +58,17 @@ def execute(
     *,
     jobs: int,
     keep_going: bool = True,
+    refused: Mapping[str, RepoBuilderError] = MappingProxyType({}),
 ) -> Outcome:
     """Make the entries of the keys `wanted`, and of whatever they need that the store lacks.
 
+    `refused` are failures that are known beforehand, by key: they are told, and none of them runs.
+
     At most `jobs` steps run at a time, and a step that measures time runs alone.
     """
-    return _Execution(plan, store, executor, declarations, progress, jobs, keep_going).run(wanted)
+    return _Execution(plan, store, executor, declarations, progress, jobs, keep_going).run(
+        wanted, refused
+    )
 
 
 def cached_and_missing(
@@ -118,7 +124,9 @@ class _Execution:
         self.waiting: dict[str, Node] = {}
         self.running: dict[Future[Entry], tuple[Node, Mapping[str, Entry]]] = {}
 
-    def run(self, wanted: Iterable[str]) -> Outcome:
+    def run(self, wanted: Iterable[str], refused: Mapping[str, RepoBuilderError]) -> Outcome:
+        for key, error in refused.items():
+            self._fail(self.plan.nodes[key], error)
         self.entries, self.waiting = cached_and_missing(self.plan, wanted, self.store)
         while True:
             while len(self.running) < self.jobs and (node := self._next()):

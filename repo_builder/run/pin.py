@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from repo_builder.base import digest
-from repo_builder.base.artifact import Interface
+from repo_builder.base.artifact import Contents, Interface
 from repo_builder.base.errors import ModelError
 from repo_builder.introspect import declared, walk
 from repo_builder.plan import Declaration, Pins
@@ -52,6 +52,14 @@ def pin(
     cache.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
     return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces)
+
+
+def contents(path: Path, store: Store) -> Contents | None:
+    """What the ONNX file at `path` uses; None where it cannot be parsed."""
+    memory = _Memory(store)
+    found = memory.contents(path)
+    memory.save()
+    return found
 
 
 def _installed(tool: str) -> str | None:
@@ -105,6 +113,18 @@ class _FileCache:
             self.changed = True
             return found
         return kind.validate_python(about["interface"])
+
+    def contents(self, path: Path) -> Contents | None:
+        """The operators that the ONNX file at `path` uses, and the types of its ends."""
+        from pydantic import TypeAdapter
+
+        about, kind = self._about(path), TypeAdapter(Contents | None)
+        if "contents" not in about:
+            found = declared.contents(path)
+            about["contents"] = kind.dump_python(found, mode="json")
+            self.changed = True
+            return found
+        return kind.validate_python(about["contents"])
 
     def _about(self, path: Path) -> dict[str, Any]:
         try:

@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repo_builder.base.errors import Problem
+from repo_builder.introspect import declared
+from repo_builder.targets import support
 
 if TYPE_CHECKING:
     import onnx
 
-# Marked "N" in onnx-tensorrt's docs/operators.md for TensorRT 10.15.
-UNSUPPORTED = frozenset(
-    {
-        *("AffineGrid", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr"),
-        *("BitwiseXor", "CenterCropPad", "Col2Im", "Compress", "ConcatFromSequence"),
-        *("ConvInteger", "DFT", "Det", "DynamicQuantizeLinear", "ImageDecoder", "MatMulInteger"),
-        *("MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "Multinomial", "QLinearConv"),
-        *("NegativeLogLikelihoodLoss", "Optional", "OptionalGetElement", "OptionalHasElement"),
-        *("QLinearMatMul", "RegexFullMatch", "SequenceAt", "SequenceConstruct", "SequenceEmpty"),
-        *("SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap"),
-    }
-)
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -31,7 +21,8 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
     """Everything that TensorRT would refuse or silently not do; empty where all is well."""
     from onnx import TensorProto, numpy_helper
 
-    found = []
+    found = support.of("tensorrt").problems(declared.contents_of(model))
+    refused: dict[str, list[onnx.NodeProto]] = {}
     types = {tensor.data_type for tensor in model.graph.initializer}
     arrays = {
         tensor.name: numpy_helper.to_array(tensor)
@@ -40,14 +31,15 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
     }
     pairs = 0
     for node in model.graph.node:
-        place = f"{node.op_type} node '{node.name or node.output[0]}'"
-        if node.op_type in UNSUPPORTED:
-            fix = "replace it, or serve the model with ONNX Runtime"
-            found.append(Problem("TensorRT has no such operator", fix, field=place))
         if node.op_type in _QDQ:
             pairs += 1
             if why := _asymmetric(node, arrays):
-                found.append(Problem(why, "quantize with scheme s8s8", field=place))
+                refused.setdefault(why, []).append(node)
+    for why, nodes in refused.items():
+        first = nodes[0]
+        others = f" and {len(nodes) - 1} other nodes" if len(nodes) > 1 else ""
+        place = f"{first.op_type} node '{first.name or first.output[0]}'{others}"
+        found.append(Problem(why, "quantize with scheme s8s8", field=place))
     if precision == "int8" and not pairs:
         found.append(Problem("asked for int8, but nothing is quantized", "quantize it before"))
     if precision != "int8" and pairs:

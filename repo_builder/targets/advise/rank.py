@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from repo_builder.base.artifact import Contents
+from repo_builder.targets import support
 from repo_builder.targets.advise.energy import average_watts
 from repo_builder.targets.advise.roofline import (
     BAND,
@@ -69,10 +71,16 @@ def rank(
     need: Need,
     machine: Machine,
     precision: Precision | None = None,
+    contents: Contents | None = None,
 ) -> list[Candidate]:
-    """All candidates, best first: verdict, then least power, then least latency."""
+    """All candidates, best first: verdict, then least power, then least latency.
+
+    `contents` is what the model uses; a runtime that lacks any of it makes the verdict "no".
+    """
     found = [
-        _judge(workload, target, mode, precision or _best_precision(target), need, machine)
+        _judge(
+            workload, target, mode, precision or _best_precision(target), need, machine, contents
+        )
         for target in targets
         for mode in (target.power_modes or (None,))
     ]
@@ -101,8 +109,11 @@ def _judge(
     precision: Precision,
     need: Need,
     machine: Machine,
+    contents: Contents | None,
 ) -> Candidate:
     against: list[str] = []
+    if contents is not None:
+        against += [str(problem) for problem in support.of(target.runtime).problems(contents)]
     unknown: list[str] = []
     estimate = None
     if precision not in target.precisions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ def test_zero_points_are_named(tmp_path: Path) -> None:
     assert {problem.what for problem in found} == {"its zero point is not 0"}
 
 
+def test_one_reason_is_one_line_however_many_nodes(tmp_path: Path) -> None:
+    (found,) = check.problems(quantize(nets.plain_cnn(), tmp_path), "int8")
+    assert re.fullmatch(r"\w+Linear node '.+' and \d+ other nodes", found.field)
+
+
 def test_unsigned_is_named(tmp_path: Path) -> None:
     from onnxruntime.quantization import QuantType
 
@@ -69,8 +75,7 @@ def test_operators_that_tensorrt_lacks() -> None:
     net = Net(1, 4, 4)
     found = check.problems(net.model(net.op("Relu", net.op("Det", "x"))), "fp32")
     assert [str(problem) for problem in found] == [
-        "Det node 'det0': TensorRT has no such operator; replace it, or serve the model with ONNX "
-        "Runtime"
+        "TensorRT has no Det (1 node, first 'det0'); replace it, or cut the model before it"
     ]
 
 
@@ -137,14 +142,14 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         compile_(model, tmp_path, at="device", sizes={"height": 8})
     assert [problem.what for problem in caught.value.problems] == [
-        "TensorRT has no such operator",
+        "TensorRT has no Compress (1 node, first 'compress0')",
         "dimension 3 is dynamic (width)",
     ]
     (tmp_path / "without").mkdir()
     with pytest.raises(ModelError) as without_sizes:
         compile_(model, tmp_path / "without", at="device")
     assert [problem.what for problem in without_sizes.value.problems] == [
-        "TensorRT has no such operator",
+        "TensorRT has no Compress (1 node, first 'compress0')",
         "dimension 2 is dynamic (height)",
         "dimension 3 is dynamic (width)",
     ]
