@@ -56,6 +56,10 @@ _CHECK = re.compile(r"Check '(?P<condition>.*)' failed at ?")
 _OF_NODE = re.compile(
     r"While validating (?:ONNX )?node '(?:<Node\((?P<op>\w+)\): )?(?P<name>[^'>]*)>?':?"
 )
+_RUNNING = re.compile(
+    r"Non-zero status code returned while running (?P<op>\w+) node\. Name:'(?P<name>[^']*)' "
+    r"Status Message: "
+)
 _MOST = 300
 _LINES = 3
 
