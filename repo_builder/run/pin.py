@@ -56,9 +56,9 @@ def pin(
 
 def contents(path: Path, store: Store) -> Contents | None:
     """What the ONNX file at `path` uses; None where it cannot be parsed."""
-    memory = _Memory(store)
-    found = memory.contents(path)
-    memory.save()
+    cache = _FileCache(store)
+    found = cache.contents(path)
+    cache.save()
     return found
 
 
