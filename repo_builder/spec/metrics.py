@@ -10,18 +10,30 @@ from repo_builder.spec.types import MetricName
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a metric reads: arrays of the evaluation file, and outputs of the model."""
+    """What a metric reads: arrays of the evaluation file, and outputs of the model.
+
+    `labels` have one entry a row, `constants` are arrays of the file that are the same for all.
+    """
 
     labels: tuple[str, ...]
     outputs: tuple[str, ...]
     higher_is_better: bool
+    constants: tuple[str, ...] = ()
 
 
 REQUIRES: Mapping[MetricName, Requirement] = {
     "accuracy": Requirement(("label",), ("scores",), True),
     "top5": Requirement(("label",), ("scores",), True),
+    "f1": Requirement(("label",), ("scores",), True),
+    "roc_auc": Requirement(("label",), ("scores",), True),
     "map50": Requirement(("true_boxes", "true_classes"), ("boxes", "scores"), True),
     "auroc": Requirement(("anomaly",), ("reconstruction",), True),
+    "map50_ultralytics": Requirement(("true_boxes", "true_classes"), ("detections",), True),
+    "miou": Requirement(("mask",), ("scores",), True),
     "mse": Requirement(("target",), ("value",), False),
+    "rmse": Requirement(("target",), ("value",), False),
     "mae": Requirement(("target",), ("value",), False),
+    "cer": Requirement(("text",), ("scores",), False, constants=("alphabet",)),
+    "wer": Requirement(("text",), ("scores",), False, constants=("alphabet",)),
+    "recall1": Requirement(("label",), ("embedding",), True),
 }

@@ -60,7 +60,7 @@ class RawEvaluation(Raw):
     path: str
     """A .npz file with one array per model input, named like it, and the labels."""
     metric: MetricName
-    """accuracy, top5, map50 (detection), auroc (anomaly), mse or mae."""
+    """What is measured; docs/specs.md says what each metric reads."""
     labels: dict[str, str] = {}
     """What the metric needs -> array name in the file, e.g. `{label: digit}`."""
     outputs: dict[str, str] = {}
@@ -204,7 +204,7 @@ class RawEvaluationPart(RawEvaluation):
     path: str = Field(default_factory=str)
     """A .npz file with one array per model input, named like it, and the labels."""
     metric: MetricName = Field(default_factory=lambda: "accuracy")
-    """accuracy, top5, map50 (detection), auroc (anomaly), mse or mae."""
+    """What is measured; docs/specs.md says what each metric reads."""
 
 
 class RawConfidencePart(RawConfidence):

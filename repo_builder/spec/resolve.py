@@ -119,7 +119,7 @@ class _Resolver:
         need = REQUIRES[raw.metric]
         at: tuple[str, ...] = ("data", "evaluation")
         for kind, given, needed in (
-            ("labels", raw.labels, need.labels),
+            ("labels", raw.labels, (*need.labels, *need.constants)),
             ("outputs", raw.outputs, need.outputs),
         ):
             for name in given:
@@ -129,7 +129,7 @@ class _Resolver:
         return types.Evaluation(
             path=self._file(raw.path),
             metric=raw.metric,
-            labels={name: raw.labels.get(name, name) for name in need.labels},
+            labels={name: raw.labels.get(name, name) for name in (*need.labels, *need.constants)},
             outputs={name: raw.outputs.get(name, name) for name in need.outputs},
             samples=raw.samples,
         )

@@ -23,7 +23,22 @@ Objective = Literal["latency", "throughput"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 Place = Literal["builder", "image", "device"]
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
-MetricName = Literal["accuracy", "top5", "map50", "auroc", "mse", "mae"]
+MetricName = Literal[
+    "accuracy",
+    "top5",
+    "f1",
+    "roc_auc",
+    "auroc",
+    "map50",
+    "map50_ultralytics",
+    "miou",
+    "mse",
+    "rmse",
+    "mae",
+    "cer",
+    "wer",
+    "recall1",
+]
 
 
 @dataclass(frozen=True)

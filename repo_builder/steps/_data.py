@@ -7,7 +7,7 @@ dimension is the input's own; where it has one more, every entry is a whole inpu
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -138,11 +138,17 @@ def check(
 
 
 def labels(
-    stored: Mapping[str, Array], wanted: Mapping[str, str], rows: int, name: str, all_rows: bool
+    stored: Mapping[str, Array],
+    wanted: Mapping[str, str],
+    rows: int,
+    name: str,
+    all_rows: bool,
+    *,
+    constants: Collection[str] = (),
 ) -> dict[str, Array]:
     """What a metric calls its labels -> the first `rows` rows of the array that holds them.
 
-    With `all_rows` the array must have no more rows than that.
+    With `all_rows` the array must have no more rows than that; `constants` come whole.
     """
     problems = []
     found = {}
@@ -150,6 +156,8 @@ def labels(
         if key not in stored:
             what = f"no array '{key}' for the metric's '{label}'"
             problems.append(Problem(what, did_you_mean(key, stored)))
+        elif label in constants:
+            found[label] = stored[key]
         elif (have := len(np.atleast_1d(stored[key]))) < rows or (all_rows and have != rows):
             problems.append(
                 Problem(f"'{key}' has {have} labels for {rows} rows", "save one label a row")

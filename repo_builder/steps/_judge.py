@@ -11,6 +11,7 @@ import numpy as np
 
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import DataError, StepError, did_you_mean
+from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.types import MetricName
 from repo_builder.steps import _data, _metrics
 from repo_builder.steps._data import Array
@@ -45,7 +46,11 @@ class Evaluation:
         """Read `evaluation.npz` for a model with `inputs`. DataError: see `_data`."""
         stored = _data.read(folder / FILE)
         samples = _data.check(stored, inputs, FILE, request.samples)
-        labels = _data.labels(stored, request.labels, samples.rows, FILE, request.samples is None)
+        constants = REQUIRES[request.metric].constants if request.metric else ()
+        every_row = request.samples is None
+        labels = _data.labels(
+            stored, request.labels, samples.rows, FILE, every_row, constants=constants
+        )
         return cls(samples, labels, request)
 
     def judge(self, outputs: Mapping[str, Array]) -> float | None:

@@ -8,6 +8,7 @@ import sklearn.metrics as reference
 
 from repo_builder.base.errors import DataError
 from repo_builder.steps._metrics import compute, drop, overlap
+from repo_builder.steps._metrics.text import edits
 
 RANDOM = np.random.default_rng(0)
 LABEL = RANDOM.integers(0, 7, 300)
@@ -146,3 +147,130 @@ def test_map50_of_arrays_that_do_not_match() -> None:
                 dict(zip(("true_boxes", "true_classes"), labels, strict=True)),
                 {},
             )
+
+
+def test_f1_of_scores_probabilities_and_classes_is_sklearns() -> None:
+    found = SCORES.argmax(axis=1)
+    wanted = reference.f1_score(LABEL, found, average="macro")
+    for given in (SCORES, found, found[:, None]):
+        assert compute("f1", {"scores": given}, {"label": LABEL}, {}) == pytest.approx(wanted)
+    names = np.array([f"c{cls}" for cls in LABEL], dtype=object)
+    texts = np.array([f"c{cls}" for cls in found])
+    assert compute("f1", {"scores": texts}, {"label": names}, {}) == pytest.approx(wanted)
+    binary, chance = (LABEL > 3).astype(int), 1 / (1 + np.exp(-SCORES[:, 0]))
+    assert compute("f1", {"scores": chance[:, None]}, {"label": binary}, {}) == pytest.approx(
+        reference.f1_score(binary, chance >= 0.5)
+    )
+
+
+def test_accuracy_of_a_model_that_answers_with_classes() -> None:
+    found = np.where(RANDOM.random(300) < 0.8, LABEL, 0)
+    for given, label in (
+        (found, LABEL),
+        (found.astype(str).astype(object), LABEL.astype(str)),
+        (np.array([str(v).encode() for v in found], dtype=object), LABEL),
+    ):
+        measured = compute("accuracy", {"scores": given}, {"label": label}, {})
+        assert measured == pytest.approx(float(np.mean(found == LABEL)))
+    with pytest.raises(DataError, match="299 entries for 300"):
+        compute("accuracy", {"scores": found}, {"label": LABEL[:-1]}, {})
+
+
+def test_roc_auc_is_sklearns() -> None:
+    binary = (LABEL > 3).astype(np.int64)
+    for given in (SCORES[:, :1], np.stack([-SCORES[:, 0], SCORES[:, 0]], axis=1)):
+        assert compute("roc_auc", {"scores": given}, {"label": binary}, {}) == pytest.approx(
+            reference.roc_auc_score(binary, SCORES[:, 0])
+        )
+    chances = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
+    assert compute("roc_auc", {"scores": chances}, {"label": LABEL}, {}) == pytest.approx(
+        reference.roc_auc_score(LABEL, chances, multi_class="ovr")
+    )
+    with pytest.raises(DataError, match="both kinds"):
+        compute("roc_auc", {"scores": SCORES[:, :1]}, {"label": np.zeros(300, np.int64)}, {})
+
+
+def test_miou_is_sklearns_and_leaves_out_what_is_not_judged() -> None:
+    mask = RANDOM.integers(0, 4, (5, 8, 8))
+    scores = RANDOM.standard_normal((5, 4, 8, 8)) + 2 * np.eye(4)[mask].transpose(0, 3, 1, 2)
+    found = scores.argmax(axis=1)
+    wanted = reference.jaccard_score(mask.ravel(), found.ravel(), average="macro")
+    assert compute("miou", {"scores": scores}, {"mask": mask}, {}) == pytest.approx(wanted)
+    assert compute("miou", {"scores": found}, {"mask": mask}, {}) == pytest.approx(wanted)
+    part = mask.copy()
+    part[0], part[1] = 255, -1
+    assert compute("miou", {"scores": scores}, {"mask": part}, {}) == pytest.approx(
+        reference.jaccard_score(mask[2:].ravel(), found[2:].ravel(), average="macro")
+    )
+    with pytest.raises(DataError, match=r"the model.s is \[5, 8, 8\]"):
+        compute("miou", {"scores": scores}, {"mask": mask[:, :4]}, {})
+
+
+def test_rmse_is_the_root_of_mse() -> None:
+    value, target = {"value": SCORES}, {"target": SCORES + 2.0}
+    assert compute("rmse", value, target, {}) == pytest.approx(2.0)
+    assert drop("rmse", 1.0, 1.5) == 0.5
+
+
+ALPHABET = np.array(["", "a", "b", " ", "c"])
+
+
+def _ctc(*texts: str, steps: int = 24) -> Any:
+    """Scores [rows, steps, classes] whose best path spells each text."""
+    scores = np.full((len(texts), steps, len(ALPHABET)), -5.0)
+    for row, text in enumerate(texts):
+        path = [0]
+        for letter in text:
+            path += [list(ALPHABET).index(letter)] * 2 + [0]
+        for step in range(steps):
+            scores[row, step, path[step] if step < len(path) else 0] = 5.0
+    return scores
+
+
+@pytest.mark.parametrize("time_first", [False, True])
+def test_error_rates_of_greedy_ctc(time_first: bool) -> None:
+    scores = _ctc("aab", "ab c", "b")
+    if time_first:
+        scores = scores.transpose(1, 0, 2)
+    labels = {"text": np.array(["aab", "ab b", "cb"]), "alphabet": ALPHABET}
+    # one replacement and one insertion in 9 characters; two words of four are wrong
+    assert compute("cer", {"scores": scores}, labels, {}) == pytest.approx(2 / 9)
+    assert compute("wer", {"scores": scores}, labels, {}) == pytest.approx(2 / 4)
+
+
+def test_an_alphabet_without_a_blank_is_refused() -> None:
+    labels = {"text": np.array(["a"]), "alphabet": np.array(["x", "a", "b", " ", "c"])}
+    with pytest.raises(DataError, match="blank"):
+        compute("cer", {"scores": _ctc("a")}, labels, {})
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "distance"),
+    [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("flaw", "lawn", 2), ("a", "a", 0)],
+)
+def test_edits_are_levenshteins(found: str, truth: str, distance: int) -> None:
+    assert edits(found, truth) == distance
+
+
+def test_recall_of_the_nearest_other_row() -> None:
+    vectors = np.array([[1, 0], [2, 0.1], [0, 1], [0.1, 3], [1, 1]], dtype=np.float32)
+    label = np.array([7, 7, 8, 7, 9])
+    # rows 0 and 1 find each other, row 3 finds row 2; rows 2 and 4 have no fellow
+    assert compute("recall1", {"embedding": vectors}, {"label": label}, {}) == pytest.approx(2 / 3)
+    with pytest.raises(DataError, match="needs pairs"):
+        compute("recall1", {"embedding": vectors}, {"label": np.arange(5)}, {})
+
+
+def test_one_output_as_ultralytics_has_it_equals_boxes_and_scores() -> None:
+    corners = np.sort(RANDOM.uniform(0, 100, (3, 2, 6, 2)), axis=1)  # [rows, low/high, n, xy]
+    boxes = np.concatenate([corners[:, 0], corners[:, 1]], axis=2)
+    scores = RANDOM.random((3, 6, 4))
+    truth = {"true_boxes": boxes[:, :2], "true_classes": scores[:, :2].argmax(axis=2)}
+    center = (boxes[..., :2] + boxes[..., 2:]) / 2
+    size = boxes[..., 2:] - boxes[..., :2]
+    one = np.concatenate([center, size, scores], axis=2).transpose(0, 2, 1)
+    assert compute("map50_ultralytics", {"detections": one}, truth, {}) == pytest.approx(
+        compute("map50", {"boxes": boxes, "scores": scores}, truth, {})
+    )
+    with pytest.raises(DataError, match="4 . classes"):
+        compute("map50_ultralytics", {"detections": one[:, :4]}, truth, {})
