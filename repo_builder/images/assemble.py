@@ -81,7 +81,7 @@ def _member(name: str, size: int, chunks: Sequence[bytes] | Iterator[bytes]) -> 
 def runtime(context: Context, engine: Engine, cache: Path, say: Callable[[str], None]) -> Runtime:
     """The runtime of a context, from `cache` or built by the engine."""
     base_id = engine.base(context.base, context.platform)
-    key = digest.of_json({"runtime": context.runtime_key, "base": base_id})
+    key = digest.of_json({"runtime": stages.key(context, stages.RUNTIME), "base": base_id})
     home = cache / "runtimes" / key
     if not (home / "config.json").exists():
         image_id = stages.build(context, stages.RUNTIME, engine, key[:16], say)

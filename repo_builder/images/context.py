@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder import __version__
-from repo_builder.base import digest, templates
+from repo_builder.base import templates
 from repo_builder.base.errors import UsageError
-from repo_builder.images import stages, wheels
+from repo_builder.images import wheels
 from repo_builder.images.manifest import Manifest
 from repo_builder.images.pins import TOOLS, Pins
 from repo_builder.images.trust import Key
@@ -53,8 +53,8 @@ LABEL = "io.repo-builder"
 class Context:
     """A written context.
 
-    `labels` are those of the final image; `runtime_key` is the digest of all that shapes the
-    image below the models, and `plans_key` of all that shapes TensorRT plans, or "" without any.
+    `base` is the image that it is built on, `layers` those of the family's Dockerfile, lowest
+    first, and `labels` are those of the final image.
     """
 
     folder: Path
@@ -63,8 +63,6 @@ class Context:
     platform: str
     layers: tuple[str, ...]
     labels: Mapping[str, str]
-    runtime_key: str
-    plans_key: str
 
 
 def write(
@@ -140,32 +138,13 @@ def write(
         )
         (draft / "Dockerfile").write_text(text, encoding="utf-8")
         (draft / "README.md").write_text(_readme(manifest, base, platform), encoding="utf-8")
-
-        def key_of(stage: str) -> str:
-            # Of the base, what it is counts, which the engine knows, and not how it is called.
-            nameless = stages.needed(text, stage).replace(f"ARG BASE={base}\n", "")
-            return digest.of_json(
-                {
-                    "dockerfile": nameless,
-                    "platform": platform,
-                    "files": {
-                        path.relative_to(draft).as_posix(): digest.of_file(path)
-                        for part in stages.parts(manifest, stage)
-                        for path in sorted([draft / part, *(draft / part).rglob("*")])
-                        if path.is_file()
-                    },
-                }
-            )
-
-        runtime_key = key_of(stages.RUNTIME)
-        plans_key = key_of(stages.PLANS) if planned else ""
         if folder.exists():
             shutil.rmtree(folder)
         draft.chmod(0o755)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Context(folder, manifest, base, platform, family.layers, labels, runtime_key, plans_key)
+    return Context(folder, manifest, base, platform, family.layers, labels)
 
 
 def _labels(manifest: Manifest, base: str) -> dict[str, str]:

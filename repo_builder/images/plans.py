@@ -43,10 +43,10 @@ def get_or_build(
 
     TensorRT makes other bytes each time, so what was made is kept, and with it the image's id.
     """
-    if not context.plans_key:
+    if not any(model.planned for model in context.manifest.models):
         return None
     base = engine.base(context.base, context.platform)
-    key = digest.of_json([context.plans_key, base, engine.identity()])
+    key = digest.of_json([stages.key(context, stages.PLANS), base, engine.identity()])
     home = cache / "plans" / key
     if not _is_intact(home):
         image_id = stages.build(context, stages.PLANS, engine, key[:16], say)

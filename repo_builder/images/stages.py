@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from repo_builder.base import digest
+from repo_builder.base.errors import ImageError
+from repo_builder.images.context import Context
 from repo_builder.images.engine import Engine, context_tar
 from repo_builder.images.manifest import Manifest
-
-if TYPE_CHECKING:
-    from repo_builder.images.context import Context
 
 RUNTIME, PLANS = "runtime", "plans"
 """All below the models; and models with the TensorRT plans that are made with the image."""
@@ -42,12 +41,40 @@ def needed(dockerfile: str, stage: str) -> str:
     return head + "".join(text for name, text in of.items() if name in names)
 
 
+def key(context: Context, stage: str) -> str:
+    """The digest of all that shapes a stage, but for the base image, which the engine knows.
+
+    ImageError where the context cannot be read.
+    """
+    # Of the base, what it is counts, and not how it is called.
+    home, base_line = context.folder, f"ARG BASE={context.base}\n"
+    try:
+        return digest.of_json(
+            {
+                "dockerfile": needed(_dockerfile(context), stage).replace(base_line, ""),
+                "platform": context.platform,
+                "files": {
+                    path.relative_to(home).as_posix(): digest.of_file(path)
+                    for part in parts(context.manifest, stage)
+                    for path in sorted([home / part, *(home / part).rglob("*")])
+                    if path.is_file()
+                },
+            }
+        )
+    except OSError as failure:
+        raise ImageError(f"{home}: {failure.strerror}; write the context again") from failure
+
+
 def build(
     context: Context, stage: str, engine: Engine, mark: str, say: Callable[[str], None]
 ) -> str:
     """Let the engine build a stage of a context; returns the id of its image."""
-    text = (context.folder / "Dockerfile").read_text(encoding="utf-8")
+    text = needed(_dockerfile(context), stage)
     with tempfile.TemporaryFile() as tar:
-        context_tar(context.folder, parts(context.manifest, stage), needed(text, stage), tar)
+        context_tar(context.folder, parts(context.manifest, stage), text, tar)
         tar.seek(0)
         return engine.build(tar, stage, context.platform, mark, say)
+
+
+def _dockerfile(context: Context) -> str:
+    return (context.folder / "Dockerfile").read_text(encoding="utf-8")

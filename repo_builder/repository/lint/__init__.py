@@ -30,7 +30,8 @@ from repo_builder.repository.lint import (
     warmup,
 )
 from repo_builder.repository.lint.model import Model, read
-from repo_builder.repository.lint.types import CONFIG, Finding, Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import CONFIG, Finding, Hit
 from repo_builder.targets import Target
 
 __all__ = ["RULES", "Finding", "Rule", "lint", "lint_config", "models", "refuse"]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Edit, Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Edit, Hit
 
 _SHIPPED = (
     "onnxruntime",

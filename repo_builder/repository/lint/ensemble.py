@@ -7,7 +7,8 @@ from typing import Any
 
 from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Hit
 
 _UTILS = "core/src/model_config_utils.cc"
 _ENSEMBLE = "core/src/ensemble_scheduler/ensemble_utils.cc"

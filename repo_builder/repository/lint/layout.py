@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import CONFIG, Edit, Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import CONFIG, Edit, Hit
 from repo_builder.trt import request
 from repo_builder.trt.record import PLAN
 

@@ -9,7 +9,8 @@ from typing import Any
 from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.onnx_io import Border, Io
-from repo_builder.repository.lint.types import Edit, Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Edit, Hit
 
 _BACKEND = "onnxruntime_backend/src/onnxruntime.cc"
 _UTILS = "onnxruntime_backend/src/onnxruntime_utils.cc"

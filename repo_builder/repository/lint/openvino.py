@@ -9,7 +9,8 @@ from typing import Any
 
 from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Hit
 
 _BACKEND = "openvino_backend/src/openvino.cc"
 _KNOWN = (

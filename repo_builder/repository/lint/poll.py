@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Hit
 
 _MANAGER = "core/src/model_repository_manager/model_repository_manager.cc"
 _DOCS = "server/docs/user_guide/model_management.md#model-control-mode-poll"

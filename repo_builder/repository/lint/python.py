@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Hit
 
 _README = "python_backend/README.md"
 _CLASS = "TritonPythonModel"

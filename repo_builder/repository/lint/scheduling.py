@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Hit
 from repo_builder.repository.lint.warmup import data_file
 
 _UTILS = "core/src/model_config_utils.cc"

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Hit
 
 _README = "tensorrt_backend/README.md"
 _STRATEGIES = ("STATIC", "ON_PROFILE_CHANGE")

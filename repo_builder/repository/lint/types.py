@@ -1,13 +1,9 @@
-"""What a rule is, what it finds, and how that can be mended."""
+"""What rules find, and how that can be mended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from repo_builder.repository.lint.model import Model
+from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 """error: Triton refuses the model; warning: it loads and goes wrong; note: worth knowing."""
@@ -36,22 +32,6 @@ class Hit:
     edit: Edit | None = None
     file: str = CONFIG
     line: int = 0
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule, who enforces it, and the place in Triton's sources or documents that says so."""
-
-    id: str
-    severity: Severity
-    judge: Judge
-    source: str
-    check: Callable[[Model], Iterable[Hit]]
-
-    @property
-    def summary(self) -> str:
-        """The first line of the check's docstring."""
-        return (self.check.__doc__ or "").strip().splitlines()[0]
 
 
 @dataclass(frozen=True)

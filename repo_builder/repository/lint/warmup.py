@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.types import Edit, Hit, Rule
+from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.types import Edit, Hit
 
 _INSTANCE = "core/src/backend_model_instance.cc"
 _STRING = 13
