@@ -18,7 +18,7 @@ from repo_builder.build import report
 from repo_builder.build.prepare import prepare, refused, wanted
 from repo_builder.build.preview import Line, preview
 from repo_builder.build.publish import publish_good
-from repo_builder.build.report.types import Report, Row
+from repo_builder.build.report import Report, Row
 from repo_builder.build.request import Request
 from repo_builder.run.cluster import ClusterExecutor
 from repo_builder.run.execute import Progress, execute

@@ -1,18 +1,20 @@
 """From an outcome to what readers see: rows of the report, and each target's repository.
 
-What failed keeps its previous good version.
+`publish_good` is the path: assemble every variant, then publish repository by repository. What
+failed keeps its previous good version. How a repository is written belongs to `repository/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from repo_builder.base.errors import LintFailed
 from repo_builder.build import assemble_pipeline
 from repo_builder.build.assemble import assemble
-from repo_builder.build.report.types import Row
+from repo_builder.build.report import Row
 from repo_builder.build.request import Request
 from repo_builder.plan import PipelineVariant, Plan, Variant
 from repo_builder.repository import multi_target
@@ -22,6 +24,39 @@ from repo_builder.run.store import Store
 from repo_builder.targets import Target
 
 
+def publish_good(
+    request: Request, plan: Plan, outcome: Outcome, store: Store
+) -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
+    """Assemble every model@target, publish each target's good models, and say what became of all.
+
+    Returns the rows of the report, and what was published by the name of its repository.
+    """
+    build = _Build(request, plan, outcome, store)
+    assembled = _assemble_all(build)
+    published: dict[str, Mapping[str, object]] = {}
+    for repository in _repositories(build, assembled):
+        try:
+            published[repository.name] = _as_record(_publish(build, assembled, repository))
+        except LintFailed as refusal:
+            assembled.refuse(repository.targets, refusal)
+    return tuple(assembled.rows), published
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What was asked for, and what came of it."""
+
+    request: Request
+    plan: Plan
+    outcome: Outcome
+    store: Store
+
+    @cached_property
+    def targets(self) -> dict[str, Target]:
+        """The targets that something was planned for, by name."""
+        return {variant.spec.target: variant.target for variant in self.plan.all_variants}
+
+
 @dataclass
 class _Assembled:
     """The rows so far, and each target's good models by name."""
@@ -29,135 +64,117 @@ class _Assembled:
     rows: list[Row] = field(default_factory=list)
     good: dict[str, dict[str, Model]] = field(default_factory=dict)
 
+    @property
     def tried(self) -> set[tuple[str, str]]:
         """(model, target) of every row."""
         return {(row.name, row.target) for row in self.rows}
 
+    def names(self, target: str, status: str) -> list[str]:
+        """The models of a target whose rows have a status."""
+        return [row.name for row in self.rows if (row.target, row.status) == (target, status)]
 
-def publish_good(
-    request: Request, the_plan: Plan, outcome: Outcome, store: Store
-) -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
-    """Assemble every model@target, publish each target's good models, and say what became of all.
-
-    Returns the rows of the report, and what was published by the name of its repository.
-    """
-    assembled = _assemble_all(request, the_plan, outcome, store)
-    repositories: dict[str, Mapping[str, object]] = {}
-    for name, group, models in _repositories(request, the_plan, assembled):
-        try:
-            published = _publish(request, the_plan, assembled, store, name, group, models)
-        except LintFailed as failure:
-            assembled.rows = [
-                _refused(row, failure) if row.target in group else row for row in assembled.rows
-            ]
-        else:
-            repositories[name] = _said(published)
-    return tuple(assembled.rows), repositories
+    def refuse(self, targets: tuple[str, ...], refusal: LintFailed) -> None:
+        """Say in the rows of `targets` that their repository was not published."""
+        self.rows = [
+            replace(row, status="failed", reason=row.reason or str(refusal))
+            if row.target in targets
+            else row
+            for row in self.rows
+        ]
 
 
-def _assemble_all(request: Request, the_plan: Plan, outcome: Outcome, store: Store) -> _Assembled:
+@dataclass(frozen=True)
+class _Repository:
+    """A repository to publish: its name below `out`, the targets that it is for, its models."""
+
+    name: str
+    targets: tuple[str, ...]
+    models: list[Model]
+
+
+def _assemble_all(build: _Build) -> _Assembled:
     """A row for each model@target and pipeline@target; what is good is remembered by the store."""
-    all_of_it = _Assembled()
-    for variant in the_plan.all_variants:
-        models = all_of_it.good.setdefault(variant.spec.target, {})
-        row, made = _assemble(request, variant, the_plan, outcome, store, all_of_it)
-        all_of_it.rows.append(row)
-        if made:
-            models.update({model.name: model for model in made})
-            recipes = {step: the_plan.nodes[key].recipe for step, key in variant.steps.items()}
-            store.remember(variant.spec.id, recipes)
-    return all_of_it
+    assembled = _Assembled()
+    for variant in build.plan.all_variants:
+        good = assembled.good.setdefault(variant.spec.target, {})
+        row, models = _assemble(build, variant, assembled)
+        assembled.rows.append(row)
+        if models:
+            good.update({model.name: model for model in models})
+            recipes = {step: build.plan.nodes[key].recipe for step, key in variant.steps.items()}
+            build.store.remember(variant.spec.id, recipes)
+    return assembled
 
 
 def _assemble(
-    request: Request,
-    variant: Variant | PipelineVariant,
-    the_plan: Plan,
-    outcome: Outcome,
-    store: Store,
-    so_far: _Assembled,
+    build: _Build, variant: Variant | PipelineVariant, so_far: _Assembled
 ) -> tuple[Row, list[Model]]:
+    """The row of a variant and what it has to publish: [] where it is not good."""
+    plan, outcome, store = build.plan, build.outcome, build.store
     if isinstance(variant, PipelineVariant):
-        target = variant.spec.target
-        gated = [
-            row.name for row in so_far.rows if (row.target, row.status) == (target, "gate failed")
-        ]
-        models = so_far.good[target]
-        return assemble_pipeline.assemble(variant, the_plan, outcome, models, gated, store)
-    row, model = assemble(variant, the_plan, outcome, store, request.keep)
+        good = so_far.good[variant.spec.target]
+        gated = so_far.names(variant.spec.target, "gate failed")
+        return assemble_pipeline.assemble(variant, plan, outcome, good, gated, store)
+    row, model = assemble(variant, plan, outcome, store, build.request.keep)
     return row, [model] if model else []
 
 
-def _repositories(
-    request: Request, the_plan: Plan, assembled: _Assembled
-) -> Iterator[tuple[str, tuple[str, ...], list[Model]]]:
-    """Each repository to publish: its name, the targets that it is for, and its models."""
-    devices = _devices(the_plan)
-    groups = {**{target: (target,) for target in assembled.good}, **request.multi_target}
-    for name, group in groups.items():
-        models = _models(name, group, assembled.good, assembled.tried(), devices)
-        if models or (request.out / name).is_symlink():  # else nothing good, now or before
-            yield name, group, models
+def _repositories(build: _Build, assembled: _Assembled) -> Iterator[_Repository]:
+    """Each target's own repository, and those that several share; none that never had a model."""
+    own = {target: (target,) for target in assembled.good}
+    for name, targets in {**own, **build.request.multi_target}.items():
+        if name in own:
+            models = list(assembled.good[name].values())
+        else:
+            models = _shared_models(build, assembled, targets)
+        if models or (build.request.out / name).is_symlink():
+            yield _Repository(name, targets, models)
 
 
-def _publish(
-    request: Request,
-    the_plan: Plan,
-    assembled: _Assembled,
-    store: Store,
-    name: str,
-    group: tuple[str, ...],
-    models: list[Model],
-) -> Published:
+def _shared_models(build: _Build, assembled: _Assembled, targets: tuple[str, ...]) -> list[Model]:
+    """What several targets share: only what is good for all that it is built for."""
+    bad = {
+        name
+        for name, target in assembled.tried
+        if target in targets and name not in assembled.good[target]
+    }
+    shared = {
+        target: {
+            model.name: model
+            for model in assembled.good[target].values()
+            if str(model.record.get("pipeline", model.name)) not in bad
+        }
+        for target in targets
+    }
+    return multi_target.merge(shared, build.targets)
+
+
+def _publish(build: _Build, assembled: _Assembled, repository: _Repository) -> Published:
     """Publish one repository in one swap; LintFailed where Triton would refuse it."""
-    devices = _devices(the_plan)
-    tried = assembled.tried()
+    request, tried = build.request, assembled.tried
 
     def keep(model: str) -> bool:
-        return bool(request.only) or any((model, target) in tried for target in group)
+        return bool(request.only) or any((model, target) in tried for target in repository.targets)
 
     def check(generation: Path) -> None:
         # Imported for a repository that is new: a build with nothing to do needs no rules.
         from repo_builder.repository.lint import refuse
 
         if (generation / "models").is_dir():
-            refuse(generation / "models", devices[group[0]], devices)
+            refuse(generation / "models", build.targets[repository.targets[0]], build.targets)
 
-    return publish(request.out, name, models, keep, store.fetch, check, request.keep)
-
-
-def _devices(the_plan: Plan) -> dict[str, Target]:
-    return {variant.spec.target: variant.target for variant in the_plan.all_variants}
-
-
-def _models(
-    name: str,
-    group: tuple[str, ...],
-    good: Mapping[str, Mapping[str, Model]],
-    tried: Collection[tuple[str, str]],
-    devices: Mapping[str, Target],
-) -> list[Model]:
-    """What goes into a repository: of several targets only what is good for all that it is for."""
-    if group == (name,):
-        return list(good[name].values())
-    bad = {model for model, target in tried if target in group and model not in good[target]}
-    built = {
-        target: {
-            model.name: model
-            for model in good[target].values()
-            if str(model.record.get("pipeline", model.name)) not in bad
-        }
-        for target in group
-    }
-    return multi_target.merge(built, devices)
+    return publish(
+        request.out,
+        repository.name,
+        repository.models,
+        keep,
+        build.store.fetch,
+        check,
+        request.keep,
+    )
 
 
-def _refused(row: Row, failure: LintFailed) -> Row:
-    """The row of a model whose repository was not published."""
-    return replace(row, status="failed", reason=row.reason or str(failure))
-
-
-def _said(published: Published) -> dict[str, object]:
+def _as_record(published: Published) -> dict[str, object]:
     return {
         "folder": str(published.folder),
         "digest": published.digest,

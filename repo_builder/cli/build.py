@@ -16,7 +16,7 @@ from repo_builder.cli import _images, _options
 if TYPE_CHECKING:
     from repo_builder.base.artifact import Entry
     from repo_builder.base.errors import RepoBuilderError
-    from repo_builder.build.report.types import Report, Row
+    from repo_builder.build.report import Report, Row
     from repo_builder.plan import Node, Plan
 
 

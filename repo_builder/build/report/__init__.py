@@ -1,4 +1,9 @@
-"""What a build says afterwards: report.json and a self-contained report.html."""
+"""What a build says afterwards: report.json and a self-contained report.html.
+
+`types` has the rows that a build fills in, `confidence` what they say of a policy, `html` the page;
+`write` below puts both files into the output. What the rows are made from belongs to `assemble`
+and `assemble_pipeline`, what a limit is to `gates`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 from repo_builder.base.errors import OutputError, disk_fix
-from repo_builder.build.report.types import Report
+from repo_builder.build.report.types import Report, Row
+
+__all__ = ["Report", "Row", "write"]
 
 
 def write(report: Report, out: Path) -> None:
