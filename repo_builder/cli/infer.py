@@ -174,7 +174,7 @@ class _Model:
         """An image as the model takes it: the file itself, or what its preprocessing makes."""
         import numpy as np
 
-        from repo_builder.client.preprocess import Preprocess
+        from repo_builder.client.models.preprocess import Preprocess
 
         if self.inputs[name].dtype.kind == "O":  # a pipeline that decodes images
             content = np.empty([max(size, 1) for size in self.inputs[name].dims], object)

@@ -16,12 +16,13 @@ from collections.abc import (
 )
 from typing import Any, Literal, overload
 
-from repo_builder.client.aio_driver import AsyncDriver
-from repo_builder.client.background import Background, Caller, each, run_all
-from repo_builder.client.core import Core, Inputs, Settings
+from repo_builder.client.calls.background import Background, Caller, each, run_all
+from repo_builder.client.calls.context import Settings
+from repo_builder.client.calls.core import Core
 from repo_builder.client.errors import ClientError, Closed
 from repo_builder.client.metrics import Metrics
-from repo_builder.client.model import Model
+from repo_builder.client.models.model import Model
+from repo_builder.client.models.tensors import Inputs
 from repo_builder.client.options import (
     Breaker,
     Cache,
@@ -33,7 +34,8 @@ from repo_builder.client.options import (
     SharedMemory,
 )
 from repo_builder.client.result import Result
-from repo_builder.client.sync_driver import SyncDriver
+from repo_builder.client.transport.async_driver import AsyncDriver
+from repo_builder.client.transport.sync_driver import SyncDriver
 
 Given = str | Sequence[str] | Servers
 

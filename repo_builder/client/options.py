@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from repo_builder.client.spool import Sample
+    from repo_builder.client.sample import Sample
 
     Score = Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[np.floating[Any]]]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.confidence import Policy
+from repo_builder.client.models.confidence import Policy
 
 Source = Literal["edge", "cloud", "cache", "edge-unverified"]
 

@@ -38,7 +38,8 @@ def decide(
     `labels` maps outputs to their labels, read from the files that the spec names, which stand
     under their own names in the model's folder; `cores` are those to plan for: the target's, or
     the building machine's where the target leaves them open. `confidence` says when the model is
-    sure: the fields of `repo_builder.client.confidence.Policy`, and what else a reader may want.
+    sure: the fields of `Policy` in `repo_builder.client.models.confidence`, and what else a reader
+    may want.
     `versions` of the model are served at once.
     Fields of `spec.serving.config` win over what is decided here: mappings are merged, inputs and
     outputs are merged by name, other lists replace, null removes. SpecError with all problems
@@ -186,7 +187,7 @@ def _backend_parameters(
 def _own_parameters(
     spec: Spec, labels: Mapping[str, Sequence[str]], confidence: Json
 ) -> dict[str, str]:
-    """What the client reads: see repo_builder/client/model.py."""
+    """What the client reads: see repo_builder/client/models/model.py."""
     own = {"repo_builder.version": str(spec.version)}
     if labels:
         own["repo_builder.labels"] = _text({name: list(lines) for name, lines in labels.items()})

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from repo_builder.client.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName
 from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import (
     CalibrationMethod,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
-from repo_builder.client.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName
 
 if TYPE_CHECKING:
     from repo_builder.targets.types import HardwareCompatibility
@@ -166,7 +166,7 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the model's input: see `repo_builder/client/preprocess.py`."""
+    """How an image becomes the model's input: see `repo_builder/client/models/preprocess.py`."""
 
     parameters: Mapping[str, Json]
 

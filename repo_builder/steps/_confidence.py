@@ -1,6 +1,7 @@
 """Chooses when an edge model's answer is sure enough: temperature, threshold, and what they cost.
 
-Pure numpy. Scores are those of `repo_builder.client.confidence`, which the client computes too.
+Pure numpy. Scores are those of `repo_builder.client.models.confidence`, which the client computes
+too.
 
 The promise: with probability `confidence_level` over the draw of the labelled samples, the share of
 wrong answers among those that the edge keeps is at most `max_error`. It is kept by fixed-sequence
@@ -23,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.confidence import Floats, Policy, logits_of, score, softmax
-from repo_builder.client.policies import Activation, PolicyName
+from repo_builder.client.models.confidence import Floats, Policy, logits_of, score, softmax
+from repo_builder.client.models.policies import Activation, PolicyName
 
 Bools = npt.NDArray[np.bool_]
 

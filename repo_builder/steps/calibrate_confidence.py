@@ -16,8 +16,8 @@ import numpy as np
 
 from repo_builder.base import digest
 from repo_builder.base.errors import DataError, ModelError, RepoBuilderError, did_you_mean
-from repo_builder.client.confidence import Floats, Policy, logits_of, score
-from repo_builder.client.policies import Activation, PolicyName
+from repo_builder.client.models.confidence import Floats, Policy, logits_of, score
+from repo_builder.client.models.policies import Activation, PolicyName
 from repo_builder.steps import _confidence as confidence
 from repo_builder.steps import _data, _judge, _metrics, _runtimes
 from repo_builder.steps._data import Array

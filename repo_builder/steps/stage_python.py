@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from repo_builder.base import resources
 from repo_builder.base.errors import ModelError
-from repo_builder.client import preprocess
+from repo_builder.client.models import preprocess
 from repo_builder.steps._data import NUMPY_TYPES
 
 

@@ -14,7 +14,7 @@ from triton_models import StartTriton
 
 from repo_builder.cli import cli
 from repo_builder.client import EdgeClient
-from repo_builder.client.confidence import Policy
+from repo_builder.client.models.confidence import Policy
 from repo_builder.steps import _confidence as confidence
 
 EDGE, CLOUD = "digits@cpu", "digits-large@cpu"

@@ -16,7 +16,7 @@ from triton_models import StartTriton
 
 from repo_builder.base.errors import InferError
 from repo_builder.cli import cli
-from repo_builder.client.preprocess import Preprocess
+from repo_builder.client.models.preprocess import Preprocess
 
 RECIPE = Preprocess("image", (4, 4), color="gray")
 LABELS = {"scores": ["mean", "corner", "half"]}

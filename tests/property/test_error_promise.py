@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from repo_builder import steps
-from repo_builder.client.confidence import score
+from repo_builder.client.models.confidence import score
 from repo_builder.steps import _confidence as confidence
 from repo_builder.steps import _data, _runtimes
 from repo_builder.steps.calibrate_confidence import Params, classify

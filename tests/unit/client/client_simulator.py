@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from repo_builder.client.core import Core, Settings
-from repo_builder.client.effects import Effect, Enter, Pause, Race, Send
+from repo_builder.client.calls.context import Settings
+from repo_builder.client.calls.core import Core
 from repo_builder.client.options import (
     Breaker,
     Cache,
@@ -25,7 +25,8 @@ from repo_builder.client.options import (
     Servers,
     SharedMemory,
 )
-from repo_builder.client.sides import Failure
+from repo_builder.client.rules.effects import Effect, Enter, Pause, Race, Send
+from repo_builder.client.rules.failure import Failure
 
 POLICY = {"policy": "max_probability", "output": "logits", "threshold": 0.85}
 GONE = Failure("UNAVAILABLE", "failed to connect to all addresses")

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from repo_builder.client.cache import FeatureCache, decode, encode, perceptual_hash
+from repo_builder.client.local.cache import FeatureCache, decode, encode, perceptual_hash
 from repo_builder.client.metrics import Metrics
-from repo_builder.client.model import Batch, Signature, Tensor
+from repo_builder.client.models.tensors import Batch, Signature, Tensor
 from repo_builder.client.options import Cache
 
 ROOT = Path(__file__).parents[3]

@@ -18,7 +18,7 @@ from repo_builder.client.errors import (
     Unavailable,
 )
 from repo_builder.client.options import Breaker, Fallback, Retry
-from repo_builder.client.sides import Failure
+from repo_builder.client.rules.failure import Failure
 
 
 def always(failure: Failure, seconds: float = 0.001):

@@ -15,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from repo_builder.client import wire
 from repo_builder.client.errors import InvalidInput, ServerFailed
-from repo_builder.client.guards import Allowance, CircuitBreaker, Gate, RetryBudget, backoff
 from repo_builder.client.metrics import Metrics
-from repo_builder.client.model import Model, version_name, version_number
+from repo_builder.client.models.model import Model, version_name, version_number
 from repo_builder.client.options import Breaker, Fallback, Servers, Tls
-from repo_builder.client.sides import Failure
+from repo_builder.client.rules.breaker import CircuitBreaker
+from repo_builder.client.rules.bulkhead import Gate
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.retry_budget import RetryBudget, backoff
+from repo_builder.client.rules.token_bucket import Allowance
+from repo_builder.client.transport import wire
 
 
 def test_a_breaker_opens_probes_and_closes():

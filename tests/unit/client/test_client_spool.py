@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from client_simulator import Server, World, rows
 
+from repo_builder.client.local.spool import Spool
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Collector
-from repo_builder.client.spool import Sample, Spool
+from repo_builder.client.sample import Sample
 
 ROOT = Path(__file__).parents[3]
 

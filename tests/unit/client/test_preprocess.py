@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repo_builder.client.preprocess import Preprocess
+from repo_builder.client.models.preprocess import Preprocess
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 

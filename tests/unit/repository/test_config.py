@@ -9,8 +9,8 @@ import pytest
 
 from repo_builder.base.artifact import Signature, Tensor
 from repo_builder.base.errors import SpecError
-from repo_builder.client.confidence import Policy
-from repo_builder.client.model import Model
+from repo_builder.client.models.confidence import Policy
+from repo_builder.client.models.model import Model
 from repo_builder.repository import config, render
 from repo_builder.spec.types import Gates, Optimize, Preprocess, Serving, Spec, Version
 from repo_builder.targets import load

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repo_builder.client.confidence import Policy, logits_of, score, softmax
+from repo_builder.client.models.confidence import Policy, logits_of, score, softmax
 from repo_builder.steps import _confidence as confidence
 
 SPECS = Path(__file__).parents[3] / "model_specs"

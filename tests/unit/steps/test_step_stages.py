@@ -17,7 +17,7 @@ from PIL import Image
 from repo_builder import steps
 from repo_builder.base import digest
 from repo_builder.base.errors import DataError, ModelError
-from repo_builder.client.preprocess import Preprocess
+from repo_builder.client.models.preprocess import Preprocess
 from repo_builder.steps import run_pipeline, stage_nms, stage_python
 from repo_builder.steps.run_pipeline import Stage
 

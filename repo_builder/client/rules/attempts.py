@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder.client.effects import Pause, Race, Send, Steps
-from repo_builder.client.guards import RetryBudget, backoff
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Retry
-from repo_builder.client.sides import Endpoint, Failure, Side
+from repo_builder.client.rules.effects import Pause, Race, Send, Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.retry_budget import RetryBudget, backoff
+from repo_builder.client.rules.routing import Endpoint, Side
 
 Build = Callable[[Endpoint, float], "Steps[Exchange]"]  # makes a request ready, in time
 

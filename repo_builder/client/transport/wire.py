@@ -22,7 +22,7 @@ from tritonclient.utils import (
 )
 
 from repo_builder.client.errors import ServerFailed
-from repo_builder.client.model import DTYPES, Batch, Signature
+from repo_builder.client.models.tensors import DTYPES, Batch, Signature
 
 Array = npt.NDArray[Any]
 # A part of a tensor's bytes in a shared memory region: region, offset, size.

@@ -14,37 +14,18 @@ import json
 import os
 import random
 import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from repo_builder.client.local.write_behind import Writer
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Collector
-from repo_builder.client.writer import Writer
+from repo_builder.client.sample import Sample
 
 Array = npt.NDArray[Any]
 _KEEP_FREE = 64 * 1024 * 1024  # bytes of the disk that are never used up
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One row, with its answer. `reason`: `unsure`, or `audit` for one taken by chance, at the rate
-    `share`; only the audited are a fair sample of what the model meets. `time` is in seconds since
-    1970 by the device's clock, which may be wrong; `sequence` in the file's name is the order."""
-
-    model: str
-    version: str
-    source: str
-    reason: Literal["unsure", "audit"]
-    confidence: float | None
-    inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
-    share: float = 1.0
-    time: float = field(default_factory=time.time)
 
 
 class Spool:

@@ -8,11 +8,12 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
 
-from repo_builder.client import together
-from repo_builder.client.aio_driver import AsyncDriver
-from repo_builder.client.core import Core, Inputs
+from repo_builder.client.calls.batcher import Groups, joined, parts
+from repo_builder.client.calls.core import Core
 from repo_builder.client.errors import ClientError, InvalidInput, ServerFailed
-from repo_builder.client.model import Batch, Model
+from repo_builder.client.models.model import Model
+from repo_builder.client.models.tensors import Batch, Inputs
+from repo_builder.client.transport.async_driver import AsyncDriver
 
 T = TypeVar("T")
 
@@ -93,8 +94,8 @@ class Caller:
             return [await self.one(items[0])]
         begun = self._core.clock()
         try:
-            steps = self._core.infer(self._model, together.joined(batches), self._timeout, "")
-            return list(together.parts(await self._driver.drive(steps), batches))
+            steps = self._core.infer(self._model, joined(batches), self._timeout, "")
+            return list(parts(await self._driver.drive(steps), batches))
         except (InvalidInput, ServerFailed):
             # Perhaps because of one of them: each then tells for itself, in the time that is left.
             left = max(0.0, self._timeout - (self._core.clock() - begun))
@@ -116,7 +117,7 @@ class Caller:
 async def run_all(caller: Caller, items: Iterable[Inputs], concurrency: int) -> list[Any]:
     """The answers to all items, `concurrency` under way at a time; in the items' order."""
     results: dict[int, Any] = {}
-    groups = together.Groups(items, caller.known, concurrency // 2)
+    groups = Groups(items, caller.known, concurrency // 2)
 
     async def work(number: int) -> None:
         # The more travel together, the fewer requests make up `concurrency` items.

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from repo_builder.client.local.write_behind import Writer
 from repo_builder.client.metrics import Metrics
-from repo_builder.client.model import Batch
+from repo_builder.client.models.tensors import Batch
 from repo_builder.client.options import Cache
-from repo_builder.client.writer import Writer
 
 Array = npt.NDArray[Any]
 Row = dict[str, Array]

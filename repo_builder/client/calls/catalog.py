@@ -1,6 +1,6 @@
 """The models of both sides, as their servers describe them; kept until a server says otherwise.
 
-No I/O: yields effects (see effects.py).
+No I/O: yields effects (see rules/effects.py).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from repo_builder.client.asking import Asker, Exchange
-from repo_builder.client.effects import Steps
-from repo_builder.client.model import Model, version_name
-from repo_builder.client.sides import Endpoint, Failure, Side
+from repo_builder.client.models.model import Model, version_name
+from repo_builder.client.rules.attempts import Asker, Exchange
+from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.routing import Endpoint, Side
 
 _LATELY_S = 5.0
 _Key = tuple[str, str, str]

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import grpc
 
-from repo_builder.client import channel
-from repo_builder.client.effects import Effect, Enter, Race, Send, Steps
 from repo_builder.client.errors import Closed
-from repo_builder.client.sides import Endpoint, Failure
+from repo_builder.client.rules.effects import Effect, Enter, Race, Send, Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.routing import Endpoint
+from repo_builder.client.transport import channel
 
 T = TypeVar("T")
 

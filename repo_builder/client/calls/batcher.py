@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.core import Inputs
 from repo_builder.client.errors import InvalidInput
-from repo_builder.client.model import Batch, Model
+from repo_builder.client.models.model import Model
+from repo_builder.client.models.tensors import Batch, Inputs
 from repo_builder.client.result import Result
 
 _SMALL = 16 * 1024  # bytes of an item: above that, one more copy costs what a request would

@@ -13,104 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from repo_builder.client.confidence import Policy
 from repo_builder.client.errors import InvalidInput, ServerFailed
-
-Array = npt.NDArray[Any]
-
-# Triton's data types: enum name -> (name on the wire, numpy's type). BF16 travels as its upper two
-# bytes; in numpy it is float32.
-_TYPES: dict[str, tuple[str, np.dtype[Any]]] = {
-    "TYPE_BOOL": ("BOOL", np.dtype(np.bool_)),
-    **{
-        f"TYPE_{sign}INT{bits}": (f"{sign}INT{bits}", np.dtype(f"{sign.lower()}int{bits}"))
-        for sign in ("", "U")
-        for bits in (8, 16, 32, 64)
-    },
-    **{f"TYPE_FP{bits}": (f"FP{bits}", np.dtype(f"float{bits}")) for bits in (16, 32, 64)},
-    "TYPE_BF16": ("BF16", np.dtype(np.float32)),
-    "TYPE_STRING": ("BYTES", np.dtype(object)),
-}
-DTYPES = dict(_TYPES.values())
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One input or output; `dims` without the batch axis, -1 is any size."""
-
-    name: str
-    datatype: str
-    dims: tuple[int, ...]
-    optional: bool = False
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """numpy's type."""
-        return DTYPES[self.datatype]
-
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Whether `shape`, without the batch axis, is one of this tensor's."""
-        return len(shape) == len(self.dims) and all(
-            want in (-1, got) for want, got in zip(self.dims, shape, strict=True)
-        )
-
-
-class Signature:
-    """Names, types and shapes of one call's tensors, known to fit the model.
-
-    Made once and kept with the model, as most calls of an application look alike. `heads` is where
-    wire.py keeps the request headers that belong to it, `outputs` where shm.py keeps the sizes in
-    bytes that its outputs had.
-    """
-
-    __slots__ = ("heads", "outputs", "rows", "shapes", "single", "tensors")
-
-    def __init__(
-        self,
-        tensors: tuple[Tensor, ...],
-        shapes: tuple[tuple[int, ...], ...],
-        rows: int | None,
-        single: bool,
-    ) -> None:
-        self.tensors = tensors
-        self.shapes = shapes
-        self.rows = rows
-        self.single = single
-        self.heads: dict[tuple[Any, ...], bytes] = {}
-        self.outputs: dict[str, int] = {}
-
-
-class Batch:
-    """Validated inputs of one call: C-contiguous arrays in the signature's order.
-
-    `rows` None: the model has no batch axis. `single`: one sample was given, without that axis.
-    """
-
-    __slots__ = ("arrays", "count", "signature")
-
-    def __init__(self, signature: Signature, arrays: Sequence[Array]) -> None:
-        self.signature = signature
-        self.arrays = arrays
-        self.count = 1 if signature.rows is None else signature.rows
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the tensors in bytes (BYTES tensors count as nothing)."""
-        return sum(a.nbytes for a in self.arrays if a.dtype != object)
-
-    def named(self) -> dict[str, Array]:
-        """The arrays by name, with the batch axis if the model has one."""
-        signature = self.signature
-        parts = zip(signature.tensors, self.arrays, signature.shapes, strict=True)
-        return {tensor.name: array.reshape(shape) for tensor, array, shape in parts}
-
-    def rows_of(self, rows: npt.NDArray[np.intp]) -> dict[str, Array]:
-        """Only these rows, in this order, by name."""
-        if self.signature.rows is None:
-            return self.named()
-        return {name: array[rows] for name, array in self.named().items()}
+from repo_builder.client.models.confidence import Policy
+from repo_builder.client.models.tensors import TRITON_TYPES, Array, Batch, Inputs, Signature, Tensor
 
 
 @dataclass(frozen=True)
@@ -175,7 +81,7 @@ class Model:
             policy=policy,
         )
 
-    def batch(self, given: Mapping[str, Any] | Any) -> Batch:
+    def batch(self, given: Inputs) -> Batch:
         """Check inputs against the model; errors name what was given and what the model takes."""
         if not isinstance(given, Mapping):
             key = (given.dtype, given.shape) if isinstance(given, np.ndarray) else None
@@ -274,7 +180,7 @@ def version_number(name: str) -> str:
 
 def _tensor(item: Any) -> Tensor:
     kind = type(item).DESCRIPTOR.fields_by_name["data_type"].enum_type
-    datatype, _ = _TYPES[kind.values_by_number[item.data_type].name]
+    datatype, _ = TRITON_TYPES[kind.values_by_number[item.data_type].name]
     return Tensor(item.name, datatype, tuple(item.dims), getattr(item, "optional", False))
 
 

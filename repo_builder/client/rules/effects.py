@@ -10,8 +10,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from repo_builder.client.guards import Gate
-from repo_builder.client.sides import Endpoint, Failure
+from repo_builder.client.rules.bulkhead import Gate
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.routing import Endpoint
 
 
 @dataclass(slots=True)  # not frozen: one is made per call, and a frozen one costs thrice as much

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -1,6 +1,6 @@
 """The second opinion: which rows go to the cloud, whether they may, and how answers are merged.
 
-No I/O: yields effects (see effects.py).
+No I/O: yields effects (see rules/effects.py).
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.catalog import Catalog
-from repo_builder.client.confidence import Floats
-from repo_builder.client.effects import Steps
-from repo_builder.client.errors import ClientError, ServerFailed
-from repo_builder.client.guards import Allowance
-from repo_builder.client.memory import Memory
+from repo_builder.client.calls.catalog import Catalog
+from repo_builder.client.errors import ClientError
+from repo_builder.client.local.cloud_names import Memory
 from repo_builder.client.metrics import Metrics
-from repo_builder.client.model import Batch, Model
+from repo_builder.client.models.confidence import Floats
+from repo_builder.client.models.model import Model
+from repo_builder.client.models.tensors import Batch
 from repo_builder.client.options import Fallback
-from repo_builder.client.sides import Failure, Side
+from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.merge import fitting
+from repo_builder.client.rules.routing import Side
+from repo_builder.client.rules.token_bucket import Allowance
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
@@ -126,7 +129,7 @@ class SecondOpinion:
                     why = self._deny("cloud", len(allowed) - start, f"cloud: {got}")
                     break
                 outputs, version = got
-                parts.append(_fitting(other, outputs, like))
+                parts.append(fitting(other.name, outputs, like))
             except ClientError as error:
                 # The two models do not fit: a mistake in the deployment, not in this call.
                 self._warn(str(error))
@@ -209,31 +212,6 @@ def _told(model: Model) -> str:
     return model.policy.cloud_model if model.policy else ""
 
 
-def merge(edge: Mapping[str, Array], rows: Rows, cloud: Mapping[str, Array]) -> dict[str, Array]:
-    """The edge's outputs with `rows` replaced by the cloud's, in place of the same rows."""
-    merged = {}
-    for name, array in edge.items():
-        merged[name] = array.copy()
-        merged[name][rows] = cloud[name]
-    return merged
-
-
 def _row_bytes(batch: Batch, names: set[str]) -> float:
     """The size in bytes of one row of the inputs `names`."""
     return sum(a.nbytes for name, a in batch.named().items() if name in names) / batch.count
-
-
-def _fitting(
-    model: Model, outputs: Mapping[str, Array], like: Mapping[str, Array]
-) -> dict[str, Array]:
-    """The cloud's outputs if they can stand in for the edge's; else an error names both."""
-    for name, edge in like.items():
-        cloud = outputs.get(name)
-        if cloud is None:
-            raise ServerFailed(f"cloud model '{model.name}' has no output '{name}', the edge's has")
-        if cloud.shape[1:] != edge.shape[1:] or cloud.dtype != edge.dtype:
-            raise ServerFailed(
-                f"cloud model '{model.name}': its '{name}' is {cloud.dtype}{list(cloud.shape[1:])} "
-                f"a row, the edge's is {edge.dtype}{list(edge.shape[1:])}"
-            )
-    return {name: outputs[name] for name in like}

@@ -22,13 +22,15 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
-from repo_builder.client.asking import Exchange
-from repo_builder.client.effects import Send, Steps
 from repo_builder.client.metrics import Metrics
-from repo_builder.client.model import DTYPES, Batch, Model
+from repo_builder.client.models.model import Model
+from repo_builder.client.models.tensors import DTYPES, Batch
 from repo_builder.client.options import SharedMemory, is_local
-from repo_builder.client.sides import Endpoint, Failure
-from repo_builder.client.wire import Place, outputs_of, request, with_row_axis
+from repo_builder.client.rules.attempts import Exchange
+from repo_builder.client.rules.effects import Send, Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.routing import Endpoint
+from repo_builder.client.transport.wire import Place, outputs_of, request, with_row_axis
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from repo_builder.client.options import Servers
-from repo_builder.client.sides import Failure
-from repo_builder.client.wire import SERVICE
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.transport.wire import SERVICE
 
 # Response types by method; requests are bytes already (wire.py).
 RESPONSES = {
@@ -23,7 +23,8 @@ RESPONSES = {
 
 # Pings only while a call is under way, and at most two without data in between: servers and
 # proxies answer more with GOAWAY "too many pings". A dead connection is found within 30 s, and
-# a call never waits for that, as it has its deadline. Repeats are ours (asking.py), not gRPC's.
+# a call never waits for that, as it has its deadline. Repeats are ours (rules/attempts.py), not
+# gRPC's.
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),

@@ -1,6 +1,6 @@
 """One call: ask the edge, see how sure it is, ask the cloud about the rest, merge.
 
-No I/O but the cache's: yields effects (see effects.py), so that the rules below hold for the
+No I/O but the cache's: yields effects (see rules/effects.py), so that the rules below hold for the
 synchronous and the asynchronous client alike, and can be tested by a simulator.
 """
 
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.confidence import Floats
-from repo_builder.client.effects import Steps
+from repo_builder.client.calls.context import Context
 from repo_builder.client.errors import (
     ClientError,
     Closed,
@@ -24,13 +23,14 @@ from repo_builder.client.errors import (
     ServerFailed,
     Unavailable,
 )
-from repo_builder.client.fallback import merge
-from repo_builder.client.model import Batch, Model, version_name
+from repo_builder.client.models.confidence import Floats
+from repo_builder.client.models.model import Model, version_name
+from repo_builder.client.models.tensors import Batch
 from repo_builder.client.result import Result, Source
-from repo_builder.client.sides import Failure, Side
-
-if TYPE_CHECKING:
-    from repo_builder.client.core import Core
+from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.merge import merge, stack
+from repo_builder.client.rules.routing import Side
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
@@ -52,8 +52,10 @@ class Answer:
 class Call:
     """What one call knows while it runs. Outputs have a row axis everywhere but in the Result."""
 
-    def __init__(self, core: Core, name: str, version: str, started: float, timeout: float) -> None:
-        self.core = core
+    def __init__(
+        self, context: Context, name: str, version: str, started: float, timeout: float
+    ) -> None:
+        self.context = context
         self.name = name
         self.version = version
         self.started = started
@@ -63,44 +65,44 @@ class Call:
 
     def run(self, inputs: Any) -> Steps[Result]:
         """Edge, then cloud where that fails, then the edge again for as long as there is time."""
-        core, cloud = self.core, self.core.cloud
+        context, cloud = self.context, self.context.cloud
         if cloud is None:
-            patient = core.settings.retry.patient
-            answer = yield from self._ask(core.edge, self.name, inputs, self.deadline, patient)
+            patient = context.settings.retry.patient
+            answer = yield from self._ask(context.edge, self.name, inputs, self.deadline, patient)
             if isinstance(answer, Failure):
-                raise self._error(core.edge, answer)
+                raise self._error(context.edge, answer)
             return self._result(answer, self._sources(answer))
-        share = self.started + self.timeout * core.settings.fallback.edge_share
-        answer = yield from self._ask(core.edge, self.name, inputs, share, False)
+        share = self.started + self.timeout * context.settings.fallback.edge_share
+        answer = yield from self._ask(context.edge, self.name, inputs, share, False)
         if not isinstance(answer, Failure):
             return (yield from self._judge(answer, cloud))
         if answer.kind == "rejected":
-            raise self._error(core.edge, answer)
-        described = core.catalog.known(core.edge, self.name, self.version)
-        name = core.opinion.cloud_name(self.name, described)
+            raise self._error(context.edge, answer)
+        described = context.catalog.known(context.edge, self.name, self.version)
+        name = context.opinion.cloud_name(self.name, described)
         other = yield from self._ask(cloud, name, inputs, self.deadline, False)
         if not isinstance(other, Failure):
             return self._result(other, ["cloud"] * other.batch.count)
         hopeless = other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind)
-        if hopeless or not core.settings.retry.patient:
-            raise self._error(core.edge, answer, other)
+        if hopeless or not context.settings.retry.patient:
+            raise self._error(context.edge, answer, other)
         # Neither side answers now: wait for the nearer one as long as the caller would.
-        again = yield from self._ask(core.edge, self.name, inputs, self.deadline, True)
+        again = yield from self._ask(context.edge, self.name, inputs, self.deadline, True)
         if isinstance(again, Failure):
-            raise self._error(core.edge, again, other)
+            raise self._error(context.edge, again, other)
         return (yield from self._judge(again, cloud))
 
     def _ask(
         self, side: Side, name: str, inputs: Any, deadline: float, patient: bool
     ) -> Steps[Answer | Failure]:
-        core, catalog = self.core, self.core.catalog
-        begun = core.clock()
-        version = self.version if side is core.edge else ""
+        context, catalog = self.context, self.context.catalog
+        begun = context.clock()
+        version = self.version if side is context.edge else ""
         model = yield from catalog.model(side, name, version, deadline, patient)
         if isinstance(model, Failure):
             return model
-        if side is core.cloud:
-            inputs = core.opinion.cleared(inputs)
+        if side is context.cloud:
+            inputs = context.opinion.cleared(inputs)
         try:
             batch = model.batch(inputs)
         except InvalidInput:
@@ -109,9 +111,9 @@ class Call:
             if isinstance(model, Failure):
                 return model
             batch = model.batch(inputs)
-        if side is core.cloud and (barred := core.opinion.barred(model, batch)):
+        if side is context.cloud and (barred := context.opinion.barred(model, batch)):
             return barred
-        asked = core.clock()
+        asked = context.clock()
         self._stage("prepare", asked - begun)
         recalled = self._recall(side, model, batch, version)
         if isinstance(recalled, Answer):
@@ -120,8 +122,8 @@ class Call:
         if recalled is not None:
             missing = np.flatnonzero([row is None for row in recalled])
             part = model.batch(batch.rows_of(missing))
-        got = yield from core.run(side, model, part, version, deadline, patient)
-        self._stage(side.name, core.clock() - asked)
+        got = yield from context.run(side, model, part, version, deadline, patient)
+        self._stage(side.name, context.clock() - asked)
         if isinstance(got, Failure):
             if got.kind in ("absent", "rejected"):
                 catalog.forget(side, name, version)
@@ -131,27 +133,27 @@ class Call:
         if recalled is not None and missing is not None:
             for i, row in enumerate(missing):
                 recalled[row] = {key: array[i] for key, array in outputs.items()}
-            outputs = _stacked(recalled)
+            outputs = stack(recalled)
         return Answer(side, model, batch, outputs, served, missing)
 
     def _recall(
         self, side: Side, model: Model, batch: Batch, version: str
     ) -> Answer | list[dict[str, Array] | None] | None:
         """The whole answer from the cache, or what it has of the rows, or None for nothing."""
-        core = self.core
-        if core.cache is None or side is not core.edge:
+        context = self.context
+        if context.cache is None or side is not context.edge:
             return None
-        served = core.catalog.served(side, model.name, version)
+        served = context.catalog.served(side, model.name, version)
         if not served:
             return None
-        begun = core.clock()
+        begun = context.clock()
         scope = self._scope(model, served)
-        found = core.cache.find(scope, core.cache.keys(scope, batch))
-        self._stage("cache", core.clock() - begun)
+        found = context.cache.find(scope, context.cache.keys(scope, batch))
+        self._stage("cache", context.clock() - begun)
         if all(row is not None for row in found):
             if all(len({row[k].shape for row in found if row}) == 1 for k in found[0] or ()):
                 nothing: Rows = np.zeros(0, np.intp)
-                return Answer(side, model, batch, _stacked(found), served, nothing)
+                return Answer(side, model, batch, stack(found), served, nothing)
             return None
         # Rows of outputs that vary in size may not fit each other.
         static = all(-1 not in tensor.dims for tensor in model.outputs)
@@ -159,7 +161,7 @@ class Call:
 
     def _scope(self, model: Model, served: str) -> str:
         """Whose answers can stand in for this call's: a cloud corrects what an edge alone says."""
-        return f"{model.name} {served} {'cloud' if self.core.cloud else 'edge'}"
+        return f"{model.name} {served} {'cloud' if self.context.cloud else 'edge'}"
 
     def _sources(self, answer: Answer) -> list[Source]:
         if answer.fresh is None:
@@ -171,22 +173,22 @@ class Call:
 
     def _judge(self, answer: Answer, cloud: Side) -> Steps[Result]:
         """The edge has answered; the cloud is asked about what it is not sure of."""
-        core = self.core
-        core.opinion.learn(answer.model)
+        context = self.context
+        context.opinion.learn(answer.model)
         sources = self._sources(answer)
-        scores = core.opinion.scores(answer.model, answer.outputs)
+        scores = context.opinion.scores(answer.model, answer.outputs)
         if scores is None:
             return self._result(answer, sources)
-        unsure = core.opinion.unsure(answer.model, scores)
+        unsure = context.opinion.unsure(answer.model, scores)
         if answer.fresh is not None:
             unsure = unsure[np.isin(unsure, answer.fresh)]
         if not len(unsure):
             return self._result(answer, sources, scores=scores)
-        begun = core.clock()
-        opinion = yield from core.opinion.ask(
+        begun = context.clock()
+        opinion = yield from context.opinion.ask(
             cloud, answer.model, answer.batch, unsure, answer.outputs, self.deadline
         )
-        self._stage("cloud", core.clock() - begun)
+        self._stage("cloud", context.clock() - begun)
         for row in unsure:
             sources[row] = "edge-unverified"
         for row in opinion.rows:
@@ -204,10 +206,10 @@ class Call:
         scores: Floats | None = None,
     ) -> Result:
         outputs, batch, served = answer.outputs, answer.batch, version_name(answer.served)
-        by_cloud = answer.side is self.core.cloud
-        if self.core.cache is not None and not by_cloud:
+        by_cloud = answer.side is self.context.cloud
+        if self.context.cache is not None and not by_cloud:
             self._remember(answer, sources)
-        if self.core.spool is not None and self.core.spool.wants(self.name):
+        if self.context.spool is not None and self.context.spool.wants(self.name):
             self._collect(answer, sources, scores)
         if batch.signature.single:
             outputs = {name: array[0] for name, array in outputs.items()}
@@ -225,7 +227,7 @@ class Call:
         )
 
     def _remember(self, answer: Answer, sources: Sequence[Source]) -> None:
-        cache = self.core.cache
+        cache = self.context.cache
         if cache is None:
             return
         scope = self._scope(answer.model, answer.served)
@@ -235,15 +237,15 @@ class Call:
                 cache.store(scope, keys[row], {k: a[row] for k, a in answer.outputs.items()})
 
     def _collect(self, answer: Answer, sources: Sequence[Source], scores: Floats | None) -> None:
-        from repo_builder.client.spool import Sample
+        from repo_builder.client.sample import Sample
 
-        core, spool = self.core, self.core.spool
+        context, spool = self.context, self.context.spool
         if spool is None:
             return
         if scores is None:
-            scores = core.opinion.scores(answer.model, answer.outputs)
+            scores = context.opinion.scores(answer.model, answer.outputs)
         unsure = (
-            set() if scores is None else set(core.opinion.unsure(answer.model, scores).tolist())
+            set() if scores is None else set(context.opinion.unsure(answer.model, scores).tolist())
         )
         for row, source in enumerate(sources):
             if source == "cache" or not (row in unsure or spool.audited()):
@@ -269,12 +271,12 @@ class Call:
         """One error that says what each side said."""
         said = f"edge ({', '.join(edge.servers.addresses)}): {failure}"
         kinds = {failure.kind}
-        if other and self.core.cloud:
-            said += f"; cloud ({', '.join(self.core.cloud.servers.addresses)}): {other}"
+        if other and self.context.cloud:
+            said += f"; cloud ({', '.join(self.context.cloud.servers.addresses)}): {other}"
             kinds.add(other.kind)
-        spent = self.core.clock() >= self.deadline - 0.001
+        spent = self.context.clock() >= self.deadline - 0.001
         text = f"model '{self.name}': " + (f"no answer within {self.timeout:g} s; " * spent) + said
-        if self.core.closed:
+        if self.context.closed:
             return Closed(f"the client was closed; {text}")
         if "rejected" in kinds:
             return InvalidInput(text)
@@ -283,9 +285,3 @@ class Call:
         if "late" in kinds and spent:
             return DeadlineExceeded(text)
         return ServerFailed(text) if kinds == {"failed"} else Unavailable(text)
-
-
-def _stacked(rows: Sequence[dict[str, Array] | None]) -> dict[str, Array]:
-    """Rows as arrays with a row axis."""
-    first = rows[0] or {}
-    return {name: np.stack([row[name] for row in rows if row]) for name in first}

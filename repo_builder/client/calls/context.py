@@ -1,0 +1,134 @@
+"""What all calls of one client share: its servers, limits, stores and figures.
+
+No I/O: yields effects (see rules/effects.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from repo_builder.client.calls.catalog import Catalog
+from repo_builder.client.calls.fallback import SecondOpinion
+from repo_builder.client.metrics import Labels, Metrics
+from repo_builder.client.models.model import Model
+from repo_builder.client.models.tensors import Batch
+from repo_builder.client.options import (
+    Breaker,
+    Cache,
+    Collector,
+    Fallback,
+    Limits,
+    Retry,
+    Servers,
+    SharedMemory,
+)
+from repo_builder.client.rules.attempts import Asker, Exchange
+from repo_builder.client.rules.bulkhead import Gate
+from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.failure import Failure
+from repo_builder.client.rules.routing import Endpoint, Side
+from repo_builder.client.transport import wire
+from repo_builder.client.transport.shared_memory import Pool
+
+if TYPE_CHECKING:
+    from repo_builder.client.local.cache import FeatureCache
+    from repo_builder.client.local.spool import Spool
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an application chose."""
+
+    edge: Servers
+    cloud: Servers | None
+    limits: Limits
+    retry: Retry
+    breaker: Breaker
+    fallback: Fallback
+    shared_memory: SharedMemory
+    cache: Cache | None
+    collector: Collector | None
+
+
+class Context:
+    """What one client's calls share; thread-safe."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics()
+        self.closed = False
+        self.edge = Side("edge", settings.edge, settings.breaker)
+        self.cloud = Side("cloud", settings.cloud, settings.breaker) if settings.cloud else None
+        limits = settings.limits
+        self.gate = Gate(limits.concurrency, limits.queue)
+        self._asker = Asker(settings.retry, limits.concurrency, self.metrics, clock)
+        self.catalog = Catalog(self._asker, clock)
+        self.opinion = SecondOpinion(settings.fallback, self.catalog, self.run, self.metrics, clock)
+        self.shared = Pool(settings.shared_memory, self.metrics)
+        self.cache: FeatureCache | None = None
+        self.spool: Spool | None = None
+        # Imported only where wanted: SQLite and the like cost every start a few milliseconds.
+        if settings.cache is not None:
+            from repo_builder.client.local.cache import FeatureCache
+
+            self.cache = FeatureCache(settings.cache, self.metrics)
+        if settings.collector is not None:
+            from repo_builder.client.local.spool import Spool
+
+            self.spool = Spool(settings.collector, self.metrics)
+        self.metrics.gauges(self._gauges)
+
+    def run(
+        self,
+        side: Side,
+        model: Model,
+        batch: Batch,
+        version: str,
+        deadline: float,
+        patient: bool,
+    ) -> Steps[tuple[dict[str, Array], str] | Failure]:
+        """Have `side` run `model` on `batch`: the outputs, and the version number that answered."""
+
+        shared = self.shared
+
+        def finish(response: Any) -> tuple[dict[str, Array], str]:
+            outputs = wire.outputs_of(response)
+            return wire.with_row_axis(model.name, outputs, batch.signature.rows), str(
+                response.model_version
+            )
+
+        def build(endpoint: Endpoint, left: float) -> Steps[Exchange]:
+            if shared.suits(endpoint, batch):
+                exchange = yield from shared.exchange(endpoint, model, version, batch, left)
+                if exchange is not None:
+                    return exchange
+            return Exchange("ModelInfer", wire.request(model.name, version, batch, left), finish)
+
+        answer: tuple[dict[str, Array], str] | Failure = yield from self._asker.ask(
+            side,
+            model.name,
+            build,
+            deadline,
+            patient=patient,
+            repeatable=model.repeatable,
+        )
+        return answer
+
+    def _gauges(self) -> Iterator[tuple[str, Labels, float]]:
+        yield "queue", (), float(self.gate.waiting())
+        for side in (self.edge, self.cloud):
+            for endpoint in side.endpoints if side else ():
+                labels = (("side", endpoint.side), ("server", endpoint.address))
+                yield "inflight", labels, float(endpoint.inflight)
+                yield "breaker_open", labels, float(endpoint.breaker.state != "closed")
+                for outcome, count in tuple(endpoint.outcomes.items()):
+                    yield "attempts_total", (*labels, ("outcome", outcome)), float(count)
+                yield "breaker_opened_total", labels, float(endpoint.breaker.opened)
