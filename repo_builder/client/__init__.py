@@ -4,6 +4,12 @@
         result = client.infer("digits", image)
 
 Needs `tritonclient[grpc]` and numpy; imports nothing else of repo-builder.
+
+Here: what an application touches. edge.py has the clients, options.py what it may set, result.py,
+errors.py, metrics.py and sample.py what it gets; load.py drives a client to measure it. Behind
+them, from high to low: `calls/` (what a call is made of), `transport/` (gRPC, shared memory) and
+`local/` (the disk), `rules/` (decisions without I/O), `models/` (what a model's config says).
+Not here: anything that the builder alone needs.
 """
 
 from __future__ import annotations
@@ -61,8 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, because the builder reads `client.preprocess` and `client.confidence` and needs
-    # no gRPC for them.
+    # On first use, because the builder reads `client.models` and needs no gRPC for it.
     if name in __all__:
         for module in ("errors", "options", "result", "edge"):
             found = importlib.import_module(f"repo_builder.client.{module}")

@@ -55,7 +55,7 @@ def test_a_full_disk_costs_no_call(tmp_path, unavailable):
         f'mount -t tmpfs -o size=2m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$SCRIPT" '
         f'"{tmp_path}"'
     )
-    path = os.pathsep.join([str(root), str(root / "tests/unit")])
+    path = os.pathsep.join([str(root), str(root / "tests")])
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command],
         capture_output=True,

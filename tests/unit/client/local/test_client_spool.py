@@ -20,7 +20,7 @@ from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Collector
 from repo_builder.client.sample import Sample
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def sample(number: int, size: int = 4) -> Sample:
@@ -102,7 +102,7 @@ def test_a_kill_at_any_moment_leaves_only_whole_samples(tmp_path):
                 str(1000 * target),
             ],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         )
         assert process.stdout.readline() == b"ready\n"
         end = time.monotonic() + 20

@@ -24,7 +24,7 @@ from repo_builder.client.metrics import Metrics
 from repo_builder.client.models.tensors import Batch, Signature, Tensor
 from repo_builder.client.options import Cache
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def opened(path: Path, max_bytes: int = 1 << 20, near: int = 0) -> FeatureCache:
@@ -131,7 +131,7 @@ while True:
 def test_processes_that_write_at_once_and_are_killed_leave_a_sound_file(tmp_path):
     path = tmp_path / "c"
     command = [sys.executable, "-c", WRITER, str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     writers = [
         subprocess.Popen(
             [*command, str(seed), str(Path(__file__).parent)],
