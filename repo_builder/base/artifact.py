@@ -74,6 +74,7 @@ class Signature:
     used to run the model. `runs_with_zeros` says that the model ran, at these sizes, with every
     input all zeros (strings empty), as a warmup of Triton sends them. `converted_from` is the opset
     of the file where ONNX Runtime lacks it and the model was run in `opset` instead, else 0.
+    `mended` says what the file wrote wrongly and was set right, in words.
     """
 
     inputs: tuple[Tensor, ...]
@@ -84,6 +85,7 @@ class Signature:
     dynamic_axes: Mapping[str, int] = field(default_factory=dict)
     runs_with_zeros: bool = False
     converted_from: int = 0
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ batch dimension. Nothing is guessed: what a run did not show is not claimed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,41 +16,52 @@ if TYPE_CHECKING:
     import onnx
 
 
-def signature(path: Path) -> Signature:
+def signature(path: Path, sizes: Mapping[str, int] | None = None) -> Signature:
     """The interface of the ONNX model at `path`, whose batch dimension was tried by running.
 
-    Shapes are those that ONNX Runtime reports, because Triton's onnxruntime backend compares the
-    config with just these; inputs that have an initializer are constants and are left out. Where
-    ONNX Runtime lacks the model's opset, it is run in another: see `Signature.converted_from`.
+    Shapes of inputs are those that the file declares; inputs that have an initializer are constants
+    and are left out. Shapes of outputs are those that follow from the operators and that runs
+    confirmed, whatever the file says. Dynamic dimensions are run with `sizes` where named there
+    (`h`, or `x[2]` where it has no name), else with sizes that run. Where ONNX Runtime lacks the
+    model's opset, it is run in another: see `Signature.converted_from`.
     `ModelError`, with the reason, for a model that cannot be read, run, or carried by Triton.
     """
     from repo_builder.introspect import graph, prove
 
-    return prove.signature(graph.read(path))
+    return prove.signature(graph.read(path), sizes or {})
 
 
-def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """`model`, whose weights are in memory, converted as `signature` found it to run."""
-    from repo_builder.introspect import load
+def settled(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
+    """`model`, whose weights are in memory, as `signature` found it to run.
 
-    return load.with_opset(model, version)
-
-
-def declare_shapes(model: onnx.ModelProto, signature: Signature) -> None:
-    """Make the shapes that `model` declares for inputs and outputs those of `signature`.
-
-    Outputs that declare none get the rank that a run showed, since Triton's onnxruntime backend
-    takes them for scalars; dimensions of size 0 become dynamic: see `graph.free_empty`.
+    Mended (see `normal.mend`), in the opset of `signature`, and with its inputs and outputs: the
+    same names, types and shapes, which Triton's onnxruntime backend compares with the config.
     """
-    from repo_builder.introspect import graph
+    from repo_builder.introspect import graph, load, normal
 
-    graph.free_empty(model)
-    found = {tensor.name: tensor.shape for tensor in signature.outputs}
-    for output in model.graph.output:
-        kind = output.type.tensor_type
-        if not kind.HasField("shape"):
-            kind.shape.SetInParent()
-            for size in found[output.name]:
-                dim = kind.shape.dim.add()
-                if isinstance(size, int):
-                    dim.dim_value = size
+    normal.mend(model)
+    normal.forget_shapes(model.graph.output)
+    if signature.converted_from:
+        model = load.with_opset(model, signature.opset)
+    for values, tensors in (
+        (model.graph.input, signature.inputs),
+        (model.graph.output, signature.outputs),
+    ):
+        known = {tensor.name: tensor for tensor in tensors}
+        for value in values:
+            if value.name in known:
+                graph.declare(value, known[value.name])
+    return model
+
+
+def why_not_same(before: Path, after: Path, sizes: Mapping[str, int] | None = None) -> str:
+    """How the answers of two ONNX files differ on the same made-up rows, or "".
+
+    Names, shapes and values of all outputs are compared; `before` runs as it is written, without
+    optimization, and maps in its outputs count as the tables that they were made of. ""
+    also where nothing that was tried runs, or `before` itself answers otherwise the second time:
+    nothing can be shown then. `ModelError` where `after` does not load.
+    """
+    from repo_builder.introspect import same
+
+    return same.why_not(before, after, sizes or {})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import Problem
-from repo_builder.introspect import load, walk
+from repo_builder.introspect import load, normal, walk
 from repo_builder.introspect.load import refusal
 
 if TYPE_CHECKING:
@@ -33,12 +34,31 @@ TRITON_TYPES = {
 }
 """onnx.TensorProto.DataType -> Triton: ConvertFromOnnxDataType in Triton's onnxruntime_utils.cc."""
 
+_ONNX_TYPES = {name: number for number, name in TRITON_TYPES.items()}
+
+_SESSION_TYPES = {
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
+    "tensor(string)": "STRING",
+    "tensor(bool)": "BOOL",
+    **{
+        f"tensor({sign.lower()}int{bits})": f"{sign}INT{bits}"
+        for sign in ("U", "")
+        for bits in (8, 16, 32, 64)
+    },
+}
+"""What a session of ONNX Runtime calls a type -> Triton."""
+
 
 @dataclass(frozen=True)
 class Graph:
     """A model that ONNX Runtime has loaded, and what its file says.
 
-    `unranked` are the outputs whose rank only a run can tell. `empty` are the inputs and outputs
+    Shapes of outputs are those that follow from the operators. `unranked` are the outputs whose
+    rank only a run can tell; `declared` has the shapes that the file claims, still to be tried.
+    `mended` is what was changed, in words: see `normal.mend`. `empty` are the inputs and outputs
     whose dimension 0 the file declares with size 0; it is dynamic here, see `free_empty`. `hints`
     maps (input, axis) to the size that the first operator's weights ask for. `quantized` says that
     values are rounded to integers inside, so that equal rows may differ by a step.
@@ -48,6 +68,8 @@ class Graph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     unranked: frozenset[str]
+    declared: Mapping[str, tuple[int | str, ...]]
+    mended: tuple[str, ...]
     empty: frozenset[str]
     hints: dict[tuple[str, int], int]
     opset: int
@@ -60,25 +82,31 @@ def read(path: Path) -> Graph:
     model = _parse(path)
     _check_versions(model, path)
     _check_external_data(model, path)
+    mended = normal.mend(model)
     _check_types(model, path)
     freed = free_empty(model)
-    session, model, conversion = load.session(model, path, changed=bool(freed))
-    types = {v.name: v.type for v in [*model.graph.input, *model.graph.output]}
+    declared = {
+        value.name: tuple(dim.dim_value or dim.dim_param for dim in kind.shape.dim)
+        for value in model.graph.output
+        if (kind := value.type.tensor_type).HasField("shape")
+    }
+    _check_ranks(model, path)
+    normal.forget_shapes(model.graph.output)
+    session, model, conversion = load.session(model, path)
 
     def tensors(arguments: Any) -> tuple[Tensor, ...]:
-        return tuple(
-            Tensor(a.name, TRITON_TYPES[types[a.name].tensor_type.elem_type], _shape(a))
-            for a in arguments
-        )
+        return tuple(Tensor(a.name, _SESSION_TYPES[a.type], _shape(a)) for a in arguments)
 
+    _check_found_types(session.get_outputs(), path)
     inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
-    declared = {v.name for v in model.graph.output if v.type.tensor_type.HasField("shape")}
     _check_sizes(outputs, path)
     return Graph(
         session=session,
         inputs=inputs,
         outputs=outputs,
-        unranked=frozenset(t.name for t in outputs if not t.shape and t.name not in declared),
+        unranked=frozenset(t.name for t in outputs if not t.shape),
+        declared=declared,
+        mended=mended,
         empty=frozenset(name for name, axis in freed if axis == 0),
         hints=_hints(model, {t.name for t in inputs}),
         opset=walk.opset(model),
@@ -100,6 +128,20 @@ def free_empty(model: onnx.ModelProto) -> set[tuple[str, int]]:
                 dim.Clear()
                 freed.add((value.name, axis))
     return freed
+
+
+def declare(value: onnx.ValueInfoProto, tensor: Tensor) -> None:
+    """Give an input or output the type and shape of `tensor`."""
+    value.type.Clear()
+    kind = value.type.tensor_type
+    kind.elem_type = _ONNX_TYPES[tensor.dtype]
+    kind.shape.SetInParent()
+    for size in tensor.shape:
+        dim = kind.shape.dim.add()
+        if isinstance(size, int):
+            dim.dim_value = size
+        elif size:
+            dim.dim_param = size
 
 
 def border_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -156,11 +198,11 @@ def _check_types(model: onnx.ModelProto, path: Path) -> None:
     for kind, values in (("input", border_inputs(model)), ("output", model.graph.output)):
         for value in values:
             held = value.type.WhichOneof("value") or "no type at all"
+            if kind == "output" and not value.type.WhichOneof("value"):
+                continue  # the operators tell
             field = f"{kind} '{value.name}'"
             if held != "tensor_type":
                 fix = "remove it from the graph's border"
-                if held in ("sequence_type", "map_type"):
-                    fix += " (skl2onnx: export with options={'zipmap': False})"
                 what = f"has {_article(held)}, which Triton cannot carry"
                 problems.append(Problem(what, fix, field=field))
             elif value.type.tensor_type.elem_type not in TRITON_TYPES:
@@ -171,6 +213,32 @@ def _check_types(model: onnx.ModelProto, path: Path) -> None:
                 problems.append(Problem(what, "cast it inside the model", field=field))
     if problems:
         raise refusal(path, "Triton cannot serve this model", problems)
+
+
+def _check_found_types(outputs: Any, path: Path) -> None:
+    """What the operators make of outputs whose type the file does not declare."""
+    problems = [
+        Problem(f"is {a.type}, which Triton cannot carry", fix, field=f"output '{a.name}'")
+        for a in outputs
+        if a.type not in _SESSION_TYPES
+        for fix in ("cast it inside the model, or remove it from the graph's border",)
+    ]
+    if problems:
+        raise refusal(path, "Triton cannot serve this model", problems)
+
+
+def _check_ranks(model: onnx.ModelProto, path: Path) -> None:
+    """Inputs must say how many dimensions they have: ONNX Runtime would take them for scalars."""
+    problems = [
+        Problem("declares no shape, not even its rank", _RANK, field=f"input '{value.name}'")
+        for value in border_inputs(model)
+        if not value.type.tensor_type.HasField("shape")
+    ]
+    if problems:
+        raise refusal(path, "inputs are unknown", problems)
+
+
+_RANK = "give the model an input shape, e.g. with onnx.tools.update_model_dims"
 
 
 def _article(held: str) -> str:

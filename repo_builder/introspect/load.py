@@ -33,14 +33,12 @@ class Conversion:
     reason: str
 
 
-def session(
-    model: onnx.ModelProto, path: Path, *, changed: bool
-) -> tuple[Any, onnx.ModelProto, Conversion | None]:
+def session(model: onnx.ModelProto, path: Path) -> tuple[Any, onnx.ModelProto, Conversion | None]:
     """A session, the model that it has, and how that came from `model` where it is another.
 
-    `changed`: `model` is no longer what the file says. A model that is too old goes up to the
-    nearest opset that ONNX Runtime guarantees, one that it lacks operators of down to the nearest
-    that it has. ModelError where neither helps.
+    External data of `model` lies beside `path`. A model that is too old goes up to the nearest
+    opset that ONNX Runtime guarantees, one that it lacks operators of down to the nearest that it
+    has. ModelError where neither helps.
     """
     written = walk.opset(model)
     if 0 < written < OLDEST_OPSET:
@@ -48,8 +46,7 @@ def session(
         versions = range(OLDEST_OPSET, OLDEST_OPSET + 1)
     else:
         try:
-            source = model.SerializeToString() if changed else os.fspath(path)
-            return runtime.session(source, path.parent), model, None
+            return runtime.session(model.SerializeToString(), path.parent), model, None
         except runtime.errors() as failure:
             reason = _why_not_loaded(model, failure)
             if not runtime.is_lacking(failure):

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 
-def session(source: bytes | str, folder: Path | None = None) -> Any:
-    """A session of a model, given as bytes or as a path; its external data lies in `folder`."""
+def session(source: bytes | str, folder: Path | None = None, *, optimize: bool = True) -> Any:
+    """A session of a model, given as bytes or as a path; its external data lies in `folder`.
+
+    Without `optimize` the graph runs as it is written.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if folder is not None:
         entry = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(entry, os.fspath(folder))

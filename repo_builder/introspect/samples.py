@@ -54,11 +54,15 @@ def axis_name(tensor: Tensor, axis: int) -> str:
 
 
 def sizes(
-    inputs: tuple[Tensor, ...], hints: Mapping[tuple[str, int], int], skip_batch: bool
+    inputs: tuple[Tensor, ...],
+    hints: Mapping[tuple[str, int], int],
+    given: Mapping[str, int],
+    skip_batch: bool,
 ) -> Iterator[dict[str, int]]:
-    """Sizes to try for the varying dimensions: hints where there are any, else all alike.
+    """Sizes to try for the varying dimensions: those `given`, else hints, else all alike.
 
-    With `skip_batch` dimension 0 of every input is left to the caller.
+    `given` has names as of `axis_name`. With `skip_batch` dimension 0 of every input is left to
+    the caller.
     """
     free: dict[str, int] = {}
     fixed: dict[str, int] = {}
@@ -68,7 +72,9 @@ def sizes(
                 continue
             name = axis_name(tensor, axis)
             free.setdefault(name, 0)
-            if (tensor.name, axis) in hints:
+            if name in given:
+                fixed[name] = given[name]
+            elif (tensor.name, axis) in hints:
                 fixed[name] = hints[tensor.name, axis]
     if not free.keys() - fixed.keys():
         yield {name: fixed[name] for name in free}

@@ -43,10 +43,10 @@ _HOUR = 3600.0
 """Vendors' compilers have hung; those of the examples take seconds, of large models minutes."""
 
 STEPS: dict[str, Declaration] = {
-    "import_onnx": Declaration("import", 2, tools=("onnx", "onnxruntime")),
-    "simplify": Declaration("simplify", 2, tools=("onnx", "onnxslim")),
+    "import_onnx": Declaration("import", 3, tools=("onnx", "onnxruntime")),
+    "simplify": Declaration("simplify", 3, tools=("onnx", "onnxruntime", "onnxslim")),
     "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
-    "compile_onnxruntime": Declaration("compile-onnxruntime", 1, tools=("onnx", "onnxruntime")),
+    "compile_onnxruntime": Declaration("compile-onnxruntime", 2, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",
         2,

@@ -16,6 +16,8 @@ MODEL = "model.onnx"
 DATA = "model.onnx.data"
 INLINE_LIMIT = 1_800_000_000
 """Bytes of weights that a file may hold itself; protobuf ends at 2 GiB."""
+LEAST_FOLDED = 1 << 20
+"""Bytes that a tensor made by folding constants may have, however small the weights are."""
 
 
 def load(folder: Path) -> ModelProto:
@@ -53,6 +55,12 @@ def save(model: ModelProto, folder: Path) -> None:
     )
 
 
+def size(folder: Path) -> int:
+    """Bytes of the model's files in an artifact's folder."""
+    files = (folder / name for name in (MODEL, DATA))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
 def fix_weights(model: ModelProto) -> None:
     """Make every stored tensor a constant, which it is for Triton: no longer an input as well.
 
@@ -68,16 +76,16 @@ def fix_weights(model: ModelProto) -> None:
 
 def weights_size(model: ModelProto) -> int:
     """Bytes that the tensors of a loaded model take in memory, by their shapes and types."""
+    return sum(map(tensor_size, walk.tensors(model)))
+
+
+def tensor_size(tensor: TensorProto) -> int:
+    """Bytes that a tensor takes in memory, by its shape and type."""
     import onnx
 
-    total = 0.0
-    for tensor in walk.tensors(model):
-        if tensor.data_type == onnx.TensorProto.STRING:
-            total += sum(map(len, tensor.string_data))
-            continue
-        bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        total += elements(tensor) * bits / 8
-    return int(total)
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return sum(map(len, tensor.string_data))
+    return elements(tensor) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def elements(tensor: TensorProto) -> int:
@@ -92,7 +100,8 @@ def optimized(folder: Path) -> ModelProto:
     """The model after ONNX Runtime's BASIC optimizations.
 
     BASIC folds constants and batch norms and removes what does nothing; it adds no operator that
-    only ONNX Runtime knows (EXTENDED and above do), so the result runs anywhere.
+    only ONNX Runtime knows (EXTENDED and above do), so the result runs anywhere. No folded tensor
+    is larger than the largest weight, or `LEAST_FOLDED`.
     """
     import onnxruntime
 
@@ -106,10 +115,17 @@ def optimized(folder: Path) -> ModelProto:
         entry = "session.optimized_model_external_initializers_"
         options.add_session_config_entry(f"{entry}file_name", DATA)
         options.add_session_config_entry(f"{entry}min_size_in_bytes", "1024")
+        entry = "optimization.constant_folding_max_output_size_in_bytes"
+        options.add_session_config_entry(entry, str(_largest_folded(folder)))
         onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
         model = load(path.parent)
     _forget_unused_domains(model)
     return model
+
+
+def _largest_folded(folder: Path) -> int:
+    largest = max(map(tensor_size, walk.tensors(load_graph(folder))), default=0)
+    return max(largest, LEAST_FOLDED)
 
 
 def _forget_unused_domains(model: ModelProto) -> None:

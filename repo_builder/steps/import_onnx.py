@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from repo_builder.base.artifact import Signature
@@ -14,7 +15,9 @@ from repo_builder.steps._failures import explained
 
 @dataclass(frozen=True)
 class Params:
-    """Nothing to choose."""
+    """`sizes`: dynamic dimensions -> the size that is really used: see `introspect.signature`."""
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,29 +38,26 @@ class Facts:
     producer: str
 
 
-def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
+def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """Write `model.onnx`, and `model.onnx.data` where weights exceed `_onnx.INLINE_LIMIT`.
 
-    Only the form changes: see `_onnx.fix_weights` and `introspect.declare_shapes`. A model that
-    ONNX Runtime lacks operators of, or that is too old for it, is converted to the nearest opset
-    that it has, if that is shown to be the same model: `signature.converted_from` tells.
+    Only the form changes: see `_onnx.fix_weights` and `introspect.settled`. A model that ONNX
+    Runtime lacks operators of, or that is too old for it, is converted to the nearest opset that
+    it has. What is written is shown to answer as the file does: `signature` tells what was changed.
 
     ModelError: truncated, not ONNX, empty, an opset, IR or operator that the runtime lacks,
-    external data missing, cut short or outside the folder, or against the ONNX standard.
+    external data missing, cut short or outside the folder, against the ONNX standard, or another
+    model once it is brought into form.
     """
     import onnx
 
     from repo_builder import introspect
 
     path = inputs.model / _onnx.MODEL
-    signature = introspect.signature(path)
-    with explained(f"{path.name} is not valid ONNX", "export it again", ModelError):
-        onnx.checker.check_model(path)
+    signature = introspect.signature(path, params.sizes)
     model = _onnx.load(inputs.model)
     ir_version = model.ir_version
-    if signature.converted_from:
-        model = introspect.with_opset(model, signature.opset)
-    introspect.declare_shapes(model, signature)
+    model = introspect.settled(model, signature)
     _onnx.fix_weights(model)
     facts = Facts(
         signature=signature,
@@ -67,4 +67,11 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         producer=f"{model.producer_name} {model.producer_version}".strip(),
     )
     _onnx.save(model, out)
+    del model
+    with explained(f"{path.name} is not valid ONNX", "export it again", ModelError):
+        onnx.checker.check_model(out / _onnx.MODEL)
+    if not signature.converted_from:  # which was shown already
+        why = introspect.why_not_same(path, out / _onnx.MODEL, params.sizes)
+        if why:
+            raise ModelError(f"{path.name}: brought into form it is another model: {why}")
     return facts

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from repo_builder.base.errors import ModelError
-from repo_builder.introspect import declare_shapes, signature
+from repo_builder.introspect import settled, signature
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 
@@ -154,7 +154,7 @@ def test_an_undeclared_rank_is_found_by_running(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     found = signature(tmp_path / "m.onnx")
     assert [t.shape for t in found.outputs] == [("", "")]
-    declare_shapes(model, found)
+    model = settled(model, found)
     onnx.save(model, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     assert session.get_outputs()[0].shape == [None, None]
@@ -174,7 +174,7 @@ def test_a_dimension_declared_empty_is_dynamic(tmp_path: Path, case: str) -> Non
     assert found.inputs[0].shape == found.outputs[0].shape == shape
     assert found.batched is batched
     model = onnx.load(tmp_path / "model.onnx")
-    declare_shapes(model, found)
+    model = settled(model, found)
     onnx.save(model, tmp_path / "model.onnx")
     assert signature(tmp_path / "model.onnx").inputs == found.inputs
 

@@ -63,7 +63,7 @@ def test_a_tool_that_changes_the_interface_is_told() -> None:
 def test_what_the_simplifier_fails_on_goes_on_as_it_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(model: onnx.ModelProto) -> onnx.ModelProto:
+    def crash(model: onnx.ModelProto, **_: object) -> onnx.ModelProto:
         raise AssertionError(f"cannot shape {model.graph.name}")
 
     source = bench.model(cnn())
@@ -84,7 +84,7 @@ def test_what_the_simplifier_fails_on_goes_on_as_it_is(
 def test_what_the_simplifier_breaks_goes_on_as_it_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Callable[..., object], why: str
 ) -> None:
-    def broken(model: onnx.ModelProto) -> onnx.ModelProto:
+    def broken(model: onnx.ModelProto, **_: object) -> onnx.ModelProto:
         change(model)
         return model
 
@@ -98,7 +98,7 @@ def test_what_the_simplifier_breaks_goes_on_as_it_is(
 def test_lack_of_memory_is_no_fact_about_the_model(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lack(_: onnx.ModelProto) -> onnx.ModelProto:
+    def lack(_: onnx.ModelProto, **__: object) -> onnx.ModelProto:
         raise MemoryError
 
     monkeypatch.setattr(onnxslim, "slim", lack)

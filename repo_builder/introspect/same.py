@@ -1,0 +1,80 @@
+"""Whether a rewritten model answers as the model did before: both run on the same made-up rows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repo_builder.introspect import bfloat16, graph, normal, runtime
+from repo_builder.introspect.graph import Graph
+from repo_builder.introspect.runtime import first_line
+from repo_builder.introspect.samples import Array
+from repo_builder.introspect.trial import Attempt, Feed, attempt, close, feed, run
+
+ROWS = 3
+"""Rows that both answer; one where a run takes longer than `SLOW` seconds."""
+SLOW = 1.0
+
+
+def why_not(before: Path, after: Path, sizes: Mapping[str, int]) -> str:
+    """See `repo_builder.introspect.why_not_same`."""
+    new = graph.read(after)
+    begun = time.perf_counter()
+    tried, _ = attempt(new, None, sizes)
+    if tried is None:
+        return ""
+    rows = ROWS if time.perf_counter() - begun < SLOW else 1
+    try:
+        session = runtime.session(os.fspath(before), optimize=False)
+    except runtime.errors():
+        return ""  # the file as it is does not run: nothing to compare with
+    names = [output.name for output in session.get_outputs()]
+    if missing := sorted({tensor.name for tensor in new.outputs} ^ set(names)):
+        return f"its outputs {', '.join(missing)} are not those of before"
+    maps = {output.name for output in session.get_outputs() if "map" in output.type}
+    return _answers(new, tried, session, rows, normal.classes(_parsed(before)) if maps else {})
+
+
+def _parsed(path: Path) -> Any:
+    import onnx
+
+    return onnx.load(path, load_external_data=False)
+
+
+def _table(maps: Array, classes: Sequence[Any]) -> Array:
+    """Maps from class to probability, one for each row, as ZipMap was given them."""
+    return np.array([[row[name] for name in classes] for row in maps], np.float32)
+
+
+def _answers(
+    new: Graph, tried: Attempt, session: Any, rows: int, maps: Mapping[str, Sequence[Any]]
+) -> str:
+    """`maps`: outputs of before that are maps -> their classes in order."""
+    for row in range(rows):
+        inputs = feed(new, tried.axes, tried.kind, None, row)
+        try:
+            old = _run(session, new, inputs)
+            again = _run(session, new, inputs) if row == 0 else old
+        except runtime.errors() as failure:
+            return "" if row == 0 else first_line(failure)
+        got = run(new, inputs)
+        for tensor, one, two, found in zip(new.outputs, old, again, got, strict=True):
+            a = _table(one, maps[tensor.name]) if tensor.name in maps else one
+            if tensor.name not in maps and not close(new, tensor, one, two):
+                return ""  # chance is at work
+            if a.shape != found.shape:
+                return f"output '{tensor.name}' has shape {list(found.shape)}, not {list(a.shape)}"
+            if not close(new, tensor, a, found):
+                return f"output '{tensor.name}' differs"
+    return ""
+
+
+def _run(session: Any, new: Graph, inputs: Feed) -> list[Array]:
+    """The answers of the model as it was, in the order of `new`."""
+    narrow = {t.name for t in (*new.inputs, *new.outputs) if t.dtype == "BF16"}
+    return bfloat16.run(session, [t.name for t in new.outputs], inputs, narrow)
