@@ -130,6 +130,7 @@ def _changes(entries: Mapping[str, Entry | None]) -> list[str]:
         facts: Any = imported.facts
         if source := facts["signature"]["converted_from"]:
             changes.append(f"converted from opset {source} to {facts['opset']} at import")
+        changes += facts["signature"]["mended"]
     if (simplified := entries.get("simplify")) and (why := simplified.facts["why_not"]):
         changes.append(f"not simplified ({why})")
     return changes

@@ -127,13 +127,13 @@ def _in_process(folder: Path, most_bytes: int) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise GivenUpError(f"it was not done after {MOST_SECONDS:.0f} s") from None
+        raise GivenUpError(f"the simplifier was not done after {MOST_SECONDS:.0f} s") from None
     print(done.stdout, done.stderr, flush=True)
     if done.returncode == _LACK or done.returncode < 0:
-        raise GivenUpError(f"it takes more than {most_bytes / 1e9:.1f} GB of memory")
+        raise GivenUpError(f"the simplifier takes more than {most_bytes / 1e9:.1f} GB of memory")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise GivenUpError(f"it failed: {lines[-1] if lines else 'it printed nothing'}")
+        raise GivenUpError(f"the simplifier failed: {lines[-1] if lines else 'it printed nothing'}")
 
 
 _LACK = 9
