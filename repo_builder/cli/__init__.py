@@ -1,7 +1,9 @@
 """The command line: parses arguments, calls one function of a lower room, prints the result.
 
 Every command is a module of this package with the same name, holding a click command called
-`command`. Modules are imported only when their command runs, so that `--help` stays instant.
+`command`. Modules are imported only when their command runs, so that `--help` stays instant. What
+several commands share lies in modules with a leading underscore. Logic does not belong here: what
+a program could want without a terminal is a function of a lower room.
 """
 
 from __future__ import annotations

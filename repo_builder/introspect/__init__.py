@@ -1,7 +1,9 @@
 """A model's interface, found by looking into the ONNX file and by running it on the CPU.
 
 Looking gives names, types and declared shapes; running proves or refutes that dimension 0 is a
-batch dimension. Nothing is guessed: what a run did not show is not claimed.
+batch dimension. Nothing is guessed: what a run did not show is not claimed. `signature` below is
+the path: `graph` looks, `load` makes a session, `prove` runs it on `samples`. Changing a model
+belongs to `steps/`.
 """
 
 from __future__ import annotations

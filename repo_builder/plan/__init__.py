@@ -1,4 +1,10 @@
-"""Decides what would run: specs x targets -> `Plan`. Pure: reads nothing, writes nothing."""
+"""Decides what would run: specs x targets -> `Plan`. Pure: reads nothing, writes nothing.
+
+`plan` below is the path: one recipe of `recipes` for each model@target puts a `chain` of steps
+together, which makes the keys; `pipelines` adds theirs once `wiring` has found that their stages
+fit. `why` says what changed since the last build. What a step does belongs to `steps/`, running it
+to `run/`; what a plan must know of the disk comes in as `Pins`.
+"""
 
 from __future__ import annotations
 

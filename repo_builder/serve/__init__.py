@@ -5,7 +5,8 @@
         server.wait()
 
 `install` finds Triton and prepares its backends, `triton` runs it, `log` reads its log, and
-`backends/` holds the Python-based backends that stand in where the C++ ones are missing.
+`backends/` holds the Python-based backends that stand in where the C++ ones are missing. What
+Triton serves is written by `repository/`; asking it belongs to `client/`.
 """
 
 from repo_builder.serve.triton import Triton

@@ -15,7 +15,8 @@ lies there outlives the build; it may save time and never changes what is made.
 A step whose inputs differ in number from plan to plan has `class Inputs(dict[str, Path])`.
 
 Steps do not import each other; what several need lies in modules with a leading underscore.
-Modules import their heavy tools inside `run`.
+Modules import their heavy tools inside `run`. Which steps a target needs, and in which order, is
+decided in `plan/`; whether they run at all in `run/`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,10 @@ No second quantization takes place: what ONNX Runtime computes in int8, TFLite c
 from rounding. The model should be quantized with int8 (or uint8) activations, symmetric int8
 weights, and every operator quantized. Feature maps are stored channels-last, as TFLite wants them;
 a `Port` converts arrays from and to ONNX's shapes.
+
+`write` below is the path: `qdq` reads the graph, `elementwise`, `shaping` and `windows` write its
+operators, `layout` decides where feature maps are turned, `flatbuffer` packs the file. `arena` and
+`runner` look at what came out. Quantizing a model and compiling for an NPU belong to `steps/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`lint`: what Triton would say of a repository, without Triton.
 
 `model.py` reads a model's folder as Triton's loader does, each module of rules looks at it, and
-nothing here writes; `fix.py` does. A rule is a function and a row of its module's `RULES`.
+nothing here writes; `fix.py` does. A rule is a function and a row of its module's `RULES`; `lint`
+below asks them all. What a config should say is decided in `repository/config.py`.
 Triton is taken to run as we run it, with `--disable-auto-complete-config`.
 """
 
