@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder.introspect.graph import TRITON_TYPES
+from repo_builder.repository.lint.external import External
+
+_OVERRIDABLE_FROM = 4
+"""The IR version from which an input with an initializer may be fed (Graph::CanOverrideInitializer
+in ONNX Runtime); before it, such an input is a constant."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,36 @@ class Border:
 
 @dataclass(frozen=True)
 class Io:
-    """What an ONNX file takes and gives; inputs with an initializer are optional."""
+    """What an ONNX file takes and gives, what it is written in, and its weights in other files.
+
+    Inputs with an initializer are optional, or, before IR version 4, none. `opsets` is domain ->
+    version; "ai.onnx" is "".
+    """
 
     inputs: dict[str, Border]
     outputs: dict[str, Border]
     initialized: frozenset[str]
+    ir_version: int
+    opsets: dict[str, int]
+    external: tuple[External, ...]
+
+    @property
+    def required(self) -> dict[str, Border]:
+        """The inputs that ONNX Runtime counts: those without an initializer."""
+        return {name: b for name, b in self.inputs.items() if name not in self.initialized}
+
+    @property
+    def fed(self) -> dict[str, Border]:
+        """The inputs that a request may bring."""
+        return self.inputs if self.ir_version >= _OVERRIDABLE_FROM else self.required
 
 
 class NotOnnx(ValueError):
     """The bytes are no ONNX model, or were cut short."""
 
 
+UNDECLARED = "nothing"
+"""What an output holds that declares no type; ONNX Runtime then finds it by itself."""
 _HELD = {4: "a sequence", 5: "a map", 8: "a sparse tensor", 9: "an optional"}
 
 
@@ -57,17 +81,22 @@ def read(path: Path) -> Io:
 
 
 def _model(view: memoryview) -> Io:
-    graph = opset = None
+    graph = None
+    ir_version = 0
+    opsets: dict[str, int] = {}
     for number, value in _fields(view):
-        if number == 7 and isinstance(value, memoryview):
+        if number == 1 and isinstance(value, int):
+            ir_version = value
+        elif number == 7 and isinstance(value, memoryview):
             graph = value
-        elif number == 8:
-            opset = value
-    if graph is None or opset is None:
+        elif number == 8 and isinstance(value, memoryview):
+            opsets.update([_opset(value)])
+    if graph is None or not opsets:
         raise NotOnnx("not an ONNX model: it has no graph or no operator set")
     inputs: dict[str, Border] = {}
     outputs: dict[str, Border] = {}
     initialized = set()
+    external = []
     for number, value in _fields(graph):
         if not isinstance(value, memoryview):
             continue
@@ -78,18 +107,64 @@ def _model(view: memoryview) -> Io:
             border = _border(value)
             outputs[border.name] = border
         elif number == 5:
-            initialized.add(_string(value, 8))
+            name, elsewhere = _initializer(value)
+            initialized.add(name)
+            if elsewhere:
+                external.append(elsewhere)
         elif number == 15:
             initialized.update(
                 _string(v, 8) for n, v in _fields(value) if n == 1 and isinstance(v, memoryview)
             )
     if not outputs:
         raise NotOnnx("the graph has no output")
-    return Io(inputs, outputs, frozenset(initialized))
+    return Io(inputs, outputs, frozenset(initialized), ir_version, opsets, tuple(external))
+
+
+def _opset(view: memoryview) -> tuple[str, int]:
+    """Domain and version of an OperatorSetIdProto."""
+    domain, version = "", 0
+    for number, value in _fields(view):
+        if number == 1 and isinstance(value, memoryview):
+            domain = bytes(value).decode()
+        elif number == 2 and isinstance(value, int):
+            version = _signed(value)
+    return "" if domain == "ai.onnx" else domain, version
+
+
+def _initializer(view: memoryview) -> tuple[str, External | None]:
+    """The name of a TensorProto, and where its values are if not in it."""
+    name, data_type, elsewhere = "", 0, False
+    dims: list[int] = []
+    entries: dict[str, str] = {}
+    for number, value in _fields(view):
+        if number == 1:
+            dims += [value] if isinstance(value, int) else _packed(value)
+        elif number == 2 and isinstance(value, int):
+            data_type = value
+        elif number == 8 and isinstance(value, memoryview):
+            name = bytes(value).decode()
+        elif number == 13 and isinstance(value, memoryview):
+            entries[_string(value, 1)] = _string(value, 2)
+        elif number == 14:
+            elsewhere = value == 1
+    return name, External(name, tuple(dims), data_type, entries) if elsewhere else None
+
+
+def _packed(view: memoryview) -> list[int]:
+    """The numbers of a packed repeated field."""
+    at, found = 0, []
+    while at < len(view):
+        value, at = _varint(view, at)
+        found.append(value)
+    return found
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _border(view: memoryview) -> Border:
-    name, dtype, shape, held = "", "", None, "nothing"
+    name, dtype, shape, held = "", "", None, UNDECLARED
     for number, value in _fields(view):
         if number == 1 and isinstance(value, memoryview):
             name = bytes(value).decode()

@@ -1,80 +1,42 @@
-"""Rules of the onnxruntime backend: the config against the ONNX file, parameters, accelerators."""
+"""Rules of the onnxruntime backend: the config against the ONNX file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from repo_builder.base.errors import did_you_mean
 from repo_builder.repository.lint.model import Model
-from repo_builder.repository.lint.onnx_io import Border, Io
+from repo_builder.repository.lint.onnx_io import UNDECLARED, Border, Io
 from repo_builder.repository.lint.rule import Rule
 from repo_builder.repository.lint.types import Edit, Hit
 
 _BACKEND = "onnxruntime_backend/src/onnxruntime.cc"
 _UTILS = "onnxruntime_backend/src/onnxruntime_utils.cc"
-
-_NUMBERS = (
-    "intra_op_thread_count",
-    "inter_op_thread_count",
-    "execution_mode",
-    "enable_mem_arena",
-    "enable_mem_pattern",
-    "cudnn_conv_algo_search",
-    "gpu_mem_limit",
-    "arena_extend_strategy",
-    "do_copy_in_default_stream",
-    "cudnn_conv_use_max_workspace",
-)
-_KNOWN = (
-    *_NUMBERS,
-    "memory.enable_memory_arena_shrinkage",
-    "session.use_device_allocator_for_initializers",
-    "TRITON_BATCH_STRATEGY_PATH",
-    "EXECUTION_ENV_PATH",
-)
-_TENSORRT = (
-    "precision_mode",
-    "max_workspace_size_bytes",
-    "int8_calibration_table_name",
-    "int8_use_native_calibration_table",
-    "trt_max_partition_iterations",
-    "trt_min_subgraph_size",
-    "trt_dla_enable",
-    "trt_dla_core",
-    "trt_engine_cache_enable",
-    "trt_engine_cache_path",
-    "trt_engine_cache_prefix",
-    "trt_dump_subgraphs",
-    "trt_force_sequential_engine_build",
-    "trt_context_memory_sharing_enable",
-    "trt_layer_norm_fp32_fallback",
-    "trt_timing_cache_enable",
-    "trt_timing_cache_path",
-    "trt_force_timing_cache",
-    "trt_detailed_build_log",
-    "trt_build_heuristics_enable",
-    "trt_sparsity_enable",
-    "trt_builder_optimization_level",
-    "trt_auxiliary_streams",
-    "trt_tactic_sources",
-    "trt_extra_plugin_lib_paths",
-    "trt_profile_min_shapes",
-    "trt_profile_max_shapes",
-    "trt_profile_opt_shapes",
-    "trt_cuda_graph_enable",
-    "trt_dump_ep_context_model",
-    "trt_ep_context_file_path",
-    "trt_ep_context_embed_mode",
-)
+_ORT = "onnxruntime/core/graph/model_load_utils.h"
+_BF16 = 14
+"""TYPE_BF16."""
+_BF16_FROM = (26, 3)
+"""The release of Triton whose backend was the first to take it (onnxruntime_backend#335)."""
+_SERVED = (24, 10)
+"""The release of Triton that lint follows where no target names another."""
+NEWEST_IR = 14
+NEWEST_OPSETS = {
+    "": 28,
+    "ai.onnx.ml": 5,
+    "ai.onnx.training": 1,
+    "ai.onnx.preview.training": 1,
+    "com.microsoft": 1,
+}
+"""The newest that ONNX Runtime 1.32 loads; of domains that it does not know, any."""
 
 
 def _here(model: Model) -> bool:
     return model.backend == "onnxruntime"
 
 
-def _ios(model: Model) -> Iterator[tuple[int, Io]]:
+def readable(model: Model) -> Iterator[tuple[int, Io]]:
     """Version and border of each ONNX file that can be read, for this backend."""
     if _here(model):
         for version, io in model.ios.items():
@@ -82,10 +44,21 @@ def _ios(model: Model) -> Iterator[tuple[int, Io]]:
                 yield version, io
 
 
+def expected_inputs(config: Any) -> int:
+    """How many inputs the backend wants the model to have (the constructor of ModelInstanceState).
+
+    Optional ones do not count; each `batch_input`, each kind of control and each state does.
+    """
+    sequence = config.sequence_batching
+    kinds = {part.kind for control in sequence.control_input for part in control.control}
+    listed = sum(not tensor.optional for tensor in config.input)
+    return listed + len(config.batch_input) + len(kinds) + len(sequence.state)
+
+
 def _pairs(model: Model) -> Iterator[tuple[str, str, Any, Border]]:
     """Path, kind, config's tensor and model's tensor of the same name."""
-    for _, io in _ios(model):
-        for kind, borders in (("input", io.inputs), ("output", io.outputs)):
+    for _, io in readable(model):
+        for kind, borders in (("input", io.fed), ("output", io.outputs)):
             for i, tensor in enumerate(getattr(model.config, kind)):
                 if tensor.name in borders:
                     yield f"{kind}[{i}]", kind, tensor, borders[tensor.name]
@@ -99,35 +72,102 @@ def unreadable(model: Model) -> Iterator[Hit]:
                 yield io
 
 
+def too_new(model: Model) -> Iterator[Hit]:
+    """The model's IR version and operator sets are ones that ONNX Runtime has."""
+    for version, io in readable(model):
+        file = f"{version}/{model.file}"
+        if io.ir_version > NEWEST_IR:
+            what = f"has IR version {io.ir_version}; {NEWEST_IR} is the newest that is read"
+            yield Hit(what, fix="export it with an older one", file=file)
+        for domain, number in io.opsets.items():
+            newest = NEWEST_OPSETS.get(domain, number)
+            if number > newest:
+                what = f"has opset {number} of '{domain or 'ai.onnx'}'; {newest} is the newest"
+                yield Hit(what, fix="export it with an older one", file=file)
+
+
+def external_data(model: Model) -> Iterator[Hit]:
+    """Weights in files of their own lie in the model's folder, whole."""
+    for version, io in readable(model):
+        path = model.versions[version] / model.file
+        if path.is_dir():
+            path /= "model.onnx"
+        problems = (tensor.problem(path) for tensor in io.external)
+        if problem := next(filter(None, problems), ""):
+            yield Hit(problem, fix="copy the file beside the model", file=f"{version}/{model.file}")
+
+
 def unknown_tensor(model: Model) -> Iterator[Hit]:
     """Inputs and outputs of the config are those of the model."""
-    for _, io in _ios(model):
+    for _, io in readable(model):
         controls = {c.name for c in model.config.sequence_batching.control_input}
-        for kind, borders in (("input", io.inputs), ("output", io.outputs)):
+        for kind, borders in (("input", io.fed), ("output", io.outputs)):
             for i, tensor in enumerate(getattr(model.config, kind)):
                 if tensor.name and tensor.name not in borders:
                     fix = did_you_mean(tensor.name, [n for n in borders if n not in controls])
                     yield Hit(f"the model has no {kind} '{tensor.name}'", f"{kind}[{i}].name", fix)
 
 
+def _unfed(model: Model, io: Io) -> list[str]:
+    """The model's inputs that nothing in the config gives a value to."""
+    sequence = model.config.sequence_batching
+    given = {t.name for t in model.config.input}
+    given |= {c.name for c in sequence.control_input} | {s.input_name for s in sequence.state}
+    given |= {name for made in model.config.batch_input for name in made.target_name}
+    return [name for name in io.required if name not in given]
+
+
 def input_missing(model: Model) -> Iterator[Hit]:
     """The config lists every input of the model that has no initializer."""
-    for _, io in _ios(model):
-        sequence = model.config.sequence_batching
-        given = {t.name for t in model.config.input}
-        given |= {c.name for c in sequence.control_input} | {s.input_name for s in sequence.state}
-        given |= {name for made in model.config.batch_input for name in made.target_name}
-        for name in io.inputs:
-            if name not in given and name not in io.initialized:
+    for _, io in readable(model):
+        if expected_inputs(model.config) != len(io.required):
+            for name in _unfed(model, io):
                 yield Hit(f"the model's input '{name}' is not listed", "input")
+
+
+def input_count(model: Model) -> Iterator[Hit]:
+    """Inputs, `batch_input`, controls and states together are as many as the model's inputs."""
+    for _, io in readable(model):
+        expected = expected_inputs(model.config)
+        if expected != len(io.required) and not _unfed(model, io):
+            what = f"configuration expects {expected} inputs, model provides {len(io.required)}"
+            yield Hit(what, "input", _surplus(model, io))
+
+
+def _surplus(model: Model, io: Io) -> str:
+    """What to take away, or to add, for the numbers to agree."""
+    sequence = model.config.sequence_batching
+    special = {c.name for c in sequence.control_input} | {s.input_name for s in sequence.state}
+    special |= {name for made in model.config.batch_input for name in made.target_name}
+    for tensor in model.config.input:
+        if tensor.optional and tensor.name in io.required:
+            return f"'{tensor.name}' has no initializer, so it is not optional"
+        if tensor.name in special:
+            return f"'{tensor.name}' is made by Triton: do not list it under input too"
+        if tensor.name in io.initialized and not tensor.optional:
+            return f"'{tensor.name}' has an initializer: write optional: true, or leave it out"
+    return "each input counts once: listed, as a batch_input, a control, or a state"
+
+
+def input_unfed(model: Model) -> Iterator[Hit]:
+    """Every input of the model gets a value; Triton only counts them, and requests fail."""
+    for _, io in readable(model):
+        if expected_inputs(model.config) == len(io.required):
+            for name in _unfed(model, io):
+                yield Hit(f"nothing gives the model's input '{name}' a value", "input")
 
 
 def untyped_tensor(model: Model) -> Iterator[Hit]:
     """The model's inputs and outputs are tensors of types that Triton has."""
-    for path, _, _, border in _pairs(model):
-        if border.held or not border.dtype:
-            what = border.held or "of a type that Triton does not have"
-            yield Hit(f"'{border.name}' is {what} in the model", path)
+    for _, io in readable(model):
+        for kind, borders in (("input", io.inputs), ("output", io.outputs)):
+            listed = {t.name: i for i, t in enumerate(getattr(model.config, kind))}
+            for name, border in borders.items():
+                path = f"{kind}[{listed[name]}]" if name in listed else kind
+                if border.held and (border.held != UNDECLARED or kind == "input"):
+                    yield Hit(f"'{name}' is {border.held} in the model", path)
+                elif not border.dtype and not border.held and name in listed:
+                    yield Hit(f"'{name}' is of a type that Triton does not have", path)
 
 
 def type_differs(model: Model) -> Iterator[Hit]:
@@ -152,6 +192,26 @@ def _shapes(model: Model) -> Iterator[tuple[str, str, list[int], tuple[int, ...]
         yield path, kind, [-1, *dims] if model.batched else list(dims), border.shape
 
 
+def bf16(model: Model) -> Iterator[Hit]:
+    """TYPE_BF16 needs Triton 26.03; our Python-based backend takes it before."""
+    if not _here(model) or _release(model) >= _BF16_FROM:
+        return
+    for kind in ("input", "output"):
+        for i, tensor in enumerate(getattr(model.config, kind)):
+            if tensor.data_type == _BF16:
+                what = "TYPE_BF16 is unknown to the C++ backend before Triton 26.03"
+                yield Hit(what, f"{kind}[{i}].data_type", "--target names what serves it")
+
+
+def _release(model: Model) -> tuple[int, int]:
+    """The release of Triton that serves; the newest there is where it is one of our images."""
+    if model.target is None:
+        return _SERVED
+    named = (re.fullmatch(r"Triton (\d\d)\.(\d\d)", r.name) for r in model.target.releases)
+    found = [(int(match[1]), int(match[2])) for match in named if match]
+    return max(found, default=_BF16_FROM)
+
+
 def batch_fixed(model: Model) -> Iterator[Hit]:
     """With max_batch_size, dimension 0 of everything is dynamic in the model."""
     if model.batched:
@@ -159,7 +219,13 @@ def batch_fixed(model: Model) -> Iterator[Hit]:
             if border.shape and border.shape[0] != -1:
                 what = f"dimension 0 of '{border.name}' is fixed at {border.shape[0]} in the model"
                 yield Hit(what, path, "write max_batch_size: 0, or export it with a dynamic batch")
-            elif border.shape == ():
+
+
+def scalar_batched(model: Model) -> Iterator[Hit]:
+    """A scalar of the model is one value for a whole batch, not one a row."""
+    if model.batched:
+        for path, _, _, border in _pairs(model):
+            if border.shape == ():
                 what = f"'{border.name}' is a scalar in the model, so there is no batch dimension"
                 yield Hit(what, path, "write max_batch_size: 0")
 
@@ -190,12 +256,16 @@ def shape_inexact(model: Model) -> Iterator[Hit]:
 
 
 def scalar_dims(model: Model) -> Iterator[Hit]:
-    """A scalar of the model is written as dims: [1]."""
-    for path, _, tensor, border in _pairs(model):
+    """A scalar of the model, or an input that declares no shape, is written as dims: [1]."""
+    for path, kind, tensor, border in _pairs(model):
         dims = tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims
-        if border.shape == () and not model.batched and any(d != 1 for d in dims):
+        ragged = kind == "input" and tensor.allow_ragged_batch
+        if border.shape == () and any(d != 1 for d in dims) and not ragged:
             edit = Edit(f"{path}.dims", "[1]")
             yield Hit("a scalar of the model is dims: [1]", f"{path}.dims", edit=edit)
+        elif border.shape is None and kind == "input" and any(d != 1 for d in dims) and not ragged:
+            what = f"'{border.name}' declares no shape, which the backend takes for a scalar"
+            yield Hit(what, f"{path}.dims", "export the model with a shape")
 
 
 def optional_batched(model: Model) -> Iterator[Hit]:
@@ -207,125 +277,31 @@ def optional_batched(model: Model) -> Iterator[Hit]:
 
 
 def ragged_shape(model: Model) -> Iterator[Hit]:
-    """A ragged input has the shape [-1] in the model."""
+    """A ragged input has the shape [-1] in the model, and is not optional."""
     for path, kind, tensor, border in _pairs(model):
-        if kind == "input" and tensor.allow_ragged_batch and border.shape != (-1,):
+        if kind == "input" and tensor.allow_ragged_batch and tensor.optional:
+            yield Hit("is not for optional inputs", f"{path}.allow_ragged_batch", "remove it")
+        elif kind == "input" and tensor.allow_ragged_batch and border.shape != (-1,):
             shape = "an unknown shape" if border.shape is None else list(border.shape)
             yield Hit(f"needs [-1] in the model, which has {shape}", f"{path}.allow_ragged_batch")
 
 
-def parameter_unknown(model: Model) -> Iterator[Hit]:
-    """Parameters that the backend does not read are ignored without a word."""
-    if not _here(model):
-        return
-    for key in sorted(model.config.parameters):
-        if key not in _KNOWN and not key.startswith("repo_builder."):
-            right = _meant(key)
-            edit = Edit(f'parameters["{key}"].key', f'"{right}"') if right else None
-            fix = f"it is called {right}" if right else did_you_mean(key, _KNOWN)
-            yield Hit("is not read by onnxruntime", f'parameters["{key}"]', fix, edit)
-
-
-def _meant(key: str) -> str:
-    """The backend's name for what ONNX Runtime itself calls otherwise."""
-    return {
-        "intra_op_num_threads": "intra_op_thread_count",
-        "inter_op_num_threads": "inter_op_thread_count",
-        "enable_cpu_mem_arena": "enable_mem_arena",
-    }.get(key, "")
-
-
-def parameter_number(model: Model) -> Iterator[Hit]:
-    """Thread counts and switches are whole numbers."""
-    if not _here(model):
-        return
-    for key in _NUMBERS:
-        value = model.parameter(key)
-        path = f'parameters["{key}"]'
-        if value is None:
-            continue
-        if not re.match(r"\s*[+-]?\d+", value):
-            yield Hit(f"'{value}' is no whole number", path)
-        elif key == "execution_mode" and int(re.findall(r"[+-]?\d+", value)[0]) not in (0, 1):
-            yield Hit(f"'{value}' is neither 0 (sequential) nor 1 (parallel)", path)
-
-
-def accelerator(model: Model) -> Iterator[Hit]:
-    """Accelerators, and the parameters of `tensorrt`, are ones that the backend knows."""
-    if not _here(model):
-        return
-    accelerators = model.config.optimization.execution_accelerators
-    for kind, known in (("gpu", ("tensorrt", "cuda", "auto")), ("cpu", ("openvino",))):
-        for i, used in enumerate(getattr(accelerators, f"{kind}_execution_accelerator")):
-            path = f"optimization.execution_accelerators.{kind}_execution_accelerator[{i}]"
-            if used.name not in known:
-                yield Hit(
-                    f"'{used.name}' is unknown", f"{path}.name", did_you_mean(used.name, known)
-                )
-            yield from _tensorrt(used, path)
-
-
-def _tensorrt(used: Any, path: str) -> Iterator[Hit]:
-    if used.name != "tensorrt":
-        return
-    for key in sorted(used.parameters):
-        if key not in _TENSORRT:
-            fix = did_you_mean(key, _TENSORRT)
-            yield Hit(f"'{key}' is unknown", f'{path}.parameters["{key}"]', fix)
-    modes = ("FP32", "FP16", "BF16", "INT8")
-    mode = used.parameters.get("precision_mode", modes[0])
-    if mode not in modes:
-        what = f"'{mode}' is none of {', '.join(modes)}"
-        yield Hit(what, f'{path}.parameters["precision_mode"]')
-
-
-def graph_level(model: Model) -> Iterator[Hit]:
-    """The graph level means something else here than the protocol says: 2 switches all off."""
-    level = model.config.optimization.graph.level
-    if _here(model) and level not in (-1, 0, 1):
-        what = "switches all optimization off" if level == 2 else "means the same as 0: all"
-        yield Hit(f"{level} {what}", "optimization.graph.level", "-1 basic, 0 all, 1 extended")
-
-
-def cache_shared(model: Model) -> Iterator[Hit]:
-    """Two models with one TensorRT cache folder have been served one another's engine."""
-    if not _here(model):
-        return
-    for path, folder in _caches(model):
-        others = [
-            m for n, m in model.repository.items() if n != model.name and m.config is not None
-        ]
-        shared = [m.name for m in others if folder in (f for _, f in _caches(m))]
-        if shared:
-            yield Hit(f"'{folder}' is also the cache of '{shared[0]}'", path, "one folder a model")
-
-
-def _caches(model: Model) -> Sequence[tuple[str, str]]:
-    used = model.config.optimization.execution_accelerators.gpu_execution_accelerator
-    base = "optimization.execution_accelerators.gpu_execution_accelerator"
-    key = "trt_engine_cache_path"
-    return [
-        (f'{base}[{i}].parameters["{key}"]', a.parameters[key])
-        for i, a in enumerate(used)
-        if key in a.parameters
-    ]
-
-
 RULES = (
     Rule("onnx-unreadable", "error", "backend", "onnxruntime", unreadable),
+    Rule("onnx-too-new", "error", "backend", _ORT, too_new),
+    Rule("onnx-external-data", "error", "backend", "onnxruntime", external_data),
     Rule("onnx-unknown-tensor", "error", "backend", _BACKEND, unknown_tensor),
     Rule("onnx-input-missing", "error", "backend", _BACKEND, input_missing),
+    Rule("onnx-input-count", "error", "backend", _BACKEND, input_count),
+    Rule("onnx-input-unfed", "warning", "sense", _BACKEND, input_unfed),
     Rule("onnx-no-tensor", "error", "backend", _BACKEND, untyped_tensor),
     Rule("onnx-type", "error", "backend", _BACKEND, type_differs),
+    Rule("onnx-bf16", "error", "c++", "onnxruntime_backend#335", bf16),
     Rule("onnx-batch-fixed", "error", "backend", _UTILS, batch_fixed),
     Rule("onnx-shape", "error", "backend", _UTILS, shape_differs),
     Rule("onnx-shape-inexact", "error", "backend", _UTILS, shape_inexact),
     Rule("onnx-scalar", "error", "backend", _BACKEND, scalar_dims),
+    Rule("onnx-scalar-batched", "warning", "sense", _BACKEND, scalar_batched),
     Rule("onnx-optional", "error", "backend", _BACKEND, optional_batched),
     Rule("onnx-ragged", "error", "c++", _BACKEND, ragged_shape),
-    Rule("onnx-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),
-    Rule("onnx-parameter-number", "error", "backend", _BACKEND, parameter_number),
-    Rule("onnx-accelerator", "error", "c++", _BACKEND, accelerator),
-    Rule("onnx-graph-level", "note", "sense", _BACKEND, graph_level),
-    Rule("tensorrt-cache-shared", "warning", "sense", "onnxruntime#6455", cache_shared),
 )

@@ -1,9 +1,9 @@
-"""Rules of the openvino backend."""
+"""Rules of the openvino backend: the config against the model's file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,6 @@ from repo_builder.repository.lint.rule import Rule
 from repo_builder.repository.lint.types import Hit
 
 _BACKEND = "openvino_backend/src/openvino.cc"
-_KNOWN = (
-    "TARGET_DEVICE",
-    "NUM_STREAMS",
-    "PERFORMANCE_HINT",
-    "INFERENCE_NUM_THREADS",
-    "COMPILATION_NUM_THREADS",
-    "HINT_BF16",
-    "ENABLE_BATCH_PADDING",
-    "RESHAPE_IO_LAYERS",
-    "SKIP_OV_DYNAMIC_BATCHSIZE",
-    "CPU_EXTENSION_PATH",
-    "TRITON_BATCH_STRATEGY_PATH",
-    "EXECUTION_ENV_PATH",
-)
-_VALUES = {
-    "NUM_STREAMS": r"(?i)auto|numa|\d+",
-    "PERFORMANCE_HINT": r"(?i)latency|throughput|cumulative_throughput",
-    "INFERENCE_NUM_THREADS": r"\d+",
-    "COMPILATION_NUM_THREADS": r"\d+",
-    "HINT_BF16": r"(?i)yes",
-}
 _TYPES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
@@ -77,69 +56,163 @@ def _blocks(content: bytes, layer: str) -> list[bytes]:
     return re.findall(pattern, content, re.DOTALL)
 
 
-def _names(content: bytes) -> Iterator[set[str]]:
-    """The names of each input of the IR, which can have several."""
-    for block in _blocks(content, "Parameter"):
-        found = b",".join(re.findall(rb'<port [^>]*names="([^"]*)"', block)).decode(
-            errors="replace"
-        )
+_NAMES = {
+    "input": ("Parameter", rb'<port [^>]*names="([^"]*)"'),
+    "output": ("Result", rb'output_names="([^"]*)"'),
+}
+
+
+def _names(content: bytes, kind: str) -> Iterator[set[str]]:
+    """The names of each input or output of the IR, which can have several.
+
+    An older IR does not name its outputs: then there is nothing to compare.
+    """
+    layer, pattern = _NAMES[kind]
+    for block in _blocks(content, layer):
+        found = b",".join(re.findall(pattern, block)).decode(errors="replace")
         if names := {name for name in found.split(",") if name}:
             yield names
 
 
 def _borders(content: bytes, kind: str) -> dict[str, list[int]]:
-    """Name -> shape of the IR's inputs or outputs; -1 is any size.
-
-    An older IR does not name its outputs: then there is nothing to compare.
-    """
-    blocks = _blocks(content, "Parameter" if kind == "input" else "Result")
-    names = rb'<port [^>]*names="([^"]*)"' if kind == "input" else rb'output_names="([^"]*)"'
+    """Name -> shape of the IR's inputs or outputs; -1 is any size."""
+    layer, pattern = _NAMES[kind]
     found: dict[str, list[int]] = {}
-    for block in blocks:
+    for block in _blocks(content, layer):
         shape = [int(dim) for dim in re.findall(rb"<dim>(-?\d+)</dim>", block)]
-        for name in b",".join(re.findall(names, block)).split(b","):
+        for name in b",".join(re.findall(pattern, block)).split(b","):
             if name:
                 found[name.decode(errors="replace")] = shape
     return found
 
 
+def file_folder(model: Model) -> Iterator[Hit]:
+    """The model's file is a file; a folder is taken for a TensorFlow SavedModel."""
+    if not _here(model):
+        return
+    for version in model.loaded:
+        path = model.versions[version] / model.file
+        if model.file and path.is_dir() and not (path / "saved_model.pb").is_file():
+            what = "is a folder, and no TensorFlow SavedModel"
+            yield Hit(what, fix="put the model itself there", file=f"{version}/{model.file}")
+
+
 def unknown_tensor(model: Model) -> Iterator[Hit]:
-    """Inputs and outputs of the config are those of the IR."""
+    """Inputs and outputs of the config are those of the IR, by the first of their names."""
     for _, path in _irs(model):
         content = path.read_bytes()
         for kind in ("input", "output"):
             names = _borders(content, kind)
+            first = {min(others) for others in _names(content, kind)}
             for i, tensor in enumerate(getattr(model.config, kind)):
+                where = f"{kind}[{i}].name"
                 if names and tensor.name not in names:
                     fix = did_you_mean(tensor.name, names)
-                    yield Hit(f"the model has no {kind} '{tensor.name}'", f"{kind}[{i}].name", fix)
+                    yield Hit(f"the model has no {kind} '{tensor.name}'", where, fix)
+                elif first and tensor.name not in first:
+                    right = next(min(o) for o in _names(content, kind) if tensor.name in o)
+                    what = f"'{tensor.name}' has several names, and the backend knows '{right}'"
+                    yield Hit(what, where, f"write {right}")
 
 
 def input_missing(model: Model) -> Iterator[Hit]:
     """The config lists every input of the IR."""
     given = {t.name for t in model.config.input}
     for _, path in _irs(model):
-        for names in _names(path.read_bytes()):
-            if not given & names:
-                yield Hit(f"the model's input '{min(names)}' is not listed", "input")
+        inputs = list(_names(path.read_bytes(), "input"))
+        if len(inputs) != len(model.config.input):
+            for names in inputs:
+                if not given & names:
+                    yield Hit(f"the model's input '{min(names)}' is not listed", "input")
+
+
+def input_count(model: Model) -> Iterator[Hit]:
+    """The config lists as many inputs as the IR has; controls and `batch_input` do not count."""
+    given = {t.name for t in model.config.input}
+    for _, path in _irs(model):
+        inputs = list(_names(path.read_bytes(), "input"))
+        listed = len(model.config.input)
+        if inputs and len(inputs) != listed and all(given & names for names in inputs):
+            what = f"configuration expects {listed} inputs, model provides {len(inputs)}"
+            yield Hit(what, "input", "list each input once")
+
+
+def input_unfed(model: Model) -> Iterator[Hit]:
+    """Every input of the IR is listed; Triton only counts them, and requests fail."""
+    given = {t.name for t in model.config.input}
+    for _, path in _irs(model):
+        inputs = list(_names(path.read_bytes(), "input"))
+        if len(inputs) == len(model.config.input):
+            for names in inputs:
+                if not given & names:
+                    yield Hit(f"nothing gives the model's input '{min(names)}' a value", "input")
+
+
+def optional(model: Model) -> Iterator[Hit]:
+    """No input is optional: the backend does not support that."""
+    for i, tensor in enumerate(model.config.input):
+        if _here(model) and tensor.optional:
+            yield Hit("openvino has no optional inputs", f"input[{i}].optional", "remove it")
 
 
 def shape_differs(model: Model) -> Iterator[Hit]:
-    """Without batching dims are the IR's, where that fixes them; inputs may be reshaped."""
-    may_reshape = (model.parameter("RESHAPE_IO_LAYERS") or "").lower() == "yes"
-    for _, path in _irs(model) if not model.batched else ():
+    """dims are the IR's, where that fixes them; RESHAPE_IO_LAYERS fixes or frees inputs'."""
+    reshapes = (model.parameter("RESHAPE_IO_LAYERS") or "").lower() == "yes"
+    for _, path in _irs(model):
         content = path.read_bytes()
-        given, wanted = model.config.input, _borders(content, "input")
-        # Where no input gets another shape, no output does.
-        reshaped = may_reshape and any(wanted.get(t.name) != _dims(t) for t in given)
-        for kind, free in (("input", may_reshape), ("output", reshaped)):
-            shapes = _borders(content, kind)
-            for i, tensor in enumerate(getattr(model.config, kind)):
-                dims = _dims(tensor)
-                want = shapes.get(tensor.name, dims)
-                fits = free or all(a in (-1, b) for a, b in zip(want, dims, strict=False))
-                if len(want) != len(dims) or not fits:
-                    yield Hit(f"{dims} is {want} in the model", f"{kind}[{i}].dims")
+        wanted = _borders(content, "input")
+        # Where no input gets another shape, no output does, but for its batch.
+        reshaped = reshapes and any(
+            wanted.get(t.name, [])[int(model.batched) :] != _dims(t) for t in model.config.input
+        )
+        check = _reshaped_input if reshapes else _plain_input
+        for i, tensor in enumerate(model.config.input):
+            if tensor.name in wanted and not check(model, tensor, wanted[tensor.name]):
+                yield _shape_hit(tensor, wanted[tensor.name], f"input[{i}].dims")
+        results = _borders(content, "output")
+        for i, tensor in enumerate(model.config.output):
+            if tensor.name in results and not _output(
+                model, tensor, results[tensor.name], reshaped
+            ):
+                yield _shape_hit(tensor, results[tensor.name], f"output[{i}].dims")
+
+
+def _shape_hit(tensor: Any, shape: Sequence[int], path: str) -> Hit:
+    if not shape:
+        fix = "openvino serves no scalars: give it the shape [1] in the model"
+        return Hit(f"'{tensor.name}' is a scalar in the model", path, fix)
+    return Hit(f"{_dims(tensor)} is {list(shape)} in the model", path)
+
+
+def _plain_input(model: Model, tensor: Any, shape: Sequence[int]) -> bool:
+    """CompareDimsSupported in openvino_utils.cc; ov::set_batch gives dimension 0 its size."""
+    dims = _dims(tensor)
+    if not model.batched:
+        return _match(shape, dims)
+    free = [-1 if dim == -1 else size for size, dim in zip(shape[1:], dims, strict=False)]
+    return len(shape) == len(dims) + 1 and _match(free, dims)
+
+
+def _reshaped_input(model: Model, tensor: Any, shape: Sequence[int]) -> bool:
+    """A tensor's shape may fix what is open in the model, or open what is fixed, and be shorter."""
+    part = list(shape)[int(model.batched) :]
+    dims = _dims(tensor)
+    pairs = zip(part, dims, strict=False)
+    return bool(shape) and len(dims) <= len(part) and all(-1 in (a, b) or a == b for a, b in pairs)
+
+
+def _output(model: Model, tensor: Any, shape: Sequence[int], reshaped: bool) -> bool:
+    dims = _dims(tensor)
+    part = list(shape)[int(model.batched) :]
+    if len(shape) != len(dims) + int(model.batched):
+        return False
+    return reshaped or _match(part, dims)
+
+
+def _match(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    """As many dimensions, and equal where the model fixes them."""
+    pairs = zip(shape, dims, strict=False)
+    return len(shape) == len(dims) and all(a in (-1, b) for a, b in pairs)
 
 
 def _dims(tensor: Any) -> list[int]:
@@ -177,52 +250,16 @@ def data_type(model: Model) -> Iterator[Hit]:
                 yield Hit("is a type that openvino does not take", f"{kind}[{i}].data_type")
 
 
-def parameter_value(model: Model) -> Iterator[Hit]:
-    """Parameters have values that the backend accepts."""
-    if not _here(model):
-        return
-    for key, pattern in _VALUES.items():
-        value = model.parameter(key)
-        if value and not re.fullmatch(pattern, value):
-            choices = pattern.replace("(?i)", "").replace("\\d+", "a whole number")
-            yield Hit(f"'{value}' is none of {choices.replace('|', ', ')}", f'parameters["{key}"]')
-
-
-def parameter_unknown(model: Model) -> Iterator[Hit]:
-    """Parameters that the backend does not read are ignored without a word."""
-    if not _here(model):
-        return
-    for key in sorted(model.config.parameters):
-        if key not in _KNOWN and not key.startswith("repo_builder."):
-            fix = did_you_mean(key, _KNOWN)
-            yield Hit("is not read by openvino", f'parameters["{key}"]', fix)
-
-
-def batch_set(model: Model) -> Iterator[Hit]:
-    """The backend fixes the batch at max_batch_size and refuses requests with fewer rows."""
-    if _here(model) and model.batched and model.config.max_batch_size > 1:
-        fix = "write max_batch_size: 0 and dims with -1 in front"
-        what = "requests with fewer rows are refused"
-        yield Hit(what, "max_batch_size", fix)
-
-
-def batch_padding(model: Model) -> Iterator[Hit]:
-    """Batch padding keeps stale state between requests: errors come and go."""
-    if _here(model) and (model.parameter("ENABLE_BATCH_PADDING") or "").lower() == "yes":
-        fix = "write max_batch_size: 0 and dims with -1 in front"
-        yield Hit("fails some requests", 'parameters["ENABLE_BATCH_PADDING"]', fix)
-
-
 RULES = (
     Rule("openvino-kind", "error", "backend", _BACKEND, kind_cpu),
+    Rule("openvino-folder", "error", "backend", "openvino", file_folder),
     Rule("openvino-weights", "error", "backend", _BACKEND, weights_missing),
     Rule("openvino-broken", "error", "backend", "openvino", broken_ir),
     Rule("openvino-unknown-tensor", "error", "backend", _BACKEND, unknown_tensor),
     Rule("openvino-input-missing", "error", "backend", _BACKEND, input_missing),
+    Rule("openvino-input-count", "error", "backend", _BACKEND, input_count),
+    Rule("openvino-input-unfed", "warning", "sense", _BACKEND, input_unfed),
+    Rule("openvino-optional", "error", "backend", "backend/src/backend_model.cc", optional),
     Rule("openvino-shape", "error", "backend", _BACKEND, shape_differs),
     Rule("openvino-type", "error", "backend", _BACKEND, data_type),
-    Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
-    Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),
-    Rule("openvino-batch", "warning", "c++", "server#7363", batch_set),
-    Rule("openvino-padding", "warning", "sense", _BACKEND, batch_padding),
 )

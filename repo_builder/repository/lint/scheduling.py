@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from repo_builder.repository.lint import library
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.rule import Rule
 from repo_builder.repository.lint.types import Hit
@@ -168,6 +169,16 @@ def strategy_path(model: Model) -> Iterator[Hit]:
         yield Hit("is not for models with sequence_batching", f'parameters["{key}"]')
 
 
+def strategy_missing(model: Model) -> Iterator[Hit]:
+    """A custom batching library is there."""
+    key = "TRITON_BATCH_STRATEGY_PATH"
+    name = model.parameter(key)
+    if name is None or model.config.HasField("sequence_batching"):
+        return
+    if problem := library.problem(name):
+        yield Hit(problem, f'parameters["{key}"]')
+
+
 RULES = (
     Rule("preferred-size", "error", "core", _UTILS, preferred_size),
     Rule(
@@ -193,4 +204,5 @@ RULES = (
         initial_state,
     ),
     Rule("strategy-path", "error", "core", "core/src/backend_model.cc", strategy_path),
+    Rule("strategy-missing", "error", "core", "core/src/backend_model.cc", strategy_missing),
 )

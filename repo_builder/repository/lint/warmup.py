@@ -8,9 +8,13 @@ from typing import Any
 
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.rule import Rule
+from repo_builder.repository.lint.sequence import control_type, type_name
 from repo_builder.repository.lint.types import Edit, Hit
 
 _INSTANCE = "core/src/backend_model_instance.cc"
+_BACKEND = "onnxruntime_backend/src/onnxruntime.cc"
+_CHECKING = ("onnxruntime",)
+"""Backends that run a sample with just what it brings; a model.py may do without."""
 _STRING = 13
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 2, 8: 4, 9: 8, 10: 2, 11: 4, 12: 8, 13: 4, 14: 2}
 """DataType -> bytes of an element; a string is counted as its length, 4 bytes."""
@@ -108,6 +112,34 @@ def unknown_input(model: Model) -> Iterator[Hit]:
             yield Hit(f"the model has no input '{name}'", path)
 
 
+def control_missing(model: Model) -> Iterator[Hit]:
+    """A sample brings every sequence control: the batcher, which makes them, does not see it."""
+    controls = model.config.sequence_batching.control_input
+    used = {control.name: control for control in controls if len(control.control)}
+    for i, sample in enumerate(model.config.model_warmup if model.backend in _CHECKING else ()):
+        for name, control in used.items() if sample.batch_size else ():
+            path = f"model_warmup[{i}].inputs"
+            if name not in sample.inputs:
+                yield Hit(f"lacks the control '{name}'", path, "give it data_type and dims: [1]")
+                continue
+            given = sample.inputs[name]
+            want = control_type(control.control[0])
+            if want and type_name(given) != want:
+                yield Hit(f"'{name}' is TYPE_{want}", f'{path}["{name}"].value.data_type')
+            if list(given.dims) != [1]:
+                what = f"{list(given.dims)} is not the [1] of a control"
+                yield Hit(what, f'{path}["{name}"].value.dims')
+
+
+def state_warmed(model: Model) -> Iterator[Hit]:
+    """A model with implicit state is not warmed up: no sequence is there to keep the state."""
+    if model.backend in _CHECKING and model.config.sequence_batching.state:
+        for i, sample in enumerate(model.config.model_warmup):
+            if sample.batch_size:
+                what = "fails: a sample is in no sequence, so there is no state"
+                yield Hit(what, f"model_warmup[{i}]", "remove it")
+
+
 def too_large(model: Model) -> Iterator[Hit]:
     """A sample's batch is at most max_batch_size, and 1 where there is no batching."""
     most = max(model.config.max_batch_size, 1)
@@ -124,5 +156,7 @@ RULES = (
     Rule("warmup-untyped", "error", "core", _INSTANCE, untyped),
     Rule("warmup-shape", "error", "backend", _INSTANCE, shape_differs),
     Rule("warmup-unknown-input", "error", "backend", _INSTANCE, unknown_input),
+    Rule("warmup-control", "error", "backend", _BACKEND, control_missing),
+    Rule("warmup-state", "error", "c++", _BACKEND, state_warmed),
     Rule("warmup-batch", "error", "backend", _INSTANCE, too_large),
 )

@@ -294,6 +294,10 @@ CORE_CASES: dict[str, tuple[World, World]] = {
         ),
         python(parameter("TRITON_BATCH_STRATEGY_PATH", "/l.so", PYTHON)),
     ),
+    "strategy-missing": (
+        python(parameter("TRITON_BATCH_STRATEGY_PATH", "/nowhere/l.so", PYTHON)),
+        python(PYTHON),
+    ),
     "gpus-without-gpu": (
         more("instance_group { kind: KIND_CPU gpus: [0] }\n"),
         more("instance_group { kind: KIND_GPU gpus: [0] }\n"),
