@@ -26,6 +26,8 @@ from repo_builder.trt.first_start import CONFIG as TENSORRT
 
 CONFIDENCE = "calibrate-confidence"
 
+_DECIDES = 2
+"""Raised whenever `repository.config` says something else of the same model, spec and target."""
 _INTERFACE = "interface"
 """Kept with the texts of a model; no file of it."""
 
@@ -240,7 +242,7 @@ def _texts(
         meanwhile = variant.target.model_copy(update={"runtime": "onnxruntime"})
         targets = {"config.pbtxt": meanwhile, f"configs/{TENSORRT}": variant.target}
     cores = variant.target.cores or len(os.sched_getaffinity(0))
-    versions = [__version__, template_digest()]
+    versions = [__version__, _DECIDES, template_digest()]
     shaped_by = [*versions, repr(spec), repr(targets), signature, labels, cores, policy, served]
     texts = store.recall_texts(shaped_by)
     if texts is None:

@@ -14,6 +14,7 @@ from repo_builder.base.artifact import Signature, Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.repository import lint, render
+from repo_builder.repository.made_by_triton import Made
 from repo_builder.spec.serving import ModelConfig
 from repo_builder.spec.types import Spec
 from repo_builder.targets import Target
@@ -50,14 +51,16 @@ def decide(
         raise ValueError(f"target {target.name} runs no Triton")
     _check(spec, signature)
     largest = _largest_batch(spec, target, signature)
+    made = Made.of(spec.serving.config)
+    inputs, outputs = made.listed(signature, spec.serving.config)
     count, threads = _instances(spec, target, cores)
     gpu = target.backend == "tensorrt"
     decided: dict[str, Any] = {
         "name": spec.name,
         "backend": target.backend,
         "max_batch_size": largest,
-        "input": [_tensor(t, largest) for t in signature.inputs],
-        "output": [_tensor(t, largest) for t in signature.outputs],
+        "input": [_tensor(t, largest) for t in inputs],
+        "output": [_tensor(t, largest) for t in outputs],
         "instance_group": [
             {"kind": "KIND_GPU", "count": 1} if gpu else {"kind": "KIND_CPU", "count": count}
         ],
@@ -68,7 +71,7 @@ def decide(
                 **_own_parameters(spec, labels, confidence),
             }.items()
         },
-        "model_warmup": _warmup(signature, largest),
+        "model_warmup": _warmup(signature, inputs, made, largest),
     }
     if versions > 1 and "version_policy" not in spec.serving.config:
         decided["version_policy"] = {"latest": {"num_versions": versions}}
@@ -98,8 +101,9 @@ def _refuse_what_triton_would(config: ModelConfig, spec: Spec, target: Target) -
 
 def _check(spec: Spec, signature: Signature) -> None:
     """Names that the spec uses must exist in the model, and its batch must be proven."""
-    problems = []
     file = str(spec.file)
+    made = Made.of(spec.serving.config)
+    problems = list(made.problems(signature, spec.serving.config, file))
     asked = spec.serving.max_batch_size
     if asked and not signature.batched:
         what = f"{asked}, but the model has no batch dimension: {signature.why_not_batched}"
@@ -202,12 +206,17 @@ def _text(value: Json) -> str:
     return digest.canonical(value).decode()
 
 
-def _warmup(signature: Signature, largest: int) -> list[dict[str, Any]]:
-    """One request of zeros for the smallest and one for the largest batch, with real shapes."""
-    if not signature.runs_with_zeros or not signature.inputs:
+def _warmup(
+    signature: Signature, listed: Sequence[Tensor], made: Made, largest: int
+) -> list[dict[str, Any]]:
+    """One request of zeros for the smallest and one for the largest batch, with real shapes.
+
+    None where the model keeps states: a sample is in no sequence, so Triton would refuse the model.
+    """
+    if not signature.runs_with_zeros or not listed or made.states:
         return []
-    inputs = {}
-    for tensor in signature.inputs:
+    inputs = made.warmup()
+    for tensor in listed:
         dims = []
         for axis, size in enumerate(tensor.shape):
             if isinstance(size, int):

@@ -218,3 +218,85 @@ def test_a_policy_reaches_the_client_as_it_is() -> None:
     served = Model.of_config(render.parse(render.text(decided)))
     assert served.policy == policy
     assert "repo_builder.confidence" not in parameters(decide())
+
+
+FED = Signature(
+    inputs=tuple(
+        Tensor(name, dtype, ("N", size))
+        for name, dtype, size in (
+            ("x", "FP32", 4),
+            ("START", "FP32", 1),
+            ("END", "BOOL", 1),
+            ("ID", "UINT64", 1),
+        )
+    ),
+    outputs=(Tensor("y", "FP32", ("N", 4)),),
+    batched=True,
+    dynamic_axes={},
+    runs_with_zeros=True,
+)
+CONTROLS = [
+    {
+        "name": "START",
+        "control": [{"kind": "CONTROL_SEQUENCE_START", "fp32_false_true": [0, 1]}],
+    },
+    {
+        "name": "END",
+        "control": [{"kind": "CONTROL_SEQUENCE_END", "bool_false_true": [False, True]}],
+    },
+    {"name": "ID", "control": [{"kind": "CONTROL_SEQUENCE_CORRID", "data_type": "TYPE_UINT64"}]},
+]
+KEPT = Signature(
+    inputs=(Tensor("x", "FP32", ("N", 4)), Tensor("s", "FP32", ("N", 4))),
+    outputs=(Tensor("y", "FP32", ("N", 4)), Tensor("t", "FP32", ("N", 4))),
+    batched=True,
+    dynamic_axes={},
+    runs_with_zeros=True,
+)
+STATE = {"input_name": "s", "output_name": "t", "data_type": "TYPE_FP32", "dims": [4]}
+
+
+def test_controls_are_no_inputs_and_are_warmed_up() -> None:
+    decided = decide(signature=FED, config={"sequence_batching": {"control_input": CONTROLS}})
+    assert [t.name for t in decided.input] == ["x"]
+    for sample in decided.model_warmup:
+        assert sample.inputs.keys() == {"x", "START", "END", "ID"}
+        assert {n: (i.data_type, i.dims) for n, i in sample.inputs.items() if n != "x"} == {
+            "START": ("TYPE_FP32", [1]),
+            "END": ("TYPE_BOOL", [1]),
+            "ID": ("TYPE_UINT64", [1]),
+        }
+
+
+def test_states_are_neither_inputs_nor_outputs() -> None:
+    decided = decide(signature=KEPT, config={"sequence_batching": {"state": [STATE]}})
+    assert [t.name for t in decided.input] == ["x"]
+    assert [t.name for t in decided.output] == ["y"]
+    assert decided.model_warmup == []
+
+
+def test_a_state_that_the_caller_wants_is_an_output_too() -> None:
+    serving = {"sequence_batching": {"state": [STATE]}, "output": [{"name": "t"}]}
+    assert [t.name for t in decide(signature=KEPT, config=serving).output] == ["y", "t"]
+
+
+def test_what_triton_makes_of_a_batch_is_no_input() -> None:
+    made = {"kind": "BATCH_ELEMENT_COUNT", "target_name": ["s"], "data_type": "TYPE_FP32"}
+    serving = {"batch_input": [{**made, "source_input": ["x"]}]}
+    assert [t.name for t in decide(signature=KEPT, config=serving).input] == ["x"]
+
+
+def test_controls_and_states_are_the_models() -> None:
+    sequence = {
+        "control_input": [{**CONTROLS[0], "name": "STAR"}],
+        "state": [{**STATE, "output_name": "T"}],
+    }
+    serving = {"sequence_batching": sequence, "input": [{"name": "s"}]}
+    with pytest.raises(SpecError) as refusal:
+        decide(signature=KEPT, config=serving)
+    fields = [problem.field for problem in refusal.value.problems]
+    assert fields == [
+        "serving.sequence_batching.control_input[0].name",
+        "serving.sequence_batching.state[0].output_name",
+        "serving.input[0].name",
+    ]
