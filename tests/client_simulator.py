@@ -25,7 +25,7 @@ from repo_builder.client.options import (
     Servers,
     SharedMemory,
 )
-from repo_builder.client.rules.effects import Effect, Enter, Pause, Race, Send
+from repo_builder.client.rules.effects import Acquire, Effect, Hedge, Send, Sleep
 from repo_builder.client.rules.failure import Failure
 
 POLICY = {"policy": "max_probability", "output": "logits", "threshold": 0.85}
@@ -133,11 +133,11 @@ class World:
     def infer(self, x: Any, timeout: float = 1.0, model: str = "echo", version: str = "") -> Any:
         return self.drive(self.core.infer(model, x, timeout, version))
 
-    def drive(self, steps: Any) -> Any:
+    def drive(self, effects: Any) -> Any:
         try:
-            effect = next(steps)
+            effect = next(effects)
             while True:
-                effect = steps.send(self._perform(effect))
+                effect = effects.send(self._perform(effect))
         except StopIteration as stop:
             return stop.value
 
@@ -146,15 +146,15 @@ class World:
             seconds, outcome = self._sent(effect, self.now, effect.timeout)
             self.now += seconds
             return outcome
-        if isinstance(effect, Race):
-            return self._race(effect)
-        if isinstance(effect, Pause):
+        if isinstance(effect, Hedge):
+            return self._hedge(effect)
+        if isinstance(effect, Sleep):
             # Time has to pass for a wait to end: a pause of nothing would wait for ever.
             assert effect.seconds > 0
             self.now += effect.seconds
             return None
-        assert isinstance(effect, Enter)
-        raise AssertionError("a single caller never waits at the gate")
+        assert isinstance(effect, Acquire)
+        raise AssertionError("a single caller never waits at the bulkhead")
 
     def _sent(self, send: Send, now: float, timeout: float) -> tuple[float, Any]:
         self.sent.append(send)
@@ -163,13 +163,13 @@ class World:
             return timeout, Failure("DEADLINE_EXCEEDED", "Deadline Exceeded")
         return seconds, outcome
 
-    def _race(self, race: Race) -> tuple[Any, Any]:
-        first = self._sent(race.first, self.now, race.first.timeout)
-        if first[0] <= race.after:
+    def _hedge(self, hedge: Hedge) -> tuple[Any, Any]:
+        first = self._sent(hedge.first, self.now, hedge.first.timeout)
+        if first[0] <= hedge.after:
             self.now += first[0]
             return first[1], None
-        second = self._sent(race.second, self.now + race.after, race.second.timeout)
-        ends = sorted([(first[0], 0, first[1]), (race.after + second[0], 1, second[1])])
+        second = self._sent(hedge.second, self.now + hedge.after, hedge.second.timeout)
+        ends = sorted([(first[0], 0, first[1]), (hedge.after + second[0], 1, second[1])])
         results: list[Any] = [None, None]
         good = [end for end in ends if not isinstance(end[2], Failure)]
         for seconds, which, outcome in good[:1] or ends:

@@ -114,10 +114,10 @@ async def _measure(
         for one in inputs[:3]:
             await client.infer(model, one, timeout=timeout)
         if rate:
-            return await loads.opened(
+            return await loads.open_loop(
                 client, model, inputs, rate=rate, seconds=seconds, timeout=timeout
             )
-        return await loads.closed(
+        return await loads.closed_loop(
             client, model, inputs, callers=callers, seconds=seconds, timeout=timeout
         )
 

@@ -16,7 +16,8 @@ from collections.abc import (
 )
 from typing import Any, Literal, overload
 
-from repo_builder.client.calls.background import Background, Caller, each, run_all
+from repo_builder.client.calls.background import BackgroundLoop
+from repo_builder.client.calls.concurrent import Caller, each, run_all
 from repo_builder.client.calls.context import Settings
 from repo_builder.client.calls.core import Core
 from repo_builder.client.errors import ClientError, Closed
@@ -37,7 +38,7 @@ from repo_builder.client.result import Result
 from repo_builder.client.transport.async_driver import AsyncDriver
 from repo_builder.client.transport.sync_driver import SyncDriver
 
-Given = str | Sequence[str] | Servers
+Addresses = str | Sequence[str] | Servers
 
 
 class _Client:
@@ -45,8 +46,8 @@ class _Client:
 
     def __init__(
         self,
-        edge: Given,
-        cloud: Given | None = None,
+        edge: Addresses,
+        cloud: Addresses | None = None,
         *,
         limits: Limits | None = None,
         retry: Retry | None = None,
@@ -73,10 +74,10 @@ class _Client:
     def _open(self) -> None:
         self._core = Core(self._settings)
 
-    def _rest(self) -> None:
+    def _before_fork(self) -> None:
         """Before a fork: let go of threads that can be had again."""
 
-    def _forked(self) -> None:
+    def _after_fork(self) -> None:
         """In a forked child: nothing of the parent's connections and locks can be used."""
         _parents.append(dict(vars(self)))
         self._open()
@@ -98,7 +99,7 @@ class EdgeClient(_Client):
     def _open(self) -> None:
         super()._open()
         self._driver = SyncDriver()
-        self._background: Background | None = None
+        self._background: BackgroundLoop | None = None
         self._background_lock = threading.Lock()
 
     def infer(
@@ -205,8 +206,8 @@ class EdgeClient(_Client):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rest(self) -> None:
-        self._driver.rest()
+    def _before_fork(self) -> None:
+        self._driver.quiesce()
         with self._background_lock:
             background = self._background
             if background is None or background.busy():
@@ -214,12 +215,12 @@ class EdgeClient(_Client):
             self._background = None
         background.close()
 
-    def _in_background(self) -> Background:
+    def _in_background(self) -> BackgroundLoop:
         with self._background_lock:
             if self._core.closed:
                 raise Closed("the client was closed")
             if self._background is None:
-                self._background = Background()
+                self._background = BackgroundLoop()
             return self._background
 
 
@@ -303,15 +304,15 @@ _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
 _parents: list[Any] = []
 
 
-def _after_fork() -> None:
+def _after_fork_in_child() -> None:
     for client in list(_clients):
-        client._forked()
+        client._after_fork()
 
 
-def _before_fork() -> None:
+def _before_any_fork() -> None:
     # gRPC survives a fork only where no thread is inside it, and an event loop's always is.
     for client in list(_clients):
-        client._rest()
+        client._before_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(before=_before_any_fork, after_in_child=_after_fork_in_child)

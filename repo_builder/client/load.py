@@ -50,7 +50,7 @@ class Load:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
 
-async def closed(
+async def closed_loop(
     client: AsyncEdgeClient,
     model: str,
     inputs: Sequence[Any],
@@ -74,7 +74,7 @@ async def closed(
     return load
 
 
-async def opened(
+async def open_loop(
     client: AsyncEdgeClient,
     model: str,
     inputs: Sequence[Any],
@@ -82,7 +82,7 @@ async def opened(
     rate: float,
     seconds: float,
     timeout: float,
-    luck: Callable[[], float] = random.random,
+    uniform: Callable[[], float] = random.random,
 ) -> Load:
     """Calls that begin at random, `rate` a second on average, for `seconds`.
 
@@ -95,7 +95,7 @@ async def opened(
     due, number = begun, 0
     while True:
         # The time to the next event of a Poisson process is exponential.
-        due += -math.log1p(-luck()) / rate
+        due += -math.log1p(-uniform()) / rate
         if due > begun + seconds:
             break
         await asyncio.sleep(max(0.0, due - time.perf_counter()))

@@ -121,7 +121,7 @@ for options, free, why in ((budget, 3, "limit: bytes"), (pace, 1, "limit: rate")
     "retry budget": """
 with EdgeClient(edge, limits=Limits(concurrency=4)) as client:
     client.infer("echo", rows(1))
-    budget, clock = client._core._asker._budgets["edge"], client._core.clock
+    budget, clock = client._core._retrier._budgets["edge"], client._core.clock
     while budget.take(clock()):
         pass
     for hours in HOURS:

@@ -177,11 +177,11 @@ def test_an_open_loop_counts_a_stall_for_every_call_it_held_up(served):
 
                 task = asyncio.ensure_future(stall())
                 if open_loop:
-                    load = await loads.opened(
+                    load = await loads.open_loop(
                         client, "digits", [images[:1]], rate=60, seconds=1.2, timeout=5
                     )
                 else:
-                    load = await loads.closed(
+                    load = await loads.closed_loop(
                         client, "digits", [images[:1]], callers=1, seconds=1.2, timeout=5
                     )
                 await task

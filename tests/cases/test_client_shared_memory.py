@@ -112,7 +112,7 @@ def test_a_server_that_was_restarted_has_forgotten_the_regions(triton, tmp_path)
 def test_a_server_elsewhere_is_served_over_the_wire(pair):
     # A region that the server cannot open, as in another container: registration is refused.
     with EdgeClient(pair.edge.grpc_url) as client:
-        pool = client._core.shared
+        pool = client._core.regions
         endpoint = client._core.edge.endpoints[0]
         original = pool._lease
 
@@ -135,7 +135,7 @@ def test_a_server_elsewhere_is_served_over_the_wire(pair):
         for _ in range(5):
             assert np.array_equal(client.infer("big", x)["y"], x)
         assert moved(client) == 0
-        assert not pool.suits(
+        assert not pool.accepts(
             endpoint, client._core.catalog.known(client._core.edge, "big").batch(x)
         )
 

@@ -1,7 +1,7 @@
-"""Items of `infer_many` that travel in one request, where Triton would join them anyway.
+"""Batches items of `infer_many` into one request, where Triton would batch them anyway.
 
 `dynamic_batching` in a model's config says that its rows do not depend on each other: Triton runs
-what waits at the same time as one batch. Items that are joined here already also share what a
+what waits at the same time as one batch. Items that are batched here already also share what a
 request costs on its way.
 """
 
@@ -18,27 +18,28 @@ from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import Batch, Inputs
 from repo_builder.client.result import Result
 
-_SMALL = 16 * 1024  # bytes of an item: above that, one more copy costs what a request would
+# Of larger items one more copy costs what a request would.
+_MAX_ITEM_BYTES = 16 * 1024
 
 
-class Groups:
+class Batcher:
     """Cuts `items` into runs of neighbours that look alike and fit one request of the model.
 
-    A run is of at most `most` items, and of one for as long as `known` knows no model. `size` is
+    A run is of at most `limit` items, and of one for as long as `known` knows no model. `size` is
     how many items like those of the last run may travel together.
     """
 
     def __init__(
-        self, items: Iterable[Inputs], known: Callable[[], Model | None], most: int
+        self, items: Iterable[Inputs], known: Callable[[], Model | None], limit: int
     ) -> None:
         self._items = iter(items)
         self._known = known
-        self._most = most
+        self._limit = limit
         self._ahead: list[Inputs] = []
         self.taken = 0
         self.size = 1
 
-    def take(self) -> tuple[list[Inputs], list[Batch]]:
+    def next_batch(self) -> tuple[list[Inputs], list[Batch]]:
         """The next run, and each item of it as the model takes it where it may travel with others;
         ([], []) at the end."""
         model = self._known()
@@ -50,24 +51,24 @@ class Groups:
             except StopIteration:
                 break
             batch = _batch(model, item)
-            if batches and (batch is None or not _alike(batches[0], batch)):
+            if batches and (batch is None or not _compatible(batches[0], batch)):
                 self._ahead.append(item)
                 break
             if not group:
-                self.size = self._room(model, batch)
+                self.size = self._capacity(model, batch)
             group.append(item)
             if batch is not None:
                 batches.append(batch)
         self.taken += len(group)
         return group, batches
 
-    def _room(self, model: Model | None, batch: Batch | None) -> int:
+    def _capacity(self, model: Model | None, batch: Batch | None) -> int:
         if model is None or batch is None:
             return 1
-        return max(1, min(self._most, model.max_rows // batch.count))
+        return max(1, min(self._limit, model.max_rows // batch.count))
 
 
-def _alike(one: Batch, other: Batch) -> bool:
+def _compatible(one: Batch, other: Batch) -> bool:
     first, second = one.signature, other.signature
     return first is second or (
         (first.tensors, first.shapes, first.single)
@@ -75,13 +76,13 @@ def _alike(one: Batch, other: Batch) -> bool:
     )
 
 
-def joined(batches: Sequence[Batch]) -> dict[str, npt.NDArray[Any]]:
+def concatenate(batches: Sequence[Batch]) -> dict[str, npt.NDArray[Any]]:
     """The inputs of one request for all `batches`."""
     named = [batch.named() for batch in batches]
     return {name: np.concatenate([one[name] for one in named]) for name in named[0]}
 
 
-def parts(result: Result, batches: Sequence[Batch]) -> Iterator[Result]:
+def split(result: Result, batches: Sequence[Batch]) -> Iterator[Result]:
     """The answer to each item, of the answer to all of them."""
     end = 0
     for batch in batches:
@@ -112,4 +113,4 @@ def _batch(model: Model | None, item: Inputs) -> Batch | None:
     except InvalidInput:
         return None  # its own call tells
     plain = all(array.dtype != object for array in batch.arrays)
-    return batch if plain and batch.nbytes <= _SMALL else None
+    return batch if plain and batch.nbytes <= _MAX_ITEM_BYTES else None

@@ -1,4 +1,4 @@
-"""One call: ask the edge, see how sure it is, ask the cloud about the rest, merge.
+"""One call: the edge, how sure it is, the cloud for the rows it is not sure of, and both merged.
 
 No I/O but the cache's: yields effects (see rules/effects.py), so that the rules below hold for the
 synchronous and the asynchronous client alike, and can be tested by a simulator.
@@ -27,21 +27,21 @@ from repo_builder.client.models.confidence import Floats
 from repo_builder.client.models.model import Model, version_name
 from repo_builder.client.models.tensors import Batch
 from repo_builder.client.result import Result, Source
-from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.effects import Effects
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.merge import merge, stack
-from repo_builder.client.rules.routing import Side
+from repo_builder.client.rules.routing import Upstream
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: see rules/effects.py
 class Answer:
     """What one side answered. `served` is Triton's number of the version that did; `fresh` are the
     rows that it was asked, None for all: the others came from the cache."""
 
-    side: Side
+    upstream: Upstream
     model: Model
     batch: Batch
     outputs: dict[str, Array]
@@ -63,97 +63,97 @@ class Call:
         self.deadline = started + timeout
         self.timings: dict[str, float] = {}
 
-    def run(self, inputs: Any) -> Steps[Result]:
+    def run(self, inputs: Any) -> Effects[Result]:
         """Edge, then cloud where that fails, then the edge again for as long as there is time."""
         context, cloud = self.context, self.context.cloud
         if cloud is None:
             patient = context.settings.retry.patient
-            answer = yield from self._ask(context.edge, self.name, inputs, self.deadline, patient)
+            answer = yield from self._query(context.edge, self.name, inputs, self.deadline, patient)
             if isinstance(answer, Failure):
                 raise self._error(context.edge, answer)
             return self._result(answer, self._sources(answer))
         share = self.started + self.timeout * context.settings.fallback.edge_share
-        answer = yield from self._ask(context.edge, self.name, inputs, share, False)
+        answer = yield from self._query(context.edge, self.name, inputs, share, False)
         if not isinstance(answer, Failure):
-            return (yield from self._judge(answer, cloud))
+            return (yield from self._with_fallback(answer, cloud))
         if answer.kind == "rejected":
             raise self._error(context.edge, answer)
         described = context.catalog.known(context.edge, self.name, self.version)
-        name = context.opinion.cloud_name(self.name, described)
-        other = yield from self._ask(cloud, name, inputs, self.deadline, False)
+        name = context.fallback.cloud_name(self.name, described)
+        other = yield from self._query(cloud, name, inputs, self.deadline, False)
         if not isinstance(other, Failure):
             return self._result(other, ["cloud"] * other.batch.count)
         hopeless = other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind)
         if hopeless or not context.settings.retry.patient:
             raise self._error(context.edge, answer, other)
         # Neither side answers now: wait for the nearer one as long as the caller would.
-        again = yield from self._ask(context.edge, self.name, inputs, self.deadline, True)
+        again = yield from self._query(context.edge, self.name, inputs, self.deadline, True)
         if isinstance(again, Failure):
             raise self._error(context.edge, again, other)
-        return (yield from self._judge(again, cloud))
+        return (yield from self._with_fallback(again, cloud))
 
-    def _ask(
-        self, side: Side, name: str, inputs: Any, deadline: float, patient: bool
-    ) -> Steps[Answer | Failure]:
+    def _query(
+        self, upstream: Upstream, name: str, inputs: Any, deadline: float, patient: bool
+    ) -> Effects[Answer | Failure]:
         context, catalog = self.context, self.context.catalog
         begun = context.clock()
-        version = self.version if side is context.edge else ""
-        model = yield from catalog.model(side, name, version, deadline, patient)
+        version = self.version if upstream is context.edge else ""
+        model = yield from catalog.model(upstream, name, version, deadline, patient)
         if isinstance(model, Failure):
             return model
-        if side is context.cloud:
-            inputs = context.opinion.cleared(inputs)
+        if upstream is context.cloud:
+            inputs = context.fallback.without_private(inputs)
         try:
             batch = model.batch(inputs)
         except InvalidInput:
             # The server may have loaded another version since: look before blaming the caller.
-            model = yield from catalog.refreshed(side, name, version, deadline)
+            model = yield from catalog.refreshed(upstream, name, version, deadline)
             if isinstance(model, Failure):
                 return model
             batch = model.batch(inputs)
-        if side is context.cloud and (barred := context.opinion.barred(model, batch)):
-            return barred
+        if upstream is context.cloud and (refusal := context.fallback.refusal(model, batch)):
+            return refusal
         asked = context.clock()
-        self._stage("prepare", asked - begun)
-        recalled = self._recall(side, model, batch, version)
-        if isinstance(recalled, Answer):
-            return recalled
+        self._add_timing("prepare", asked - begun)
+        cached = self._look_up(upstream, model, batch, version)
+        if isinstance(cached, Answer):
+            return cached
         part, missing = batch, None
-        if recalled is not None:
-            missing = np.flatnonzero([row is None for row in recalled])
+        if cached is not None:
+            missing = np.flatnonzero([row is None for row in cached])
             part = model.batch(batch.rows_of(missing))
-        got = yield from context.run(side, model, part, version, deadline, patient)
-        self._stage(side.name, context.clock() - asked)
+        got = yield from context.run(upstream, model, part, version, deadline, patient)
+        self._add_timing(upstream.name, context.clock() - asked)
         if isinstance(got, Failure):
             if got.kind in ("absent", "rejected"):
-                catalog.forget(side, name, version)
+                catalog.invalidate(upstream, name, version)
             return got
         outputs, served = got
-        model = yield from catalog.confirmed(side, model, version, served, deadline)
-        if recalled is not None and missing is not None:
+        model = yield from catalog.confirmed(upstream, model, version, served, deadline)
+        if cached is not None and missing is not None:
             for i, row in enumerate(missing):
-                recalled[row] = {key: array[i] for key, array in outputs.items()}
-            outputs = stack(recalled)
-        return Answer(side, model, batch, outputs, served, missing)
+                cached[row] = {key: array[i] for key, array in outputs.items()}
+            outputs = stack(cached)
+        return Answer(upstream, model, batch, outputs, served, missing)
 
-    def _recall(
-        self, side: Side, model: Model, batch: Batch, version: str
+    def _look_up(
+        self, upstream: Upstream, model: Model, batch: Batch, version: str
     ) -> Answer | list[dict[str, Array] | None] | None:
         """The whole answer from the cache, or what it has of the rows, or None for nothing."""
         context = self.context
-        if context.cache is None or side is not context.edge:
+        if context.cache is None or upstream is not context.edge:
             return None
-        served = context.catalog.served(side, model.name, version)
+        served = context.catalog.served(upstream, model.name, version)
         if not served:
             return None
         begun = context.clock()
         scope = self._scope(model, served)
         found = context.cache.find(scope, context.cache.keys(scope, batch))
-        self._stage("cache", context.clock() - begun)
+        self._add_timing("cache", context.clock() - begun)
         if all(row is not None for row in found):
             if all(len({row[k].shape for row in found if row}) == 1 for k in found[0] or ()):
                 nothing: Rows = np.zeros(0, np.intp)
-                return Answer(side, model, batch, stack(found), served, nothing)
+                return Answer(upstream, model, batch, stack(found), served, nothing)
             return None
         # Rows of outputs that vary in size may not fit each other.
         static = all(-1 not in tensor.dims for tensor in model.outputs)
@@ -171,31 +171,31 @@ class Call:
             sources[row] = "edge"
         return sources
 
-    def _judge(self, answer: Answer, cloud: Side) -> Steps[Result]:
+    def _with_fallback(self, answer: Answer, cloud: Upstream) -> Effects[Result]:
         """The edge has answered; the cloud is asked about what it is not sure of."""
         context = self.context
-        context.opinion.learn(answer.model)
+        context.fallback.remember(answer.model)
         sources = self._sources(answer)
-        scores = context.opinion.scores(answer.model, answer.outputs)
+        scores = context.fallback.scores(answer.model, answer.outputs)
         if scores is None:
             return self._result(answer, sources)
-        unsure = context.opinion.unsure(answer.model, scores)
+        unsure = context.fallback.unsure(answer.model, scores)
         if answer.fresh is not None:
             unsure = unsure[np.isin(unsure, answer.fresh)]
         if not len(unsure):
             return self._result(answer, sources, scores=scores)
         begun = context.clock()
-        opinion = yield from context.opinion.ask(
+        second = yield from context.fallback.request(
             cloud, answer.model, answer.batch, unsure, answer.outputs, self.deadline
         )
-        self._stage("cloud", context.clock() - begun)
+        self._add_timing("cloud", context.clock() - begun)
         for row in unsure:
             sources[row] = "edge-unverified"
-        for row in opinion.rows:
+        for row in second.rows:
             sources[row] = "cloud"
-        if len(opinion.rows):
-            answer = replace(answer, outputs=merge(answer.outputs, opinion.rows, opinion.outputs))
-        return self._result(answer, sources, opinion.version, opinion.why, scores)
+        if len(second.rows):
+            answer = replace(answer, outputs=merge(answer.outputs, second.rows, second.outputs))
+        return self._result(answer, sources, second.version, second.why, scores)
 
     def _result(
         self,
@@ -206,9 +206,9 @@ class Call:
         scores: Floats | None = None,
     ) -> Result:
         outputs, batch, served = answer.outputs, answer.batch, version_name(answer.served)
-        by_cloud = answer.side is self.context.cloud
+        by_cloud = answer.upstream is self.context.cloud
         if self.context.cache is not None and not by_cloud:
-            self._remember(answer, sources)
+            self._store(answer, sources)
         if self.context.spool is not None and self.context.spool.wants(self.name):
             self._collect(answer, sources, scores)
         if batch.signature.single:
@@ -226,7 +226,7 @@ class Call:
             scores=scores,
         )
 
-    def _remember(self, answer: Answer, sources: Sequence[Source]) -> None:
+    def _store(self, answer: Answer, sources: Sequence[Source]) -> None:
         cache = self.context.cache
         if cache is None:
             return
@@ -243,9 +243,9 @@ class Call:
         if spool is None:
             return
         if scores is None:
-            scores = context.opinion.scores(answer.model, answer.outputs)
+            scores = context.fallback.scores(answer.model, answer.outputs)
         unsure = (
-            set() if scores is None else set(context.opinion.unsure(answer.model, scores).tolist())
+            set() if scores is None else set(context.fallback.unsure(answer.model, scores).tolist())
         )
         for row, source in enumerate(sources):
             if source == "cache" or not (row in unsure or spool.audited()):
@@ -264,10 +264,10 @@ class Call:
             )
             spool.offer(sample)
 
-    def _stage(self, name: str, seconds: float) -> None:
+    def _add_timing(self, name: str, seconds: float) -> None:
         self.timings[name] = self.timings.get(name, 0.0) + seconds
 
-    def _error(self, edge: Side, failure: Failure, other: Failure | None = None) -> ClientError:
+    def _error(self, edge: Upstream, failure: Failure, other: Failure | None = None) -> ClientError:
         """One error that says what each side said."""
         said = f"edge ({', '.join(edge.servers.addresses)}): {failure}"
         kinds = {failure.kind}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from repo_builder.client.calls.catalog import Catalog
-from repo_builder.client.calls.fallback import SecondOpinion
+from repo_builder.client.calls.fallback import CloudFallback
 from repo_builder.client.metrics import Labels, Metrics
 from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import Batch
@@ -27,16 +27,16 @@ from repo_builder.client.options import (
     Servers,
     SharedMemory,
 )
-from repo_builder.client.rules.attempts import Asker, Exchange
-from repo_builder.client.rules.bulkhead import Gate
-from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.attempts import PreparedRequest, Retrier
+from repo_builder.client.rules.bulkhead import Bulkhead
+from repo_builder.client.rules.effects import Effects
 from repo_builder.client.rules.failure import Failure
-from repo_builder.client.rules.routing import Endpoint, Side
+from repo_builder.client.rules.routing import Endpoint, Upstream
 from repo_builder.client.transport import wire
-from repo_builder.client.transport.shared_memory import Pool
+from repo_builder.client.transport.shared_memory import RegionPool
 
 if TYPE_CHECKING:
-    from repo_builder.client.local.cache import FeatureCache
+    from repo_builder.client.local.cache import ResponseCache
     from repo_builder.client.local.spool import Spool
 
 Array = npt.NDArray[Any]
@@ -65,21 +65,23 @@ class Context:
         self.clock = clock
         self.metrics = Metrics()
         self.closed = False
-        self.edge = Side("edge", settings.edge, settings.breaker)
-        self.cloud = Side("cloud", settings.cloud, settings.breaker) if settings.cloud else None
+        self.edge = Upstream("edge", settings.edge, settings.breaker)
+        self.cloud = Upstream("cloud", settings.cloud, settings.breaker) if settings.cloud else None
         limits = settings.limits
-        self.gate = Gate(limits.concurrency, limits.queue)
-        self._asker = Asker(settings.retry, limits.concurrency, self.metrics, clock)
-        self.catalog = Catalog(self._asker, clock)
-        self.opinion = SecondOpinion(settings.fallback, self.catalog, self.run, self.metrics, clock)
-        self.shared = Pool(settings.shared_memory, self.metrics)
-        self.cache: FeatureCache | None = None
+        self.bulkhead = Bulkhead(limits.concurrency, limits.queue)
+        self._retrier = Retrier(settings.retry, limits.concurrency, self.metrics, clock)
+        self.catalog = Catalog(self._retrier, clock)
+        self.fallback = CloudFallback(
+            settings.fallback, self.catalog, self.run, self.metrics, clock
+        )
+        self.regions = RegionPool(settings.shared_memory, self.metrics)
+        self.cache: ResponseCache | None = None
         self.spool: Spool | None = None
         # Imported only where wanted: SQLite and the like cost every start a few milliseconds.
         if settings.cache is not None:
-            from repo_builder.client.local.cache import FeatureCache
+            from repo_builder.client.local.cache import ResponseCache
 
-            self.cache = FeatureCache(settings.cache, self.metrics)
+            self.cache = ResponseCache(settings.cache, self.metrics)
         if settings.collector is not None:
             from repo_builder.client.local.spool import Spool
 
@@ -88,44 +90,45 @@ class Context:
 
     def run(
         self,
-        side: Side,
+        upstream: Upstream,
         model: Model,
         batch: Batch,
         version: str,
         deadline: float,
         patient: bool,
-    ) -> Steps[tuple[dict[str, Array], str] | Failure]:
-        """Have `side` run `model` on `batch`: the outputs, and the version number that answered."""
+    ) -> Effects[tuple[dict[str, Array], str] | Failure]:
+        """Have `upstream` run `model`: the outputs, and the number of the version that answered."""
 
-        shared = self.shared
+        regions = self.regions
 
-        def finish(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = wire.outputs_of(response)
+        def parse(response: Any) -> tuple[dict[str, Array], str]:
+            outputs = wire.decode_outputs(response)
             return wire.with_row_axis(model.name, outputs, batch.signature.rows), str(
                 response.model_version
             )
 
-        def build(endpoint: Endpoint, left: float) -> Steps[Exchange]:
-            if shared.suits(endpoint, batch):
-                exchange = yield from shared.exchange(endpoint, model, version, batch, left)
-                if exchange is not None:
-                    return exchange
-            return Exchange("ModelInfer", wire.request(model.name, version, batch, left), finish)
+        def prepare(endpoint: Endpoint, left: float) -> Effects[PreparedRequest]:
+            if regions.accepts(endpoint, batch):
+                prepared = yield from regions.prepare(endpoint, model, version, batch, left)
+                if prepared is not None:
+                    return prepared
+            body = wire.infer_request(model.name, version, batch, left)
+            return PreparedRequest("ModelInfer", body, parse)
 
-        answer: tuple[dict[str, Array], str] | Failure = yield from self._asker.ask(
-            side,
+        answer: tuple[dict[str, Array], str] | Failure = yield from self._retrier.request(
+            upstream,
             model.name,
-            build,
+            prepare,
             deadline,
             patient=patient,
-            repeatable=model.repeatable,
+            idempotent=model.repeatable,
         )
         return answer
 
     def _gauges(self) -> Iterator[tuple[str, Labels, float]]:
-        yield "queue", (), float(self.gate.waiting())
-        for side in (self.edge, self.cloud):
-            for endpoint in side.endpoints if side else ():
+        yield "queue", (), float(self.bulkhead.queued())
+        for upstream in (self.edge, self.cloud):
+            for endpoint in upstream.endpoints if upstream else ():
                 labels = (("side", endpoint.side), ("server", endpoint.address))
                 yield "inflight", labels, float(endpoint.inflight)
                 yield "breaker_open", labels, float(endpoint.breaker.state != "closed")

@@ -20,7 +20,7 @@ from repo_builder.client.errors import (
 from repo_builder.client.models.model import Model, version_number
 from repo_builder.client.models.tensors import Inputs
 from repo_builder.client.result import Result
-from repo_builder.client.rules.effects import Enter, Steps
+from repo_builder.client.rules.effects import Acquire, Effects
 from repo_builder.client.rules.failure import Failure
 
 
@@ -29,20 +29,20 @@ class Core(Context):
 
     def infer(
         self, model: str, inputs: Inputs, timeout: float | None, version: str
-    ) -> Steps[Result]:
-        """One call, within one deadline, behind the gate."""
+    ) -> Effects[Result]:
+        """One call, within one deadline, behind the bulkhead."""
         started = self.clock()
         timeout = self.settings.limits.timeout if timeout is None else timeout
         try:
             if self.closed:
                 raise Closed("the client was closed")
-            if not self.gate.enter():
+            if not self.bulkhead.try_acquire():
                 yield from self._wait(timeout)
             try:
                 call = Call(self, model, version_number(version), started, timeout)
                 result = yield from call.run(inputs)
             finally:
-                self.gate.leave()
+                self.bulkhead.release()
         except ClientError as error:
             self.metrics.count("errors_total", (("model", model), ("error", type(error).__name__)))
             raise
@@ -50,15 +50,15 @@ class Core(Context):
         self.metrics.answered(model, result.source, result.sources, seconds)
         return result
 
-    def close(self) -> Steps[None]:
+    def close(self) -> Effects[None]:
         """No call may begin any more; leave nothing behind on the servers."""
         self.closed = True
-        yield from self.shared.farewell()
+        yield from self.regions.close()
         for store in (self.cache, self.spool):
             if store is not None:
                 store.close()
 
-    def describe(self, model: str, timeout: float | None, version: str = "") -> Steps[Model]:
+    def describe(self, model: str, timeout: float | None, version: str = "") -> Effects[Model]:
         """What the edge, or else the cloud, says of `model`."""
         timeout = self.settings.limits.timeout if timeout is None else timeout
         deadline = self.clock() + timeout
@@ -66,7 +66,7 @@ class Core(Context):
         patient = self.cloud is None and self.settings.retry.patient
         found = yield from self.catalog.model(self.edge, model, number, deadline, patient)
         if isinstance(found, Failure) and self.cloud is not None:
-            name = self.opinion.cloud_name(model, None)
+            name = self.fallback.cloud_name(model, None)
             found = yield from self.catalog.model(self.cloud, name, "", deadline, False)
         if isinstance(found, Failure):
             kind = ModelNotFound if found.kind == "absent" else Unavailable
@@ -74,7 +74,7 @@ class Core(Context):
             raise kind(f"model '{model}': edge ({servers}): {found}")
         return found
 
-    def image_inputs(self, model: str, image: bytes, timeout: float | None) -> Steps[Inputs]:
+    def image_inputs(self, model: str, image: bytes, timeout: float | None) -> Effects[Inputs]:
         """The inputs that the model's spec makes of an encoded image."""
         from repo_builder.client.models.preprocess import Preprocess
 
@@ -92,8 +92,8 @@ class Core(Context):
         # One image is one sample: without the batch axis.
         return {recipe.input: tensor[0] if found.max_rows else tensor}
 
-    def _wait(self, timeout: float) -> Steps[None]:
-        admitted = yield Enter(self.gate, timeout)
+    def _wait(self, timeout: float) -> Effects[None]:
+        admitted = yield Acquire(self.bulkhead, timeout)
         if admitted is None:
             self.metrics.count("shed_total")
             raise Overloaded(

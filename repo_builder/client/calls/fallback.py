@@ -1,4 +1,4 @@
-"""The second opinion: which rows go to the cloud, whether they may, and how answers are merged.
+"""Fallback to the cloud: which rows go there, whether they may, and what comes back.
 
 No I/O: yields effects (see rules/effects.py).
 """
@@ -16,21 +16,21 @@ import numpy.typing as npt
 
 from repo_builder.client.calls.catalog import Catalog
 from repo_builder.client.errors import ClientError
-from repo_builder.client.local.cloud_names import Memory
+from repo_builder.client.local.cloud_names import CloudNames
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.models.confidence import Floats
 from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import Batch
 from repo_builder.client.options import Fallback
-from repo_builder.client.rules.effects import Steps
+from repo_builder.client.rules.effects import Effects
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.merge import fitting
-from repo_builder.client.rules.routing import Side
-from repo_builder.client.rules.token_bucket import Allowance
+from repo_builder.client.rules.routing import Upstream
+from repo_builder.client.rules.token_bucket import TokenBucket
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
-Run = Callable[..., "Steps[tuple[dict[str, Array], str] | Failure]"]
+Run = Callable[..., "Effects[tuple[dict[str, Array], str] | Failure]"]
 
 _log = logging.getLogger("repo_builder.client")
 
@@ -39,8 +39,8 @@ _MARGIN = 0.005
 _HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class Opinion:
+@dataclass(slots=True)  # not frozen: see rules/effects.py
+class CloudAnswer:
     """What the cloud answered: `rows`, their `outputs`, its version number; `why` any row it did
     not answer was not."""
 
@@ -50,8 +50,8 @@ class Opinion:
     why: str
 
 
-class SecondOpinion:
-    """Asks the cloud about unsure rows, within what was allowed."""
+class CloudFallback:
+    """Sends unsure rows to the cloud, within what is allowed."""
 
     def __init__(
         self,
@@ -62,20 +62,20 @@ class SecondOpinion:
         clock: Callable[[], float],
     ) -> None:
         self._options, self._catalog, self._run = options, catalog, run
-        self._memory = Memory(options.memory)
+        self._cloud_names = CloudNames(options.memory)
         self._metrics, self._clock = metrics, clock
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         rate, volume, cost = options.rows_per_second, options.bytes_per_hour, options.cost_per_hour
-        # (allowance, units one row takes; None: its size in bytes)
-        self._allowances: list[tuple[str, Allowance, float | None]] = []
+        # (bucket, units one row takes; None: its size in bytes)
+        self._buckets: list[tuple[str, TokenBucket, float | None]] = []
         if rate is not None:
-            self._allowances.append(("rate", Allowance(rate, max(1.0, rate)), 1.0))
+            self._buckets.append(("rate", TokenBucket(rate, max(1.0, rate)), 1.0))
         if volume is not None:
-            self._allowances.append(("bytes", Allowance(volume / _HOUR, volume), None))
+            self._buckets.append(("bytes", TokenBucket(volume / _HOUR, volume), None))
         if cost is not None:
-            budget = Allowance(cost / _HOUR, cost)
-            self._allowances.append(("cost", budget, options.cost_per_row))
+            budget = TokenBucket(cost / _HOUR, cost)
+            self._buckets.append(("cost", budget, options.cost_per_row))
 
     def scores(self, model: Model, outputs: Mapping[str, Array]) -> Floats | None:
         """One score per row, or None where the model has no policy and the application no score."""
@@ -92,58 +92,58 @@ class SecondOpinion:
         rows = np.flatnonzero(~sure)
         return rows[np.argsort(scores[rows], kind="stable")]
 
-    def ask(
+    def request(
         self,
-        cloud: Side,
+        cloud: Upstream,
         model: Model,
         batch: Batch,
         rows: Rows,
         like: Mapping[str, Array],
         deadline: float,
-    ) -> Steps[Opinion]:
-        """Ask `cloud` about `rows` of `batch`; `like` are the edge's outputs."""
+    ) -> Effects[CloudAnswer]:
+        """Send `rows` of `batch` to `cloud`; `like` are the edge's outputs."""
         options = self._options
         end = deadline - _MARGIN
         if options.timeout is not None:
             end = min(end, self._clock() + options.timeout)
         name = self.cloud_name(model.name, model)
-        other = yield from self._catalog.model(cloud, name, "", end, False)
-        if isinstance(other, Failure):
-            return self._nothing("cloud", len(rows), f"cloud: {other}")
-        names = {tensor.name for tensor in other.inputs} - options.never_send
-        if private := self._private(other):
-            return self._nothing("privacy", len(rows), private)
+        cloud_model = yield from self._catalog.model(cloud, name, "", end, False)
+        if isinstance(cloud_model, Failure):
+            return self._unanswered("cloud", len(rows), f"cloud: {cloud_model}")
+        names = {tensor.name for tensor in cloud_model.inputs} - options.never_send
+        if private := self._needs_private(cloud_model):
+            return self._unanswered("privacy", len(rows), private)
         allowed, reason = self._admit(rows, _row_bytes(batch, names))
         why = self._deny(reason, len(rows) - len(allowed), f"limit: {reason}") if reason else ""
         answered: list[Rows] = []
         parts: list[dict[str, Array]] = []
         version = ""
-        step = other.max_rows if other.max_rows > 0 else max(1, len(allowed))
+        step = cloud_model.max_rows if cloud_model.max_rows > 0 else max(1, len(allowed))
         for start in range(0, len(allowed), step):
-            some = allowed[start : start + step]
+            chunk = allowed[start : start + step]
             try:
-                given = {k: v for k, v in batch.rows_of(some).items() if k in names}
-                sent = other.batch(given)
-                got = yield from self._run(cloud, other, sent, "", end, False)
+                given = {k: v for k, v in batch.rows_of(chunk).items() if k in names}
+                sent = cloud_model.batch(given)
+                got = yield from self._run(cloud, cloud_model, sent, "", end, False)
                 if isinstance(got, Failure):
                     why = self._deny("cloud", len(allowed) - start, f"cloud: {got}")
                     break
                 outputs, version = got
-                parts.append(fitting(other.name, outputs, like))
+                parts.append(fitting(cloud_model.name, outputs, like))
             except ClientError as error:
                 # The two models do not fit: a mistake in the deployment, not in this call.
                 self._warn(str(error))
                 why = self._deny("mismatch", len(allowed) - start, str(error))
                 break
-            answered.append(some)
+            answered.append(chunk)
         if not answered:
-            return Opinion(np.zeros(0, np.intp), {}, "", why)
+            return CloudAnswer(np.zeros(0, np.intp), {}, "", why)
         merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        return Opinion(np.concatenate(answered), merged, version, why)
+        return CloudAnswer(np.concatenate(answered), merged, version, why)
 
-    def barred(self, model: Model, batch: Batch) -> Failure | None:
+    def refusal(self, model: Model, batch: Batch) -> Failure | None:
         """Why a whole call may not go to the cloud's `model` (the edge being away), or None."""
-        if private := self._private(model):
+        if private := self._needs_private(model):
             self._deny("privacy", batch.count, private)
             return Failure("FAILED_PRECONDITION", private)
         every: Rows = np.arange(batch.count)
@@ -153,13 +153,13 @@ class SecondOpinion:
             return Failure("FAILED_PRECONDITION", f"limit: {reason}")
         return None
 
-    def cleared(self, inputs: Any) -> Any:
+    def without_private(self, inputs: Any) -> Any:
         """`inputs` without what never leaves the device."""
         if self._options.never_send and isinstance(inputs, Mapping):
             return {k: v for k, v in inputs.items() if k not in self._options.never_send}
         return inputs
 
-    def _private(self, model: Model) -> str:
+    def _needs_private(self, model: Model) -> str:
         needed = {t.name for t in model.inputs if not t.optional} & self._options.never_send
         if not needed:
             return ""
@@ -168,35 +168,35 @@ class SecondOpinion:
 
     def cloud_name(self, name: str, model: Model | None) -> str:
         """The cloud's name for an edge model; `model` None: the edge has not described it yet."""
-        told = _told(model) if model else self._memory.cloud_model(name)
-        return self._options.models.get(name) or told or name
+        declared = _declared_cloud_model(model) if model else self._cloud_names.cloud_model(name)
+        return self._options.models.get(name) or declared or name
 
-    def learn(self, model: Model) -> None:
+    def remember(self, model: Model) -> None:
         """Keep what an edge model that has just answered says of the cloud's."""
-        self._memory.keep(model.name, _told(model))
+        self._cloud_names.remember(model.name, _declared_cloud_model(model))
 
     def _admit(self, rows: Rows, each: float, whole: bool = False) -> tuple[Rows, str]:
-        """As many of `rows`, of `each` bytes, from the first, as all allowances have room for.
+        """As many of `rows`, of `each` bytes, from the first, as all buckets have room for.
 
         `whole`: all or none.
         """
-        if not self._allowances:
+        if not self._buckets:
             return rows, ""
         now = self._clock()
         with self._lock:
             fit, reason = len(rows), ""
-            for name, allowance, units in self._allowances:
-                room = int((allowance.available(now) + 1e-9) // (units or each or 1.0))
+            for name, bucket, units in self._buckets:
+                room = int((bucket.available(now) + 1e-9) // (units or each or 1.0))
                 if room < fit:
                     fit, reason = max(0, room), name
             if whole and fit < len(rows):
                 fit = 0
-            for _, allowance, units in self._allowances:
-                allowance.take(fit * (units or each), now)
+            for _, bucket, units in self._buckets:
+                bucket.take(fit * (units or each), now)
         return rows[:fit], reason
 
-    def _nothing(self, reason: str, rows: int, why: str) -> Opinion:
-        return Opinion(np.zeros(0, np.intp), {}, "", self._deny(reason, rows, why))
+    def _unanswered(self, reason: str, rows: int, why: str) -> CloudAnswer:
+        return CloudAnswer(np.zeros(0, np.intp), {}, "", self._deny(reason, rows, why))
 
     def _deny(self, reason: str, rows: int, why: str) -> str:
         self._metrics.count("fallback_denied_total", (("reason", reason),), rows)
@@ -208,7 +208,7 @@ class SecondOpinion:
             _log.warning("fallback is not possible: %s", text)
 
 
-def _told(model: Model) -> str:
+def _declared_cloud_model(model: Model) -> str:
     return model.policy.cloud_model if model.policy else ""
 
 

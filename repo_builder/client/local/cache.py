@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.local.write_behind import Writer
+from repo_builder.client.local.write_behind import WriteBehind
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.models.tensors import Batch
 from repo_builder.client.options import Cache
@@ -53,14 +53,14 @@ CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON entry
 _OVERHEAD = 200
 
 
-class FeatureCache:
+class ResponseCache:
     """Looks rows up and remembers answers; writing happens behind the calls."""
 
     def __init__(self, options: Cache, metrics: Metrics) -> None:
         self._options, self._metrics = options, metrics
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._writer = Writer(self._write, self._lost)
+        self._writer = WriteBehind(self._write, self._lost)
 
     def keys(self, scope: str, batch: Batch) -> list[tuple[bytes, int | None]]:
         """Each row's key and, if wanted, perceptual hash. `scope` says whose answers these are."""

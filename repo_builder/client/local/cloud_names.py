@@ -14,7 +14,7 @@ from pathlib import Path
 _log = logging.getLogger("repo_builder.client")
 
 
-class Memory:
+class CloudNames:
     """Names of cloud models by edge model, in a JSON file; thread-safe, any process may share it.
 
     A file that cannot be read or written costs no call: then it is as if nothing had been said.
@@ -28,7 +28,7 @@ class Memory:
         """The cloud's name for the edge model `name` as it was said last, or ""."""
         return self._names.get(name, "")
 
-    def keep(self, name: str, cloud_model: str) -> None:
+    def remember(self, name: str, cloud_model: str) -> None:
         """The edge says that `cloud_model` ("": one of the same name) stands behind `name`."""
         if self._path is None or self._names.get(name, "") == cloud_model:
             return

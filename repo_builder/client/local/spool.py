@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.local.write_behind import Writer
+from repo_builder.client.local.write_behind import WriteBehind
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Collector
 from repo_builder.client.sample import Sample
@@ -33,7 +33,7 @@ class Spool:
 
     def __init__(self, options: Collector, metrics: Metrics) -> None:
         self._options, self._metrics = options, metrics
-        self._writer = Writer(self._write, lambda lost: self._count("lost", lost))
+        self._writer = WriteBehind(self._write, lambda lost: self._count("lost", lost))
         self._lock = threading.Lock()
         self._sizes: dict[str, int] | None = None
         self._sequence = 0

@@ -14,7 +14,7 @@ _QUEUE = 1024
 _AT_ONCE = 64
 
 
-class Writer(Generic[T]):
+class WriteBehind(Generic[T]):
     """Hands items to `write`, several at once, in order; drops what comes faster than it goes.
 
     `write` may raise OSError or sqlite3.Error (a full disk, say): its items are lost, `failed` is
@@ -26,7 +26,7 @@ class Writer(Generic[T]):
         self._queue: queue.Queue[T | None] = queue.Queue(_QUEUE)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._complained = False
+        self._warned = False
 
     def put(self, item: T) -> bool:
         """Queue `item`; False where the queue is full and it was dropped."""
@@ -69,8 +69,8 @@ class Writer(Generic[T]):
                     self._write(wanted)
             except (OSError, sqlite3.Error) as error:
                 self._failed(len(wanted))
-                if not self._complained:
-                    self._complained = True
+                if not self._warned:
+                    self._warned = True
                     _log.warning("cannot write to disk, going on without: %s", error)
             finally:
                 for _ in items:

@@ -53,12 +53,12 @@ class Tensor:
 class Signature:
     """Names, types and shapes of one call's tensors, known to fit the model.
 
-    Made once and kept with the model, as most calls of an application look alike. `heads` is where
-    transport/wire.py keeps the request headers that belong to it, `outputs` where
+    Made once and kept with the model, as most calls of an application look alike. `headers` is
+    where transport/wire.py keeps the request headers that belong to it, `outputs` where
     transport/shared_memory.py keeps the sizes in bytes that its outputs had.
     """
 
-    __slots__ = ("heads", "outputs", "rows", "shapes", "single", "tensors")
+    __slots__ = ("headers", "outputs", "rows", "shapes", "single", "tensors")
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Signature:
         self.shapes = shapes
         self.rows = rows
         self.single = single
-        self.heads: dict[tuple[Any, ...], bytes] = {}
+        self.headers: dict[tuple[Any, ...], bytes] = {}
         self.outputs: dict[str, int] = {}
 
 

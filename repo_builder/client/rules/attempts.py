@@ -1,4 +1,4 @@
-"""One question to one side: which server, how often, how long, and what counts as an answer.
+"""One request to one side: which endpoint, how many attempts, how long, and hedged or not.
 
 No I/O: yields effects (see effects.py).
 """
@@ -12,36 +12,36 @@ from typing import Any
 
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.options import Retry
-from repo_builder.client.rules.effects import Pause, Race, Send, Steps
+from repo_builder.client.rules.effects import Effects, Hedge, Send, Sleep
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.retry_budget import RetryBudget, backoff
-from repo_builder.client.rules.routing import Endpoint, Side
+from repo_builder.client.rules.routing import Endpoint, Upstream
 
-Build = Callable[[Endpoint, float], "Steps[Exchange]"]  # makes a request ready, in time
+Prepare = Callable[[Endpoint, float], "Effects[PreparedRequest]"]  # endpoint, seconds left
 
-# Kinds of failure that repeating can cure; of these, the server has to work only for the second.
-_FREE = ("unreachable", "absent")
-_COSTLY = ("broken", "busy")
+# Kinds of failure that a retry can cure; only for the second has the server worked.
+_UNPROCESSED = ("unreachable", "absent")
+_PROCESSED = ("broken", "busy")
 
 
 @dataclass(slots=True)
-class Exchange:
+class PreparedRequest:
     """One request made ready for one server, and what to do with it afterwards.
 
-    `finish` turns the response into what the caller wants; `drop` says that there was none, and
-    whether the server may still be working on it. `again` says whether a failure was only a matter
-    of how the request was made (and the next one will be made otherwise).
+    `parse` turns the response into what the caller wants; `discard` says that there was none, and
+    whether the server may still be working on it. `outdated` says whether a failure was only a
+    matter of how the request was prepared (and the next one will be prepared otherwise).
     """
 
     method: str
     body: bytes
-    finish: Callable[[Any], Any]
-    drop: Callable[[bool], None] | None = None
-    again: Callable[[Failure], bool] | None = None
+    parse: Callable[[Any], Any]
+    discard: Callable[[bool], None] | None = None
+    outdated: Callable[[Failure], bool] | None = None
 
 
-class Asker:
-    """Asks sides, each under a retry budget of its own."""
+class Retrier:
+    """Sends requests, with retries and hedges; each upstream has a retry budget of its own."""
 
     def __init__(
         self, retry: Retry, reserve: int, metrics: Metrics, clock: Callable[[], float]
@@ -53,24 +53,24 @@ class Asker:
         self._metrics = metrics
         self._clock = clock
 
-    def ask(
+    def request(
         self,
-        side: Side,
+        upstream: Upstream,
         model: str,
-        build: Build,
+        prepare: Prepare,
         deadline: float,
         *,
         patient: bool,
-        repeatable: bool = True,
-        known: bool = True,
-    ) -> Steps[Any]:
+        idempotent: bool = True,
+        expected: bool = True,
+    ) -> Effects[Any]:
         """The finished answer, or the last Failure.
 
-        `patient`: there is nobody else to ask, so go on until the deadline. `repeatable`: asking
-        twice does no harm. `known`: the side has had this model, so its absence should pass.
+        `patient`: there is no other side, so go on until the deadline. `idempotent`: to send it
+        twice does no harm. `expected`: the side has had this model, so its absence should pass.
         """
         retry, clock = self._retry, self._clock
-        budget = self._budgets[side.name]
+        budget = self._budgets[upstream.name]
         budget.called()
         last: Failure | None = None
         endpoint: Endpoint | None = None
@@ -80,100 +80,105 @@ class Asker:
             left = deadline - now
             if left <= 0:
                 return last or Failure("DEADLINE_EXCEEDED", "no time was left to ask")
-            endpoint = side.choose(now, avoid=endpoint)
+            endpoint = upstream.choose(now, avoid=endpoint)
             if endpoint is None:
                 if not patient:
                     return last or Failure("UNAVAILABLE", "failed to connect lately; left alone")
-                wait = side.ready_at(now) - now
+                wait = upstream.ready_at(now) - now
                 # Not longer than a probe may take: when it succeeds, all may go on.
-                yield Pause(min(max(wait, 0.001), 0.05, left))
+                yield Sleep(min(max(wait, 0.001), 0.05, left))
                 continue
             attempt += 1
             if attempt > 1:
-                self._metrics.count("retries_total", (("side", side.name),))
+                self._metrics.count("retries_total", (("side", upstream.name),))
             try:
-                exchange = yield from build(endpoint, left)
+                prepared = yield from prepare(endpoint, left)
             except BaseException:
                 endpoint.breaker.abandoned()
                 raise
-            outcome = yield from self._send(side, endpoint, model, exchange, deadline, repeatable)
+            outcome = yield from self._send(
+                upstream, endpoint, model, prepared, deadline, idempotent
+            )
             if not isinstance(outcome, Failure):
                 return outcome
             last = outcome
-            if exchange.again and exchange.again(outcome):
+            if prepared.outdated and prepared.outdated(outcome):
                 continue
             kind = outcome.kind
-            if kind not in _FREE + _COSTLY or (kind == "absent" and not known):
+            if kind not in _UNPROCESSED + _PROCESSED or (kind == "absent" and not expected):
                 return outcome
-            if not repeatable and kind not in _FREE:
+            if not idempotent and kind not in _UNPROCESSED:
                 return outcome
             if not patient and attempt >= retry.attempts:
                 return outcome
-            while kind in _COSTLY and not budget.take(clock()):
+            while kind in _PROCESSED and not budget.take(clock()):
                 if not patient or clock() >= deadline:
                     return outcome
-                yield Pause(min(retry.max_delay, max(0.0, deadline - clock())))
+                yield Sleep(min(retry.max_delay, max(0.0, deadline - clock())))
             delay = backoff(attempt, retry.delay, retry.max_delay, random.random())  # noqa: S311
-            yield Pause(min(delay, max(0.0, deadline - clock())))
+            yield Sleep(min(delay, max(0.0, deadline - clock())))
 
     def _send(
         self,
-        side: Side,
+        upstream: Upstream,
         endpoint: Endpoint,
         model: str,
-        exchange: Exchange,
+        prepared: PreparedRequest,
         deadline: float,
-        repeatable: bool,
-    ) -> Steps[Any]:
+        idempotent: bool,
+    ) -> Effects[Any]:
         started = self._clock()
-        send = Send(endpoint, exchange.method, exchange.body, max(0.0, deadline - started))
-        rival = None
-        if repeatable and not exchange.drop and self._retry.hedge and len(side.endpoints) > 1:
-            rival, after = self._rival(side, endpoint, model, started, send.timeout)
-        side.started(endpoint)
+        send = Send(endpoint, prepared.method, prepared.body, max(0.0, deadline - started))
+        backup = None
+        may_hedge = idempotent and not prepared.discard and self._retry.hedge
+        if may_hedge and len(upstream.endpoints) > 1:
+            backup, after = self._backup(upstream, endpoint, model, started, send.timeout)
+        upstream.started(endpoint)
         try:
-            if rival is None:
+            if backup is None:
                 outcome = yield send
             else:
-                side.started(rival)
-                second = Send(rival, send.method, send.body, send.timeout - after)
-                outcome, other = yield Race(send, second, after)
+                upstream.started(backup)
+                second = Send(backup, send.method, send.body, send.timeout - after)
+                outcome, other = yield Hedge(send, second, after)
         except BaseException:
-            side.abandoned(endpoint)
-            if rival:
-                side.abandoned(rival)
-            if exchange.drop:
-                exchange.drop(True)
+            upstream.abandoned(endpoint)
+            if backup:
+                upstream.abandoned(backup)
+            if prepared.discard:
+                prepared.discard(True)
             raise
         seconds = self._clock() - started
-        self._account(side, endpoint, model, outcome, seconds)
-        if rival:
-            self._account(side, rival, model, other, seconds)
-            self._metrics.count("hedges_total", (("side", side.name),), float(other is not None))
+        self._record(upstream, endpoint, model, outcome, seconds)
+        if backup:
+            self._record(upstream, backup, model, other, seconds)
+            self._metrics.count(
+                "hedges_total", (("side", upstream.name),), float(other is not None)
+            )
             if outcome is None or (isinstance(outcome, Failure) and other is not None):
                 outcome = other
         if isinstance(outcome, Failure):
-            if exchange.drop:
-                exchange.drop(outcome.kind not in ("unreachable", "rejected", "absent"))
+            if prepared.discard:
+                prepared.discard(outcome.kind not in ("unreachable", "rejected", "absent"))
             return outcome
-        return exchange.finish(outcome)
+        return prepared.parse(outcome)
 
-    def _rival(
-        self, side: Side, endpoint: Endpoint, model: str, now: float, timeout: float
+    def _backup(
+        self, upstream: Upstream, endpoint: Endpoint, model: str, now: float, timeout: float
     ) -> tuple[Endpoint | None, float]:
-        """Whom to ask too if `endpoint` is slow, and after how many seconds."""
-        after = side.hedge_after(model)
+        """The endpoint to send to as well if `endpoint` is slow, and after how many seconds."""
+        after = upstream.hedge_after(model)
         if after is None or after >= timeout:
             return None, 0.0
-        rival = side.choose(now, avoid=endpoint)
-        return (None if rival is endpoint else rival), after
+        backup = upstream.choose(now, avoid=endpoint)
+        return (None if backup is endpoint else backup), after
 
-    def _account(
-        self, side: Side, endpoint: Endpoint, model: str, outcome: Any, seconds: float
+    def _record(
+        self, upstream: Upstream, endpoint: Endpoint, model: str, outcome: Any, seconds: float
     ) -> None:
         if outcome is None:
-            side.abandoned(endpoint)
+            upstream.abandoned(endpoint)
         elif isinstance(outcome, Failure):
-            side.failed(endpoint, outcome, self._clock())
+            upstream.failed(endpoint, outcome, self._clock())
         else:
-            side.answered(endpoint, model, seconds)
+            upstream.answered(endpoint, model, seconds)

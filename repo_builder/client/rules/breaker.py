@@ -35,7 +35,7 @@ class CircuitBreaker:
             return now
         return max(now, self._open_until, self._probe_until)
 
-    def enter(self, now: float) -> bool:
+    def allow(self, now: float) -> bool:
         """Whether a call may pass. In half-open only one may, until it reports back.
 
         A probe that never reports (its thread died) is given up after the cool-down.

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Gate:
+class Bulkhead:
     """At most `concurrency` inside, at most `queue` waiting, first come first served."""
 
     def __init__(self, concurrency: int, queue: int) -> None:
@@ -15,7 +15,7 @@ class Gate:
         self._waiting: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
 
-    def enter(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a place if one is free; nobody who waits is overtaken."""
         with self._lock:
             if self._free > 0 and not self._waiting:
@@ -23,7 +23,7 @@ class Gate:
                 return True
             return False
 
-    def wait(self, admitted: Callable[[], None]) -> bool:
+    def enqueue(self, admitted: Callable[[], None]) -> bool:
         """Queue up: `admitted` is called once, from another thread, when a place was taken for it.
 
         False where the queue is full.
@@ -39,15 +39,15 @@ class Gate:
         admitted()
         return True
 
-    def give_up(self, admitted: Callable[[], None]) -> None:
+    def withdraw(self, admitted: Callable[[], None]) -> None:
         """Leave the queue; where the place was taken already, hand it on."""
         with self._lock:
             if admitted in self._waiting:
                 self._waiting.remove(admitted)
                 return
-        self.leave()
+        self.release()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Free a place, for the first who waits."""
         with self._lock:
             if not self._waiting:
@@ -56,6 +56,6 @@ class Gate:
             admitted = self._waiting.popleft()
         admitted()
 
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """How many wait."""
         return len(self._waiting)

@@ -1,7 +1,8 @@
-"""What the core asks of a driver: the only things it cannot do itself are to send and to wait.
+"""What the core asks a driver to do: it cannot send or wait itself.
 
-The core is a generator that yields one of these and is sent the outcome; the synchronous and the
-asynchronous client differ only in how they carry them out.
+The core is a generator that yields one of these effects and is sent its outcome; the synchronous
+and the asynchronous client differ only in how they carry them out. They are not frozen: one at
+least is made for every call, and a frozen one costs thrice as much.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from repo_builder.client.rules.bulkhead import Gate
+from repo_builder.client.rules.bulkhead import Bulkhead
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.routing import Endpoint
 
 
-@dataclass(slots=True)  # not frozen: one is made per call, and a frozen one costs thrice as much
+@dataclass(slots=True)
 class Send:
     """One request. Outcome: the response message, or a Failure."""
 
@@ -25,8 +26,8 @@ class Send:
     timeout: float
 
 
-@dataclass(frozen=True)
-class Race:
+@dataclass(slots=True)
+class Hedge:
     """Send `first`; after `after` seconds without an answer, `second` too.
 
     Outcome: (outcome of first, outcome of second), None for what was not sent or was cancelled
@@ -38,25 +39,25 @@ class Race:
     after: float
 
 
-@dataclass(frozen=True)
-class Pause:
+@dataclass(slots=True)
+class Sleep:
     """Wait. Outcome: None."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
-class Enter:
-    """Wait for a place behind the gate. Outcome: True, False where the time ran out first, or
+@dataclass(slots=True)
+class Acquire:
+    """Wait for a place in the bulkhead. Outcome: True, False where the time ran out first, or
     None where the queue was full."""
 
-    gate: Gate
+    bulkhead: Bulkhead
     timeout: float
 
 
-Effect = Send | Race | Pause | Enter
+Effect = Send | Hedge | Sleep | Acquire
 Outcome = Any
 T = TypeVar("T")
-Steps = Generator[Effect, Outcome, T]
+Effects = Generator[Effect, Outcome, T]
 
-__all__ = ["Effect", "Enter", "Failure", "Pause", "Race", "Send", "Steps"]
+__all__ = ["Acquire", "Effect", "Effects", "Failure", "Hedge", "Send", "Sleep"]

@@ -1,4 +1,4 @@
-"""The two sides, edge and cloud: their servers, how these have been doing, and which to ask next.
+"""Upstreams, edge and cloud: their endpoints, how these have been doing, and which to ask next.
 
 No I/O; `now` is in seconds of a monotonic clock.
 """
@@ -12,10 +12,10 @@ from repo_builder.client.options import Breaker, Servers
 from repo_builder.client.rules.breaker import CircuitBreaker
 from repo_builder.client.rules.failure import Failure
 
-SideName = Literal["edge", "cloud"]
+Side = Literal["edge", "cloud"]
 
 _WINDOW = 128
-_ENOUGH = 32
+_MIN_SAMPLES = 32
 
 
 class Latencies:
@@ -27,7 +27,7 @@ class Latencies:
         self._p95: float | None = None
 
     def add(self, seconds: float) -> None:
-        """One more; called under the side's lock."""
+        """One more; called under the upstream's lock."""
         if len(self._ring) < _WINDOW:
             self._ring.append(seconds)
         else:
@@ -38,7 +38,7 @@ class Latencies:
 
     def p95(self) -> float | None:
         """The 95th percentile, or None while too few calls were seen."""
-        if self._p95 is None and len(self._ring) >= _ENOUGH:
+        if self._p95 is None and len(self._ring) >= _MIN_SAMPLES:
             self._p95 = sorted(self._ring)[int(len(self._ring) * 0.95)]
         return self._p95
 
@@ -46,28 +46,28 @@ class Latencies:
 class Endpoint:
     """One server: its address, its breaker, how busy and how quick it has been."""
 
-    def __init__(self, side: SideName, address: str, servers: Servers, breaker: Breaker) -> None:
-        self.side: SideName = side
+    def __init__(self, side: Side, address: str, servers: Servers, breaker: Breaker) -> None:
+        self.side: Side = side
         self.address = address
         self.servers = servers
         self.breaker = CircuitBreaker(breaker)
         self.inflight = 0
-        self.smoothed = 0.0
+        self.latency_ewma = 0.0
         self.outcomes: dict[str, int] = {"ok": 0}
 
     def cost(self) -> float:
-        """What a further call would wait here, roughly: queue length times smoothed latency."""
-        return (self.inflight + 1) * (self.smoothed or 1e-4)
+        """What a further call would wait here, roughly: queue length times mean latency."""
+        return (self.inflight + 1) * (self.latency_ewma or 1e-4)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.side} {self.address})"
 
 
-class Side:
-    """The servers of one side, interchangeable; chooses the one that should answer soonest."""
+class Upstream:
+    """The endpoints of one side, interchangeable; chooses the one that should answer soonest."""
 
-    def __init__(self, name: SideName, servers: Servers, breaker: Breaker) -> None:
-        self.name: SideName = name
+    def __init__(self, name: Side, servers: Servers, breaker: Breaker) -> None:
+        self.name: Side = name
         self.servers = servers
         self.endpoints = tuple(
             Endpoint(name, address, servers, breaker) for address in servers.addresses
@@ -81,9 +81,9 @@ class Side:
         endpoints = self.endpoints
         if len(endpoints) == 1:
             only = endpoints[0]
-            return only if only.breaker.enter(now) else None
+            return only if only.breaker.allow(now) else None
         for endpoint in sorted(endpoints, key=lambda e: (e is avoid, e.cost())):
-            if endpoint.breaker.enter(now):
+            if endpoint.breaker.allow(now):
                 return endpoint
         return None
 
@@ -102,8 +102,8 @@ class Side:
         with self._lock:
             endpoint.inflight -= 1
             endpoint.outcomes["ok"] += 1
-            old = endpoint.smoothed
-            endpoint.smoothed = seconds if old == 0.0 else old + 0.1 * (seconds - old)
+            old = endpoint.latency_ewma
+            endpoint.latency_ewma = seconds if old == 0.0 else old + 0.1 * (seconds - old)
             if self._several:
                 self._latencies.setdefault(model, Latencies()).add(seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Allowance:
+class TokenBucket:
     """A token bucket: at most `rate` units a second, at most `burst` at once."""
 
     def __init__(self, rate: float, burst: float) -> None:

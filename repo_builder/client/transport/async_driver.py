@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from repo_builder.client.errors import Closed
-from repo_builder.client.rules.effects import Enter, Pause, Race, Send, Steps
+from repo_builder.client.rules.effects import Acquire, Effects, Hedge, Send, Sleep
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.routing import Endpoint
 from repo_builder.client.transport import channel
@@ -24,39 +24,39 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
-        self._knocks: dict[Endpoint, asyncio.Task[None]] = {}
+        self._reconnects: dict[Endpoint, asyncio.Task[None]] = {}
         self._closed = False
 
-    async def drive(self, steps: Steps[T]) -> T:
-        """Run the core's steps to their end; a cancelled task cancels its call on the server."""
+    async def drive(self, effects: Effects[T]) -> T:
+        """Run the core's effects to their end; a cancelled task cancels its call on the server."""
         try:
-            effect = next(steps)
+            effect = next(effects)
             while True:
                 if isinstance(effect, Send):
-                    effect = steps.send(await self._send(effect))
+                    effect = effects.send(await self._send(effect))
                 else:
-                    effect = steps.send(await self._perform(effect))
+                    effect = effects.send(await self._perform(effect))
         except StopIteration as stop:
             value: T = stop.value
             return value
         except BaseException:
-            steps.close()
+            effects.close()
             raise
 
     async def close(self) -> None:
         """Close all connections; calls under way fail, and open none again."""
         self._closed = True
         channels, self._channels, self._methods = self._channels, {}, {}
-        for knock in self._knocks.values():
-            knock.cancel()
+        for reconnect in self._reconnects.values():
+            reconnect.cancel()
         for one in channels.values():
             await one.close()
 
-    async def _perform(self, effect: Race | Pause | Enter) -> Any:
-        if isinstance(effect, Race):
-            return await self._race(effect)
-        if isinstance(effect, Enter):
-            return await self._enter(effect)
+    async def _perform(self, effect: Hedge | Sleep | Acquire) -> Any:
+        if isinstance(effect, Hedge):
+            return await self._hedge(effect)
+        if isinstance(effect, Acquire):
+            return await self._acquire(effect)
         await asyncio.sleep(effect.seconds)
         return None
 
@@ -72,7 +72,7 @@ class AsyncDriver:
         except grpc.RpcError as error:
             failure = channel.failure(error)
             if failure.kind == "unreachable":
-                self._knock(send.endpoint)
+                self._reconnect(send.endpoint)
             return failure
         except grpc.aio.UsageError as error:
             return Failure("CANCELLED", str(error))
@@ -80,7 +80,7 @@ class AsyncDriver:
     def _call(self, send: Send) -> Any:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._loop, self._channels, self._methods, self._knocks = loop, {}, {}, {}
+            self._loop, self._channels, self._methods, self._reconnects = loop, {}, {}, {}
         methods = self._methods.get(send.endpoint)
         if methods is None:
             if self._closed:
@@ -91,31 +91,31 @@ class AsyncDriver:
             methods = self._methods[endpoint] = channel.methods(opened)
         return methods[send.method]
 
-    def _knock(self, endpoint: Endpoint) -> None:
-        """Wait for a connection, then tell the breaker; see sync_driver's `_Knocks`."""
-        methods, knocks = self._methods.get(endpoint), self._knocks
-        if methods is None or endpoint in knocks:
+    def _reconnect(self, endpoint: Endpoint) -> None:
+        """Wait for a connection, then tell the breaker; see sync_driver's `_Reconnector`."""
+        methods, reconnects = self._methods.get(endpoint), self._reconnects
+        if methods is None or endpoint in reconnects:
             return
 
-        async def knock() -> None:
+        async def reconnect() -> None:
             try:
                 await methods["ServerLive"](b"", wait_for_ready=True)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     return
             finally:
-                del knocks[endpoint]
+                del reconnects[endpoint]
             endpoint.breaker.reachable()
 
-        knocks[endpoint] = asyncio.ensure_future(knock())
+        reconnects[endpoint] = asyncio.ensure_future(reconnect())
 
-    async def _race(self, race: Race) -> tuple[Any, Any]:
-        tasks = [asyncio.ensure_future(self._send(race.first))]
+    async def _hedge(self, hedge: Hedge) -> tuple[Any, Any]:
+        tasks = [asyncio.ensure_future(self._send(hedge.first))]
         try:
-            await asyncio.wait(tasks, timeout=race.after)
+            await asyncio.wait(tasks, timeout=hedge.after)
             if tasks[0].done():
                 return tasks[0].result(), None
-            tasks.append(asyncio.ensure_future(self._send(race.second)))
+            tasks.append(asyncio.ensure_future(self._send(hedge.second)))
             waiting = set(tasks)
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -127,7 +127,7 @@ class AsyncDriver:
             for task in tasks:
                 task.cancel()
 
-    async def _enter(self, effect: Enter) -> bool | None:
+    async def _acquire(self, effect: Acquire) -> bool | None:
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
 
@@ -136,16 +136,16 @@ class AsyncDriver:
             try:
                 loop.call_soon_threadsafe(event.set)
             except RuntimeError:
-                effect.gate.leave()
+                effect.bulkhead.release()
 
-        if not effect.gate.wait(admitted):
+        if not effect.bulkhead.enqueue(admitted):
             return None
         try:
             await asyncio.wait_for(event.wait(), effect.timeout)
         except asyncio.TimeoutError:
-            effect.gate.give_up(admitted)
+            effect.bulkhead.withdraw(admitted)
             return False
         except BaseException:
-            effect.gate.give_up(admitted)
+            effect.bulkhead.withdraw(admitted)
             raise
         return True

@@ -26,11 +26,16 @@ from repo_builder.client.metrics import Metrics
 from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import DTYPES, Batch
 from repo_builder.client.options import SharedMemory, is_local
-from repo_builder.client.rules.attempts import Exchange
-from repo_builder.client.rules.effects import Send, Steps
+from repo_builder.client.rules.attempts import PreparedRequest
+from repo_builder.client.rules.effects import Effects, Send
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.routing import Endpoint
-from repo_builder.client.transport.wire import Place, outputs_of, request, with_row_axis
+from repo_builder.client.transport.wire import (
+    RegionSlice,
+    decode_outputs,
+    infer_request,
+    with_row_axis,
+)
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +44,7 @@ _PREFIX = "repo-builder-"
 _ALIGN = 64
 # After this many failures in a row that shared memory has to do with, a server gets none any more:
 # it runs in another container, or does not allow it.
-_PATIENCE = 3
+_MAX_FAILURES = 3
 
 
 class Region:
@@ -69,7 +74,7 @@ class Region:
         os.close(self._file)
 
 
-class Pool:
+class RegionPool:
     """The regions of one client."""
 
     def __init__(self, options: SharedMemory, metrics: Metrics) -> None:
@@ -77,24 +82,24 @@ class Pool:
         self._lock = threading.Lock()
         self._free: dict[Endpoint, list[Region]] = {}
         self._bytes = 0
-        self._trouble: dict[Endpoint, int] = {}
-        self._forget: list[str] = []
+        self._failures: dict[Endpoint, int] = {}
+        self._to_unregister: list[str] = []
         self._swept = False
 
-    def suits(self, endpoint: Endpoint, batch: Batch) -> bool:
+    def accepts(self, endpoint: Endpoint, batch: Batch) -> bool:
         """Whether this call should go through shared memory."""
         if not self._options.enabled or batch.nbytes < self._options.minimum:
             return False
-        if not is_local(endpoint.address) or self._trouble.get(endpoint, 0) >= _PATIENCE:
+        if not is_local(endpoint.address) or self._failures.get(endpoint, 0) >= _MAX_FAILURES:
             return False
         return all(tensor.datatype not in ("BYTES", "BF16") for tensor in batch.signature.tensors)
 
-    def exchange(
+    def prepare(
         self, endpoint: Endpoint, model: Model, version: str, batch: Batch, timeout: float
-    ) -> Steps[Exchange | None]:
+    ) -> Effects[PreparedRequest | None]:
         """The call through a region, made ready; None where there is none to be had."""
-        learned = batch.signature.outputs
-        big = {k: v for k, v in learned.items() if v >= self._options.minimum}
+        known = batch.signature.outputs
+        big = {k: v for k, v in known.items() if v >= self._options.minimum}
         sizes = [array.nbytes for array in batch.arrays] + list(big.values())
         offsets, end = [], 0
         for size in sizes:
@@ -103,46 +108,46 @@ class Pool:
         region = yield from self._lease(endpoint, end, timeout)
         if region is None:
             return None
-        places: list[Place] = []
+        slices: list[RegionSlice] = []
         for array, offset, size in zip(batch.arrays, offsets, sizes, strict=False):
             region.view(offset, array.dtype, array.shape)[...] = array
-            places.append((region.name, offset, size))
-        into: dict[str, Place] = {}
-        for (name, size), offset in zip(big.items(), offsets[len(places) :], strict=False):
+            slices.append((region.name, offset, size))
+        into: dict[str, RegionSlice] = {}
+        for (name, size), offset in zip(big.items(), offsets[len(slices) :], strict=False):
             into[name] = (region.name, offset, size)
-        wanted = tuple((name, into.get(name)) for name in learned) if into else ()
+        wanted = tuple((name, into.get(name)) for name in known) if into else ()
         self._metrics.count("shared_memory_bytes_total", (), sum(sizes))
 
-        def finish(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = outputs_of(response, into)
+        def parse(response: Any) -> tuple[dict[str, Array], str]:
+            outputs = decode_outputs(response, into)
             for output in response.outputs:
                 if output.name in into:
                     shape, dtype = tuple(output.shape), DTYPES[output.datatype]
                     outputs[output.name] = region.view(into[output.name][1], dtype, shape).copy()
-            self._trouble.pop(endpoint, None)
+            self._failures.pop(endpoint, None)
             self._release(endpoint, region)
-            learn(batch, outputs)
+            record_output_sizes(batch, outputs)
             return with_row_axis(model.name, outputs, batch.signature.rows), response.model_version
 
-        def drop(running: bool) -> None:
+        def discard(running: bool) -> None:
             if running:
                 self._retire(region)
             else:
                 self._release(endpoint, region)
 
-        def again(failure: Failure) -> bool:
+        def outdated(failure: Failure) -> bool:
             # The server was restarted and has forgotten the region, or an output has grown.
             if "shared memory" not in failure.details:
                 return False
             region.registered = False
-            learned.clear()
-            self._trouble[endpoint] = self._trouble.get(endpoint, 0) + 1
+            known.clear()
+            self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
             return True
 
-        body = request(model.name, version, batch, timeout, tuple(places), wanted)
-        return Exchange("ModelInfer", body, finish, drop, again)
+        body = infer_request(model.name, version, batch, timeout, tuple(slices), wanted)
+        return PreparedRequest("ModelInfer", body, parse, discard, outdated)
 
-    def farewell(self) -> Steps[None]:
+    def close(self) -> Effects[None]:
         """Have the servers forget all regions, and remove them."""
         with self._lock:
             free, self._free = self._free, {}
@@ -151,9 +156,9 @@ class Pool:
                 self._retire(region)
             yield from self._unregister(endpoint)
 
-    def _lease(self, endpoint: Endpoint, size: int, timeout: float) -> Steps[Region | None]:
+    def _lease(self, endpoint: Endpoint, size: int, timeout: float) -> Effects[Region | None]:
         self._sweep()
-        if self._forget:
+        if self._to_unregister:
             yield from self._unregister(endpoint)
         with self._lock:
             free = self._free.setdefault(endpoint, [])
@@ -171,7 +176,7 @@ class Pool:
                 try:
                     region = Region(rounded)
                 except OSError:
-                    self._trouble[endpoint] = self._trouble.get(endpoint, 0) + 1
+                    self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
                     return None
                 self._bytes += rounded
         if not region.registered:
@@ -186,7 +191,7 @@ class Pool:
             if isinstance(said, Failure) and "already" not in said.details:
                 self._retire(region)
                 if said.kind not in ("unreachable", "broken", "late"):
-                    self._trouble[endpoint] = self._trouble.get(endpoint, 0) + 1
+                    self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
                 return None
             region.registered = True
         return region
@@ -202,12 +207,12 @@ class Pool:
     def _drop(self, region: Region) -> None:
         self._bytes -= region.size
         if region.registered:
-            self._forget.append(region.name)
+            self._to_unregister.append(region.name)
         region.remove()
 
-    def _unregister(self, endpoint: Endpoint) -> Steps[None]:
+    def _unregister(self, endpoint: Endpoint) -> Effects[None]:
         with self._lock:
-            names, self._forget = self._forget, []
+            names, self._to_unregister = self._to_unregister, []
         for name in names:
             body = service_pb2.SystemSharedMemoryUnregisterRequest(name=name).SerializeToString()
             # A region in use is refused, and goes with the server.
@@ -226,14 +231,14 @@ class Pool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
-                self._forget.append(path.name)
+                self._to_unregister.append(path.name)
             except OSError:
                 continue
             finally:
                 os.close(file)
 
 
-def learn(batch: Batch, outputs: dict[str, Array]) -> None:
+def record_output_sizes(batch: Batch, outputs: dict[str, Array]) -> None:
     """Remember how large the outputs of such a call are, to have them in shared memory too."""
     known = batch.signature.outputs
     if not known:

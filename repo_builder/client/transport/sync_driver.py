@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from repo_builder.client.errors import Closed
-from repo_builder.client.rules.effects import Effect, Enter, Race, Send, Steps
+from repo_builder.client.rules.effects import Acquire, Effect, Effects, Hedge, Send
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.routing import Endpoint
 from repo_builder.client.transport import channel
@@ -18,7 +18,7 @@ from repo_builder.client.transport import channel
 T = TypeVar("T")
 
 
-class _Knocks:
+class _Reconnector:
     """Has gRPC go on connecting to servers that could not be reached, while no call is under way.
 
     gRPC's synchronous core only looks after connections while some call waits, and otherwise every
@@ -40,26 +40,26 @@ class _Knocks:
         with self._lock:
             if endpoint in self._waiting:
                 return
-            self._waiting[endpoint] = knock = live.future(b"", wait_for_ready=True)
+            self._waiting[endpoint] = attempt = live.future(b"", wait_for_ready=True)
 
         def done(_: Any) -> None:
             with self._lock:
-                if self._waiting.get(endpoint) is knock:
+                if self._waiting.get(endpoint) is attempt:
                     del self._waiting[endpoint]
             # Whatever else the server says, it is there; UNAVAILABLE may come from a proxy.
-            if knock.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
+            if attempt.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
                 endpoint.breaker.reachable()
 
-        knock.add_done_callback(done)
+        attempt.add_done_callback(done)
 
     def end(self, *, wait: bool = False) -> None:
         """Give all up; with `wait` they are out of gRPC by then."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        for knock in waiting.values():
-            knock.cancel()
-        for knock in waiting.values() if wait else ():
-            knock.code()  # returns when it has ended
+        for attempt in waiting.values():
+            attempt.cancel()
+        for attempt in waiting.values() if wait else ():
+            attempt.code()  # returns when it has ended
 
 
 class SyncDriver:
@@ -69,44 +69,44 @@ class SyncDriver:
         self._lock = threading.Lock()
         self._channels: dict[Endpoint, Any] = {}
         self._methods: dict[Endpoint, dict[str, Any]] = {}
-        self._knocks = _Knocks()
+        self._reconnector = _Reconnector()
         self._closed = False
 
-    def drive(self, steps: Steps[T]) -> T:
-        """Run the core's steps to their end."""
+    def drive(self, effects: Effects[T]) -> T:
+        """Run the core's effects to their end."""
         try:
-            effect = next(steps)
+            effect = next(effects)
             while True:
-                effect = steps.send(self._perform(effect))
+                effect = effects.send(self._perform(effect))
         except StopIteration as stop:
             value: T = stop.value
             return value
         except BaseException:
             # The calling thread was interrupted: the core must hand back what it holds.
-            steps.close()
+            effects.close()
             raise
 
-    def rest(self) -> None:
+    def quiesce(self) -> None:
         """Before a fork: have no call of our own under way."""
-        self._knocks.end(wait=True)
+        self._reconnector.end(wait=True)
 
     def close(self) -> None:
         """Close all connections; calls under way fail, and open none again."""
         with self._lock:
             self._closed = True
             channels, self._channels, self._methods = self._channels, {}, {}
-        self._knocks.end()
+        self._reconnector.end()
         for one in channels.values():
             one.close()
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
-            return self._heard(effect, self._send(effect))
-        if isinstance(effect, Race):
-            first, second = self._race(effect)
-            return self._heard(effect.first, first), self._heard(effect.second, second)
-        if isinstance(effect, Enter):
-            return self._enter(effect)
+            return self._watch(effect, self._send(effect))
+        if isinstance(effect, Hedge):
+            first, second = self._hedge(effect)
+            return self._watch(effect.first, first), self._watch(effect.second, second)
+        if isinstance(effect, Acquire):
+            return self._acquire(effect)
         time.sleep(effect.seconds)
         return None
 
@@ -139,15 +139,15 @@ class SyncDriver:
         except ValueError as error:
             return Failure("CANCELLED", str(error))
 
-    def _heard(self, send: Send, outcome: Any) -> Any:
-        """Returns `outcome`; begins to knock where no connection came about, ends at an answer."""
+    def _watch(self, send: Send, outcome: Any) -> Any:
+        """Returns `outcome`; has gRPC reconnect after no connection came about, until an answer."""
         if isinstance(outcome, Failure):
             methods = self._methods.get(send.endpoint)
             if outcome.kind == "unreachable" and methods is not None:
                 with contextlib.suppress(ValueError):  # the channel was closed meanwhile
-                    self._knocks.begin(send.endpoint, methods["ServerLive"])
-        elif self._knocks and outcome is not None:
-            self._knocks.end()
+                    self._reconnector.begin(send.endpoint, methods["ServerLive"])
+        elif self._reconnector and outcome is not None:
+            self._reconnector.end()
         return outcome
 
     def _start(self, send: Send) -> Any:
@@ -159,19 +159,19 @@ class SyncDriver:
             compression=channel.COMPRESSION[servers.compression],
         )
 
-    def _race(self, race: Race) -> tuple[Any, Any]:
+    def _hedge(self, hedge: Hedge) -> tuple[Any, Any]:
         done = threading.Semaphore(0)
         started = time.monotonic()
-        first = self._start(race.first)
+        first = self._start(hedge.first)
         second = None
         try:
             first.add_done_callback(lambda _: done.release())
-            if done.acquire(timeout=race.after):
+            if done.acquire(timeout=hedge.after):
                 return _outcome(first), None
-            second = self._start(race.second)
+            second = self._start(hedge.second)
             second.add_done_callback(lambda _: done.release())
             outcomes: list[Any] = [None, None]
-            end = started + race.first.timeout + 0.02
+            end = started + hedge.first.timeout + 0.02
             for _ in range(2):
                 done.acquire(timeout=max(0.0, end - time.monotonic()))
                 for i, call in enumerate((first, second)):
@@ -187,18 +187,18 @@ class SyncDriver:
                 if call is not None:
                     call.cancel()
 
-    def _enter(self, effect: Enter) -> bool | None:
+    def _acquire(self, effect: Acquire) -> bool | None:
         event = threading.Event()
         admitted = event.set
-        if not effect.gate.wait(admitted):
+        if not effect.bulkhead.enqueue(admitted):
             return None
         try:
             if event.wait(effect.timeout):
                 return True
         except BaseException:
-            effect.gate.give_up(admitted)
+            effect.bulkhead.withdraw(admitted)
             raise
-        effect.gate.give_up(admitted)
+        effect.bulkhead.withdraw(admitted)
         return False
 
 

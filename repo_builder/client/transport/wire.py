@@ -26,35 +26,35 @@ from repo_builder.client.models.tensors import DTYPES, Batch, Signature
 
 Array = npt.NDArray[Any]
 # A part of a tensor's bytes in a shared memory region: region, offset, size.
-Place = tuple[str, int, int]
+RegionSlice = tuple[str, int, int]
 
 SERVICE = "/inference.GRPCInferenceService/"
-_KEPT_HEADS = 64
+_MAX_HEADERS = 64
 _COPY_BELOW = 32 * 1024  # below this, tobytes is quicker than a memory view
 
 
-def request(
+def infer_request(
     model: str,
     version: str,
     batch: Batch,
     timeout: float,
-    places: tuple[Place, ...] = (),
-    outputs: tuple[tuple[str, Place | None], ...] = (),
+    slices: tuple[RegionSlice, ...] = (),
+    outputs: tuple[tuple[str, RegionSlice | None], ...] = (),
 ) -> bytes:
     """A ModelInferRequest that the server may drop from its queue after `timeout` seconds.
 
-    With `places` (one per input) the tensors are in shared memory. `outputs` are the ones wanted,
-    with their place there, or None for the wire; empty is all, over the wire.
+    With `slices` (one per input) the tensors are in shared memory. `outputs` are the ones wanted,
+    with their slice of a region, or None for the wire; empty is all, over the wire.
     """
     signature = batch.signature
-    key = (model, version, places, outputs)
-    head = signature.heads.get(key)
-    if head is None:
-        if len(signature.heads) >= _KEPT_HEADS:
-            signature.heads.clear()
-        head = signature.heads[key] = _header(model, version, signature, places, outputs)
-    parts: list[Any] = [head, _timeout(_milliseconds(timeout))]
-    if places:
+    key = (model, version, slices, outputs)
+    header = signature.headers.get(key)
+    if header is None:
+        if len(signature.headers) >= _MAX_HEADERS:
+            signature.headers.clear()
+        header = signature.headers[key] = _header(model, version, signature, slices, outputs)
+    parts: list[Any] = [header, _timeout(_milliseconds(timeout))]
+    if slices:
         return b"".join(parts)
     for tensor, array in zip(signature.tensors, batch.arrays, strict=True):
         data = _payload(tensor.datatype, array)
@@ -66,23 +66,23 @@ def _header(
     model: str,
     version: str,
     signature: Signature,
-    places: Sequence[Place],
-    outputs: Sequence[tuple[str, Place | None]],
+    slices: Sequence[RegionSlice],
+    outputs: Sequence[tuple[str, RegionSlice | None]],
 ) -> bytes:
     message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
     for i, (tensor, shape) in enumerate(zip(signature.tensors, signature.shapes, strict=True)):
         item = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
-        if places:
-            _place(item, places[i])
-    for name, place in outputs:
+        if slices:
+            _put_slice(item, slices[i])
+    for name, region_slice in outputs:
         item = message.outputs.add(name=name)
-        if place:
-            _place(item, place)
+        if region_slice:
+            _put_slice(item, region_slice)
     return bytes(message.SerializeToString())
 
 
-def _place(item: Any, place: Place) -> None:
-    region, offset, size = place
+def _put_slice(item: Any, region_slice: RegionSlice) -> None:
+    region, offset, size = region_slice
     item.parameters["shared_memory_region"].string_param = region
     item.parameters["shared_memory_byte_size"].int64_param = size
     if offset:
@@ -130,7 +130,7 @@ def _payload(datatype: str, array: Array) -> Any:
     return memoryview(flat)
 
 
-def outputs_of(response: Any, elsewhere: Collection[str] = ()) -> dict[str, Array]:
+def decode_outputs(response: Any, elsewhere: Collection[str] = ()) -> dict[str, Array]:
     """The outputs that came over the wire, read-only; those `elsewhere` left an empty place."""
     raw = response.raw_output_contents
     return {

@@ -328,12 +328,12 @@ def test_an_own_score_replaces_the_models_policy():
 def test_a_call_that_is_cancelled_hands_back_what_it_held():
     world = World({"e": Server()})
     world.infer(rows(1))
-    steps = world.core.infer("echo", rows(1), 1.0, "")
-    next(steps)
+    effects = world.core.infer("echo", rows(1), 1.0, "")
+    next(effects)
     assert world.core.edge.endpoints[0].inflight == 1
-    steps.close()
+    effects.close()
     assert world.core.edge.endpoints[0].inflight == 0
-    assert world.core.gate.enter()
+    assert world.core.bulkhead.try_acquire()
 
 
 FAULTS = st.sampled_from([None, GONE, BROKEN, BUSY, Failure("INTERNAL", "x")])

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from repo_builder.client.local.cache import FeatureCache, decode, encode, perceptual_hash
+from repo_builder.client.local.cache import ResponseCache, decode, encode, perceptual_hash
 from repo_builder.client.metrics import Metrics
 from repo_builder.client.models.tensors import Batch, Signature, Tensor
 from repo_builder.client.options import Cache
@@ -27,8 +27,8 @@ from repo_builder.client.options import Cache
 ROOT = Path(__file__).parents[4]
 
 
-def opened(path: Path, max_bytes: int = 1 << 20, near: int = 0) -> FeatureCache:
-    return FeatureCache(Cache(path, max_bytes, near), Metrics())
+def opened(path: Path, max_bytes: int = 1 << 20, near: int = 0) -> ResponseCache:
+    return ResponseCache(Cache(path, max_bytes, near), Metrics())
 
 
 def batch(x: Any) -> Batch:
@@ -36,12 +36,12 @@ def batch(x: Any) -> Batch:
     return Batch(Signature((tensor,), (x.shape,), len(x), False), [x])
 
 
-def put(cache: FeatureCache, x: Any, value: float, size: int = 1) -> None:
+def put(cache: ResponseCache, x: Any, value: float, size: int = 1) -> None:
     for key in cache.keys("m 1", batch(x)):
         cache.store("m 1", key, {"y": np.full(size, value, np.float32)})
 
 
-def get(cache: FeatureCache, x: Any) -> list[float | None]:
+def get(cache: ResponseCache, x: Any) -> list[float | None]:
     found = cache.find("m 1", cache.keys("m 1", batch(x)))
     return [None if row is None else float(row["y"][0]) for row in found]
 

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import threading
 
-from repo_builder.client.rules.bulkhead import Gate
+from repo_builder.client.rules.bulkhead import Bulkhead
 
 
-def test_a_gate_is_first_come_first_served_and_loses_no_place():
-    gate = Gate(concurrency=2, queue=2)
-    assert (gate.enter(), gate.enter(), gate.enter()) == (True, True, False)
+def test_a_bulkhead_is_first_come_first_served_and_loses_no_place():
+    bulkhead = Bulkhead(concurrency=2, queue=2)
+    assert [bulkhead.try_acquire() for _ in range(3)] == [True, True, False]
     order: list[str] = []
     first, second = (lambda: order.append("first")), (lambda: order.append("second"))
-    assert gate.wait(first)
-    assert gate.wait(second)
-    assert not gate.wait(lambda: None), "the queue is full"
-    gate.leave()
+    assert bulkhead.enqueue(first)
+    assert bulkhead.enqueue(second)
+    assert not bulkhead.enqueue(lambda: None), "the queue is full"
+    bulkhead.release()
     assert order == ["first"]
-    gate.give_up(second)
-    gate.leave()
-    gate.leave()
-    assert (gate.enter(), gate.enter(), gate.enter()) == (True, True, False)
+    bulkhead.withdraw(second)
+    bulkhead.release()
+    bulkhead.release()
+    assert [bulkhead.try_acquire() for _ in range(3)] == [True, True, False]
 
 
-def test_a_gate_under_many_threads_never_lets_too_many_in():
-    gate, inside, most = Gate(3, 1000), [0], [0]
+def test_a_bulkhead_under_many_threads_never_lets_too_many_in():
+    bulkhead, inside, most = Bulkhead(3, 1000), [0], [0]
     lock = threading.Lock()
 
     def work() -> None:
         for _ in range(100):
-            if not gate.enter():
+            if not bulkhead.try_acquire():
                 event = threading.Event()
-                assert gate.wait(event.set)
+                assert bulkhead.enqueue(event.set)
                 assert event.wait(10)
             with lock:
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
             with lock:
                 inside[0] -= 1
-            gate.leave()
+            bulkhead.release()
 
     threads = [threading.Thread(target=work) for _ in range(12)]
     for thread in threads:
@@ -46,4 +46,4 @@ def test_a_gate_under_many_threads_never_lets_too_many_in():
     for thread in threads:
         thread.join()
     assert most[0] <= 3
-    assert (gate.enter(), gate.enter(), gate.enter(), gate.enter()) == (True, True, True, False)
+    assert [bulkhead.try_acquire() for _ in range(4)] == [True, True, True, False]

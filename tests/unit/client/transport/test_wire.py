@@ -43,7 +43,7 @@ def test_the_bytes_are_those_that_tritonclient_sends(datatype):
         x = np.array([[b"a", b"", b"long" * 50]] * 3, dtype=object)
     one = model(datatype, [-1])
     batch = one.batch(x)
-    ours = service_pb2.ModelInferRequest.FromString(wire.request("m", "3", batch, 1.5))
+    ours = service_pb2.ModelInferRequest.FromString(wire.infer_request("m", "3", batch, 1.5))
     assert ours.parameters["timeout"].int64_param == 1_500_000
     del ours.parameters["timeout"]
     theirs = tritonclient.InferInput("x", x.shape, one.inputs[0].datatype)
@@ -57,7 +57,7 @@ def test_the_bytes_are_those_that_tritonclient_sends(datatype):
 def test_any_size_and_deadline_parse(size, timeout):
     one = model("TYPE_UINT8", [-1])
     x = np.arange(size, dtype=np.uint8)[None]
-    body = wire.request("m", "", one.batch(x), timeout)
+    body = wire.infer_request("m", "", one.batch(x), timeout)
     parsed = service_pb2.ModelInferRequest.FromString(body)
     assert parsed.raw_input_contents[0] == x.tobytes()
     assert abs(parsed.parameters["timeout"].int64_param - timeout * 1e6) <= 1000
@@ -68,5 +68,5 @@ def test_arrays_that_are_not_contiguous_arrive_as_they_look():
     base = np.arange(48, dtype=np.float32).reshape(4, 2, 6)
     for _ in range(2):
         batch = one.batch(base[:, :, ::2])
-        sent = service_pb2.ModelInferRequest.FromString(wire.request("m", "", batch, 1.0))
+        sent = service_pb2.ModelInferRequest.FromString(wire.infer_request("m", "", batch, 1.0))
         assert sent.raw_input_contents[0] == base[:, :, ::2].tobytes()
