@@ -1,33 +1,27 @@
-"""The one path: spec files -> plan -> store -> repositories -> report.
+"""The main job: spec files in; verified models, Triton repositories and a report out.
 
-`build` below is all of it, on one screen. `prepare` makes the plan, `publish` arranges what came
-out, `assemble` and `assemble_pipeline` turn one variant's results into a row and a model, `gates`
-holds them against the spec's limits, `report/` says it; `preview` is what `plan` prints. Which
-step does what belongs to `plan/` and `steps/`, how steps run to `run/`.
+`build` is the face. The path is `main_path`, on one screen: `prepare` makes the plan, `publish`
+arranges what came out, `assemble` and `assemble_pipeline` turn one variant's results into a row and
+a model, `gates` holds them against the spec's limits, `report/` says it. `unchanged` sees that
+there is nothing to do before any of it is loaded; `preview` is what `plan` prints. Which step does
+what belongs to `plan/` and `steps/`, how steps run to `run/`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
-from typing import TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from repo_builder.build import report
-from repo_builder.build.prepare import prepare, refused, wanted
-from repo_builder.build.preview import Line, preview
-from repo_builder.build.publish import publish_good
-from repo_builder.build.report import Report, Row
+from repo_builder.build import unchanged
+from repo_builder.build.report import Report
 from repo_builder.build.request import Request
-from repo_builder.run.cluster import ClusterExecutor
-from repo_builder.run.execute import Progress, execute
-from repo_builder.run.processes import StepProcesses
-from repo_builder.run.store import CorruptEntry, Store
+from repo_builder.run.store import Store
 
-__all__ = ["Line", "Request", "build", "preview"]
+if TYPE_CHECKING:
+    from repo_builder.run.execute import Progress
 
-T = TypeVar("T")
+__all__ = ["Report", "Request", "build"]
 
 
 def build(request: Request, progress: Progress) -> Report:
@@ -38,50 +32,9 @@ def build(request: Request, progress: Progress) -> Report:
     begun = time.monotonic()
     store = Store(request.store)
     with store.in_use():
-        the_plan, declarations = prepare(request, store)
-        progress.planned(the_plan)
-        refusals = refused(the_plan, store)
-        with _executor(request, store) as (executor, jobs):
+        same = unchanged.recall(request, store)
+        if same is not None:
+            return replace(same, seconds=round(time.monotonic() - begun, 3))
+        from repo_builder.build import main_path
 
-            def build_and_publish() -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
-                outcome = execute(
-                    the_plan,
-                    wanted(the_plan, refusals),
-                    store,
-                    executor,
-                    declarations,
-                    progress,
-                    jobs=jobs,
-                    keep_going=request.keep_going,
-                    refused=refusals,
-                )
-                return publish_good(request, the_plan, outcome, store)
-
-            rows, repositories = _undamaged(store, build_and_publish)
-        result = Report(rows, repositories, round(time.monotonic() - begun, 3))
-    report.write(result, request.out)
-    return result
-
-
-def _undamaged(store: Store, make: Callable[[], T]) -> T:
-    """What `make` gives; what it finds damaged is dropped from the store and made again."""
-    dropped: set[str] = set()
-    while True:
-        try:
-            return make()
-        except CorruptEntry as damaged:
-            if damaged.key in dropped:
-                raise
-            dropped.add(damaged.key)
-            store.drop(damaged.key)
-
-
-@contextlib.contextmanager
-def _executor(request: Request, store: Store) -> Iterator[tuple[Executor, int]]:
-    """Where steps run, and how many at a time: processes here, or a cluster's workers."""
-    if request.scheduler:
-        with ClusterExecutor(request.scheduler, store) as cluster:
-            yield cluster, cluster.slots
-    else:
-        with StepProcesses(request.jobs) as processes:
-            yield processes, request.jobs
+        return main_path.build(request, store, progress)

@@ -6,12 +6,13 @@ failed keeps its previous good version. How a repository is written belongs to `
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from repo_builder.base.errors import LintFailed
+from repo_builder.base.errors import LintFailed, RepoBuilderError, StepError
 from repo_builder.build import assemble_pipeline
 from repo_builder.build.assemble import assemble
 from repo_builder.build.report import Row
@@ -39,6 +40,10 @@ def publish_good(
             published[repository.name] = _as_record(_publish(build, assembled, repository))
         except LintFailed as refusal:
             assembled.refuse(repository.targets, refusal)
+        except RepoBuilderError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - one repository takes no others down
+            assembled.refuse(repository.targets, _bug(build, repository.name, failure))
     return tuple(assembled.rows), published
 
 
@@ -73,7 +78,7 @@ class _Assembled:
         """The models of a target whose rows have a status."""
         return [row.name for row in self.rows if (row.target, row.status) == (target, status)]
 
-    def refuse(self, targets: tuple[str, ...], refusal: LintFailed) -> None:
+    def refuse(self, targets: tuple[str, ...], refusal: RepoBuilderError) -> None:
         """Say in the rows of `targets` that their repository was not published."""
         self.rows = [
             replace(row, status="failed", reason=row.reason or str(refusal))
@@ -97,7 +102,12 @@ def _assemble_all(build: _Build) -> _Assembled:
     assembled = _Assembled()
     for variant in build.plan.all_variants:
         good = assembled.good.setdefault(variant.spec.target, {})
-        row, models = _assemble(build, variant, assembled)
+        try:
+            row, models = _assemble(build, variant, assembled)
+        except RepoBuilderError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - one model takes no others down
+            row, models = _row_of_bug(build, variant, failure), []
         assembled.rows.append(row)
         if models:
             good.update({model.name: model for model in models})
@@ -117,6 +127,28 @@ def _assemble(
         return assemble_pipeline.assemble(variant, plan, outcome, good, gated, store)
     row, model = assemble(variant, plan, outcome, store, build.request.keep)
     return row, [model] if model else []
+
+
+def _row_of_bug(build: _Build, variant: Variant | PipelineVariant, failure: Exception) -> Row:
+    spec = variant.spec
+    optimize = getattr(spec, "optimize", None)
+    return Row(
+        id=spec.id,
+        name=spec.name,
+        target=spec.target,
+        version=str(spec.version),
+        precision=optimize.precision if optimize else "pipeline",
+        status="failed",
+        reason=str(_bug(build, spec.id, failure)),
+    )
+
+
+def _bug(build: _Build, name: str, failure: Exception) -> StepError:
+    """What to say of an exception that nobody foresaw; its traceback goes to a log."""
+    log = build.store.log(name)
+    log.write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
+    what = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+    return StepError(f"{what}; this is a bug in repo-builder, please report it with {log}")
 
 
 def _repositories(build: _Build, assembled: _Assembled) -> Iterator[_Repository]:

@@ -11,7 +11,7 @@ from repo_builder.base import console
 from repo_builder.cli import _options
 
 if TYPE_CHECKING:
-    from repo_builder.build import Line
+    from repo_builder.build.preview import Line
 
 
 @click.command()
@@ -32,7 +32,8 @@ def command(
     Nothing is built or written but the memory of file digests.
     """
     _options.need_build_extra("plan")
-    from repo_builder.build import Request, preview
+    from repo_builder.build import Request
+    from repo_builder.build.preview import preview
 
     request = Request(
         specs=specs,

@@ -87,6 +87,14 @@ class Store:
             return None  # absent, or of another format: the step runs again
         return entry if entry.key == key else None
 
+    def files(self, key: str) -> list[Path]:
+        """Where the entry with this key lies, and its blobs; [] where it is not there whole."""
+        entry = self.get(key)
+        if entry is None:
+            return []
+        blobs = [self._blob_path(blob.sha256) for blob in entry.artifact.files.values()]
+        return [self._entry_path(key), *blobs]
+
     def put(
         self,
         key: str,

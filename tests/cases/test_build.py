@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,56 @@ def test_a_second_build_does_nothing_and_says_so(place: Workplace) -> None:
     assert ended.returncode == 0
     assert "nothing changed" in ended.stderr
     assert (place.out / "cpu").readlink() == before
+
+
+def test_what_is_remembered_of_a_build_is_never_believed_after_a_change(place: Workplace) -> None:
+    wait_until_old(place.specs)
+    for _ in range(2):  # the second has nothing to do and remembers it
+        assert {row["status"] for row in place.build("--only", "digits@cpu")["rows"]} <= {
+            "built",
+            "cached",
+        }
+    (memory,) = (place.store / "unchanged").glob("*.json")
+    text, report = memory.read_bytes(), (place.out / "report.json").read_bytes()
+
+    again = place.build("--only", "digits@cpu")
+    assert [row["id"] for row in again["rows"]] == ["digits@cpu"]
+    assert (place.out / "report.json").read_bytes() == report
+    assert memory.read_bytes() == text
+
+    manifest = place.out / "cpu" / "manifest.json"
+    for harm, ran in (
+        (lambda: place.edit("digits.yaml", "version: 1.0.0", "version: 1.0.1"), False),
+        (lambda: next((place.out / "cpu/models/digits").rglob("model.onnx")).unlink(), False),
+        ((place.out / "report.json").unlink, False),
+        (lambda: [path.unlink() for path in (place.store / "blobs").rglob("*") if path.is_file()],
+         True),
+    ):  # fmt: skip
+        harm()
+        rows = place.build("--only", "digits@cpu")["rows"]
+        assert ("import" in rows[0]["ran"]) == ran
+        assert (place.out / "report.json").is_file()
+        assert next((place.out / "cpu/models/digits").rglob("model.onnx")).is_file()
+    assert json.loads(manifest.read_text())["models"]["digits"]["version"] == "1.0.1"
+
+
+def wait_until_old(folder: Path) -> None:
+    """Wait until no file is so new that a build would not trust its time."""
+    newest = max(path.stat().st_ctime for path in folder.rglob("*"))
+    while time.time() < newest + 2.5:
+        time.sleep(newest + 2.5 - time.time())
+
+
+def test_a_part_of_a_build_keeps_the_other_rows_of_the_report(place: Workplace) -> None:
+    before = json.loads((place.out / "report.json").read_text())
+    place.edit("digits.yaml", "version: 1.0.0", "version: 1.0.1")
+    assert [row["id"] for row in place.build("--only", "digits@cpu")["rows"]] == ["digits@cpu"]
+    after = json.loads((place.out / "report.json").read_text())
+    assert [row["id"] for row in after["rows"]] == [row["id"] for row in before["rows"]]
+    versions = {row["id"]: row["version"] for row in after["rows"]}
+    assert versions["digits@cpu"] == "1.0.1"
+    assert versions["digits@cpu-openvino"] == "1.0.0"
+    assert set(after["repositories"]) == set(before["repositories"])
 
 
 def test_a_byte_in_a_model_rebuilds_what_depends_on_it(place: Workplace) -> None:

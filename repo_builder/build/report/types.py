@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Status = Literal["built", "cached", "failed", "gate failed"]
 
@@ -137,10 +139,49 @@ class Report:
         """Whether every model@target can be served."""
         return all(row.good for row in self.rows)
 
+    def over(self, before: Report) -> Report:
+        """This report of a part of the targets or specs, with the other rows of the one before."""
+        ours = {row.id: row for row in self.rows}
+        kept = [ours.pop(row.id, row) for row in before.rows]
+        repositories = {**before.repositories, **self.repositories}
+        return Report((*kept, *ours.values()), repositories, self.seconds)
+
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON types."""
         plain: dict[str, Any] = _plain(self)
         return plain
+
+
+def report_of(plain: Mapping[str, Any]) -> Report:
+    """The report that `as_json` wrote; keys that this version does not know are left out.
+
+    LookupError, TypeError or AttributeError where it is of another shape.
+    """
+    made: Report = _of(Report, plain)
+    return made
+
+
+def _of(kind: Any, plain: Any) -> Any:
+    """A value of type `kind` from plain JSON types; dataclasses, tuples and mappings of those."""
+    if plain is None:
+        return None
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _of(inner, plain)
+    if origin is tuple:
+        return tuple(_of(arguments[0], item) for item in plain)
+    if origin is Mapping:
+        return {key: _of(arguments[1], item) for key, item in plain.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        types = _types(kind)
+        return kind(**{name: _of(types[name], v) for name, v in plain.items() if name in types})
+    return plain
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _plain(value: Any) -> Any:
