@@ -7,12 +7,14 @@ failed keeps its previous good version. How a repository is written belongs to `
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from repo_builder.base.errors import LintFailed, RepoBuilderError, StepError
+from repo_builder.base import console
+from repo_builder.base.errors import RepoBuilderError, StepError
 from repo_builder.build import assemble_pipeline
 from repo_builder.build.assemble import assemble
 from repo_builder.build.report import Row
@@ -37,13 +39,15 @@ def publish_good(
     published: dict[str, Mapping[str, object]] = {}
     for repository in _repositories(build, assembled):
         try:
-            published[repository.name] = _as_record(_publish(build, assembled, repository))
-        except LintFailed as refusal:
-            assembled.refuse(repository.targets, refusal)
+            done = _publish_what_triton_takes(build, assembled, repository)
         except RepoBuilderError:
             raise
         except Exception as failure:  # noqa: BLE001 - one repository takes no others down
-            assembled.refuse(repository.targets, _bug(build, repository.name, failure))
+            bug = str(_bug(build, repository.name, failure))
+            assembled.refuse(repository.targets, {row.name: bug for row in assembled.rows})
+        else:
+            if done:
+                published[repository.name] = _as_record(done)
     return tuple(assembled.rows), published
 
 
@@ -78,14 +82,25 @@ class _Assembled:
         """The models of a target whose rows have a status."""
         return [row.name for row in self.rows if (row.target, row.status) == (target, status)]
 
-    def refuse(self, targets: tuple[str, ...], refusal: RepoBuilderError) -> None:
-        """Say in the rows of `targets` that their repository was not published."""
+    def refuse(self, targets: tuple[str, ...], why: Mapping[str, str]) -> None:
+        """Say in the rows of `targets` why their models or pipelines are not published."""
         self.rows = [
-            replace(row, status="failed", reason=row.reason or str(refusal))
-            if row.target in targets
+            replace(row, status="failed", reason=row.reason or why[row.name])
+            if row.target in targets and row.name in why
             else row
             for row in self.rows
         ]
+        for target in targets:
+            good = self.good.get(target, {})
+            self.good[target] = {n: m for n, m in good.items() if _owner(m) not in why}
+
+
+class _RefusedError(Exception):
+    """Triton would refuse models that are about to be published: their names, and why."""
+
+    def __init__(self, why: Mapping[str, str]) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -181,8 +196,44 @@ def _shared_models(build: _Build, assembled: _Assembled, targets: tuple[str, ...
     return multi_target.merge(shared, build.targets)
 
 
+def _publish_what_triton_takes(
+    build: _Build, assembled: _Assembled, repository: _Repository
+) -> Published | None:
+    """Publish a repository less the models that Triton would refuse; None where nothing is left.
+
+    A refused model takes with it the pipelines that use it; their earlier versions stay.
+    """
+    models = repository.models
+    while True:
+        if not models and not (build.request.out / repository.name).is_symlink():
+            return None
+        try:
+            return _publish(build, assembled, replace(repository, models=models))
+        except _RefusedError as refusal:
+            why = _with_pipelines(models, refusal.why)
+            assembled.refuse(repository.targets, why)
+            models = [model for model in models if _owner(model) not in why]
+
+
+def _with_pipelines(models: Sequence[Model], why: Mapping[str, str]) -> dict[str, str]:
+    """Why models or pipelines are not published, from why Triton would refuse some of the files."""
+    found: dict[str, str] = {}
+    for model in models:
+        uses: Any = model.record.get("uses", {})
+        if model.name in why:
+            found[_owner(model)] = why[model.name]
+        elif lost := [name for name in uses if name in why]:
+            found.setdefault(_owner(model), f"not published: {', '.join(lost)}")
+    return found
+
+
+def _owner(model: Model) -> str:
+    """Whose row speaks for a model: its own, or that of the pipeline that it is a part of."""
+    return str(model.record.get("pipeline", model.name))
+
+
 def _publish(build: _Build, assembled: _Assembled, repository: _Repository) -> Published:
-    """Publish one repository in one swap; LintFailed where Triton would refuse it."""
+    """Publish one repository in one swap; _RefusedError where Triton would refuse new models."""
     request, tried = build.request, assembled.tried
 
     def keep(model: str) -> bool:
@@ -190,10 +241,17 @@ def _publish(build: _Build, assembled: _Assembled, repository: _Repository) -> P
 
     def check(generation: Path) -> None:
         # Imported for a repository that is new: a build with nothing to do needs no rules.
-        from repo_builder.repository.lint import refuse
+        from repo_builder.repository.lint import refusals
 
-        if (generation / "models").is_dir():
-            refuse(generation / "models", build.targets[repository.targets[0]], build.targets)
+        if not (generation / "models").is_dir():
+            return
+        device = build.targets[repository.targets[0]]
+        why = refusals(generation / "models", device, build.targets)
+        new = {model.name for model in repository.models}
+        for name in why.keys() - new:
+            console.warn(f"{repository.name}: the earlier {name} stays, but: {why[name]}")
+        if refused := {name: text for name, text in why.items() if name in new}:
+            raise _RefusedError(refused)
 
     return publish(
         request.out,

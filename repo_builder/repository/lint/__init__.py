@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from repo_builder.base.errors import LintFailed, Problem, UsageError
+from repo_builder.base.errors import Problem, UsageError
 from repo_builder.repository.lint import (
     core,
     ensemble,
@@ -38,7 +38,7 @@ from repo_builder.repository.lint.rule import Rule
 from repo_builder.repository.lint.types import CONFIG, Finding, Hit
 from repo_builder.targets import Target
 
-__all__ = ["RULES", "Finding", "Rule", "lint", "lint_config", "models", "refuse"]
+__all__ = ["RULES", "Finding", "Rule", "lint", "lint_config", "models", "refusals"]
 
 _THEMES = (
     layout,
@@ -222,10 +222,15 @@ def _finding(model: Model, rule: Rule, hit: Hit) -> Finding:
     )
 
 
-def refuse(repository: Path, target: Target, named: Mapping[str, Target]) -> None:
-    """LintFailed with every error of a repository; nothing where Triton would take all of it."""
-    found = lint([repository], target=target, named=named)
-    errors = [f for f in found if f.severity == "error"]
-    if errors:
-        problems = [Problem(f"{f.what} [{f.rule}]", f.fix, f.file, f.line, f.field) for f in errors]
-        raise LintFailed("what was rendered breaks rules of Triton; please report it:", problems)
+def refusals(repository: Path, target: Target, named: Mapping[str, Target]) -> dict[str, str]:
+    """Model -> why Triton would refuse it, in one line; {} where it would take all of them.
+
+    Files are told relative to `repository`.
+    """
+    why: dict[str, list[str]] = {}
+    for found in lint([repository], target=target, named=named):
+        if found.severity == "error":
+            file = str(Path(found.file).relative_to(repository))
+            problem = Problem(found.what, found.fix, file, found.line, found.field)
+            why.setdefault(found.model, []).append(f"{problem} [{found.rule}]")
+    return {model: f"Triton would refuse it: {'; '.join(lines)}" for model, lines in why.items()}
