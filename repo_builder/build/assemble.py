@@ -22,7 +22,7 @@ from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
 from repo_builder.spec.types import Spec
 from repo_builder.targets import Target
-from repo_builder.trt.first_start import CONFIG as TENSORRT
+from repo_builder.trt.record import CONFIG as TENSORRT
 
 CONFIDENCE = "calibrate-confidence"
 

@@ -29,11 +29,10 @@ from repo_builder.base.errors import (
     UsageError,
 )
 from repo_builder.trt import engine, probe, record, reload, request
-from repo_builder.trt.record import PLAN, Device, Record
+from repo_builder.trt.record import CONFIG, PLAN, Device, Record
 from repo_builder.trt.request import Request
 from repo_builder.trt.timings import Timings, replace
 
-CONFIG = "tensorrt.pbtxt"
 # Triton may end because of a plan, or power may be lost: a device must not start again for ever.
 _TRIES = 3
 State = Literal["waiting", "building", "built", "cached", "failed"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE = "portability.json"
 PLAN = "model.plan"
+CONFIG = "tensorrt.pbtxt"
+"""Below `configs/`: what Triton loads once the plan of a model is there."""
 
 Of = TypeVar("Of", "Record", "Device")
 
