@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check bench lock golden clean
+.PHONY: demo test check bench findings lock golden clean
 
 demo: .venv/ready
 	$(BIN)/repo-builder build model_specs/
@@ -33,6 +33,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/client.py
 	.ci/engine start && trap '.ci/engine stop' EXIT && $(BIN)/python benchmarks/images.py
+
+findings:
+	PYTHON=$(PYTHON) findings/run
 
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet pip-tools
