@@ -14,10 +14,8 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from repo_builder.client.calls.background import BackgroundLoop
-from repo_builder.client.calls.concurrent import Caller, each, run_all
 from repo_builder.client.calls.context import Settings
 from repo_builder.client.calls.core import Core
 from repo_builder.client.errors import ClientError, Closed
@@ -37,6 +35,10 @@ from repo_builder.client.options import (
 from repo_builder.client.result import Result
 from repo_builder.client.transport.async_driver import AsyncDriver
 from repo_builder.client.transport.sync_driver import SyncDriver
+
+if TYPE_CHECKING:
+    # Imported only where many calls at once are wanted: every start would pay for it.
+    from repo_builder.client.calls.background import BackgroundLoop
 
 Addresses = str | Sequence[str] | Servers
 
@@ -159,6 +161,8 @@ class EdgeClient(_Client):
         `timeout` is each item's own. The first error stops all, unless `return_errors` puts errors
         in their items' places. Small items of a model with `dynamic_batching` share requests.
         """
+        from repo_builder.client.calls.concurrent import Caller, run_all
+
         background = self._in_background()
         caller = Caller(background.driver, self._core, model, timeout, return_errors)
         return background.run(run_all(caller, items, concurrency))
@@ -177,6 +181,8 @@ class EdgeClient(_Client):
         The next frame is taken from `frames` only when an answer was fetched, so a slow consumer
         slows the source down and nothing piles up.
         """
+        from repo_builder.client.calls.concurrent import Caller
+
         background = self._in_background()
         caller = Caller(background.driver, self._core, model, timeout, return_errors)
         under_way: deque[Any] = deque()
@@ -220,6 +226,8 @@ class EdgeClient(_Client):
             if self._core.closed:
                 raise Closed("the client was closed")
             if self._background is None:
+                from repo_builder.client.calls.background import BackgroundLoop
+
                 self._background = BackgroundLoop()
             return self._background
 
@@ -261,6 +269,8 @@ class AsyncEdgeClient(_Client):
         return_errors: bool = False,
     ) -> list[Any]:
         """As `EdgeClient.infer_many`."""
+        from repo_builder.client.calls.concurrent import Caller, run_all
+
         caller = Caller(self._driver, self._core, model, timeout, return_errors)
         return await run_all(caller, items, concurrency)
 
@@ -274,6 +284,8 @@ class AsyncEdgeClient(_Client):
         return_errors: bool = False,
     ) -> AsyncIterator[Any]:
         """As `EdgeClient.stream`; `frames` may be an async iterable too."""
+        from repo_builder.client.calls.concurrent import Caller, each
+
         caller = Caller(self._driver, self._core, model, timeout, return_errors)
         under_way: deque[asyncio.Task[Any]] = deque()
         try:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: every start would pay for it
 class Settings:
     """Everything an application chose."""
 
