@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tritonclient.grpc import service_pb2
-
 from repo_builder.client.models.model import Model, version_name
 from repo_builder.client.rules.attempts import PreparedRequest, Retrier
 from repo_builder.client.rules.effects import Effects
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.routing import Endpoint, Upstream
+from repo_builder.client.transport import wire
 
 _SERVED_FOR_S = 5.0
 _Key = tuple[str, str, str]
@@ -82,7 +81,7 @@ class Catalog:
     def _describe(
         self, upstream: Upstream, name: str, version: str, deadline: float, patient: bool
     ) -> Effects[Model | Failure]:
-        body = service_pb2.ModelConfigRequest(name=name, version=version).SerializeToString()
+        body = wire.config_request(name, version)
         prepared = PreparedRequest("ModelConfig", body, lambda response: response.config)
         config = yield from self._retrier.request(
             upstream,
@@ -105,7 +104,7 @@ class Catalog:
 
     def _alternatives(self, upstream: Upstream, name: str, deadline: float) -> Effects[str]:
         """What the server has instead, for the error's text."""
-        body = service_pb2.RepositoryIndexRequest().SerializeToString()
+        body = wire.index_request()
         prepared = PreparedRequest("RepositoryIndex", body, lambda response: response.models)
         models = yield from self._retrier.request(
             upstream, "", _as_it_is(prepared), deadline, patient=False

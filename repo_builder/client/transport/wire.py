@@ -62,6 +62,16 @@ def infer_request(
     return b"".join(parts)
 
 
+def config_request(model: str, version: str) -> bytes:
+    """A ModelConfigRequest; `version` is Triton's number, "" the latest."""
+    return bytes(service_pb2.ModelConfigRequest(name=model, version=version).SerializeToString())
+
+
+def index_request() -> bytes:
+    """A RepositoryIndexRequest: all models that the server has."""
+    return bytes(service_pb2.RepositoryIndexRequest().SerializeToString())
+
+
 def _header(
     model: str,
     version: str,
