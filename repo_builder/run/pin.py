@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from repo_builder.base import digest
 from repo_builder.base.artifact import Contents, Interface
@@ -20,6 +20,7 @@ from repo_builder.plan import Declaration, Pins
 from repo_builder.run.store import Store
 from repo_builder.spec.types import Pipeline, Spec
 
+_T = TypeVar("_T")
 _RACY_NS = 2_000_000_000
 
 
@@ -104,27 +105,28 @@ class _FileCache:
 
     def interface(self, path: Path) -> Interface | None:
         """What the ONNX file at `path` declares of its inputs and outputs."""
-        from pydantic import TypeAdapter
-
-        about, kind = self._about(path), TypeAdapter(Interface | None)
-        if "interface" not in about:
-            found = declared.interface(path)
-            about["interface"] = kind.dump_python(found, mode="json")
-            self.changed = True
-            return found
-        return kind.validate_python(about["interface"])
+        return self._declared(path, "interface", Interface, declared.interface)
 
     def contents(self, path: Path) -> Contents | None:
         """The operators that the ONNX file at `path` uses, and the types of its ends."""
+        return self._declared(path, "contents", Contents, declared.contents)
+
+    def _declared(
+        self, path: Path, name: str, kind: type[_T], read: Callable[[Path], _T | None]
+    ) -> _T | None:
+        """What `read` finds in the file, kept under `name`; None where that is nothing."""
         from pydantic import TypeAdapter
 
-        about, kind = self._about(path), TypeAdapter(Contents | None)
-        if "contents" not in about:
-            found = declared.contents(path)
-            about["contents"] = kind.dump_python(found, mode="json")
+        about = self._about(path)
+        if name not in about:
+            found = read(path)
+            about[name] = (
+                None if found is None else TypeAdapter(kind).dump_python(found, mode="json")
+            )
             self.changed = True
             return found
-        return kind.validate_python(about["contents"])
+        kept = about[name]
+        return None if kept is None else TypeAdapter(kind).validate_python(kept)
 
     def _about(self, path: Path) -> dict[str, Any]:
         try:
