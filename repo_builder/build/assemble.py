@@ -16,7 +16,7 @@ from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
 from repo_builder.build.gates import Measurements, failures, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Latency, Row, Score, Status
-from repo_builder.plan import Plan, Variant
+from repo_builder.plan import PipelineVariant, Plan, Variant
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
@@ -40,15 +40,7 @@ def assemble(
     `served` is how many versions of the model Triton serves at once.
     """
     spec = variant.spec
-    ran = tuple(step for step, key in variant.steps.items() if key in outcome.ran)
-    base: dict[str, Any] = {
-        "id": spec.id,
-        "name": spec.name,
-        "target": spec.target,
-        "version": str(spec.version),
-        "precision": spec.optimize.precision,
-        "ran": ran,
-    }
+    base = row_start(variant, outcome, spec.optimize.precision)
     entries = {step: outcome.entries.get(key) for step, key in variant.steps.items()}
     measured = _figures(entries, variant)
     failed = [outcome.errors[key] for key in variant.steps.values() if key in outcome.errors]
@@ -70,7 +62,7 @@ def assemble(
     )
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
-    status = "built" if ran else "cached"
+    status = "built" if base["ran"] else "cached"
     row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
     try:
         return row, _model(
@@ -292,6 +284,21 @@ def _interface(config_text: str) -> str:
         for tensor in (*config.input, *config.output)
     ]
     return digest.of_json([bool(config.max_batch_size), tensors])
+
+
+def row_start(
+    variant: Variant | PipelineVariant, outcome: Outcome, precision: str
+) -> dict[str, Any]:
+    """The fields of a row that are known however the steps went."""
+    spec = variant.spec
+    return {
+        "id": spec.id,
+        "name": spec.name,
+        "target": spec.target,
+        "version": str(spec.version),
+        "precision": precision,
+        "ran": tuple(step for step, key in variant.steps.items() if key in outcome.ran),
+    }
 
 
 @cache

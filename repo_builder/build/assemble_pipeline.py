@@ -9,7 +9,7 @@ from repo_builder import __version__
 from repo_builder.base.artifact import Entry
 from repo_builder.base.digest import Json
 from repo_builder.build import gates
-from repo_builder.build.assemble import template_digest
+from repo_builder.build.assemble import row_start, template_digest
 from repo_builder.build.report.types import Budget, Latency, Row, Status
 from repo_builder.plan import PipelineVariant, Plan
 from repo_builder.repository.publish import Model
@@ -32,15 +32,7 @@ def assemble(
     `models` are the good models of the target by name, `gated` the names of those that fail a gate.
     """
     spec = variant.spec
-    ran = tuple(step for step, key in variant.steps.items() if key in outcome.ran)
-    base: dict[str, Any] = {
-        "id": spec.id,
-        "name": spec.name,
-        "target": spec.target,
-        "version": str(spec.version),
-        "precision": "pipeline",
-        "ran": ran,
-    }
+    base = row_start(variant, outcome, "pipeline")
     for key in variant.steps.values():
         if key in outcome.errors:
             return Row(**base, status="failed", reason=str(outcome.errors[key])), []
@@ -65,7 +57,7 @@ def assemble(
     broken = gates.over_budget(budget.total_ms if budget else None, spec.latency_budget_ms)
     if broken:
         return Row(**base, **measured, status="gate failed", reason=broken), []
-    status: Status = "built" if ran else "cached"
+    status: Status = "built" if base["ran"] else "cached"
     row = Row(**base, **measured, status=status, digest=run.artifact.digest[:12])
     return row, _models(variant, plan, made, run, models, store)
 
