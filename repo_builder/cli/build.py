@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder.base import console
+from repo_builder.base import console, ending
 from repo_builder.cli import _images, _options
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def command(
     _options.need_build_extra("build")
     from repo_builder.build import Request, build
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    ending.on_signals()
     request = Request(
         specs=specs,
         out=out,

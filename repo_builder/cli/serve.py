@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from repo_builder.base import console
+from repo_builder.base import console, ending
 from repo_builder.cli import _options
 
 _PORT = click.IntRange(0, 65535)
@@ -50,7 +50,7 @@ def command(
     """
     from repo_builder import serve
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    ending.on_signals(again=_at_once, grace_s=None)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     server = serve.Triton(
@@ -72,6 +72,10 @@ def command(
         except KeyboardInterrupt:
             console.say("draining; Ctrl-C again stops at once")
     console.say("stopped")
+
+
+def _at_once() -> None:
+    raise KeyboardInterrupt
 
 
 def _print_endpoints(server: Any, as_json: bool) -> None:

@@ -69,7 +69,7 @@ class StepProcesses(Executor):
         worker = self._worker()
         try:
             answered, value = worker.call(fn, args, kwargs)
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError: it died in the middle of its answer
             with self._lock:
                 self._workers.discard(worker)
                 raise WorkerDied(worker.end()) from None

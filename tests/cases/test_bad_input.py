@@ -291,6 +291,25 @@ def test_ctrl_c_stops_at_once_and_the_next_build_goes_on(place: Workplace) -> No
     place.check_output()
 
 
+def test_signals_in_a_row_end_a_build_as_one_does(place: Workplace) -> None:
+    """`timeout` sends two SIGTERMs; people press Ctrl-C again."""
+    for number in range(4):
+        place.add_with_data(f"more{number}")
+    for signalled in (signal.SIGTERM, signal.SIGINT) * 3:
+        build = place.start()
+        assert build.stderr
+        wait_until(lambda pid=build.pid: len(family(pid)) > 2, 60)
+        build.send_signal(signalled)
+        begun = time.monotonic()
+        while build.poll() is None:  # until it is gone, so that no instant is spared
+            build.send_signal(signalled)
+            assert time.monotonic() - begun < 8, "it goes on"
+        said = build.stderr.read()
+        wait_until(lambda pid=build.pid: not family(pid))
+        assert build.returncode in (130, -signalled)  # the latter when Python had as good as ended
+        assert "Traceback" not in said
+
+
 def test_a_build_in_the_background_of_a_script_can_be_ended(place: Workplace) -> None:
     """A shell starts such a one with Ctrl-C ignored; SIGTERM ends it all the same."""
     for number in range(4):

@@ -345,9 +345,12 @@ SCRIPT = textwrap.dedent(
     """
     import sys
     from pathlib import Path
+    from repo_builder.base import ending
     from repo_builder.run.store import Store
     from tests.unit import fake_plan
     if __name__ == "__main__":
+        if "signals" in sys.argv:
+            ending.on_signals()
         fake_plan.use_fake_steps()
         folder = Path(sys.argv[1])
         graph = fake_plan.Graph()
@@ -364,11 +367,12 @@ SCRIPT = textwrap.dedent(
 class Build:
     """A build in a process of its own, with two steps that take long."""
 
-    def __init__(self, folder: Path, do: str = "tool") -> None:
+    def __init__(self, folder: Path, do: str = "tool", *, ends_on_signals: bool = False) -> None:
         self.folder = folder
         (folder / "script.py").write_text(SCRIPT)
         self.process = subprocess.Popen(
-            [sys.executable, str(folder / "script.py"), str(folder), do],
+            [sys.executable, str(folder / "script.py"), str(folder), do]
+            + ["signals"] * ends_on_signals,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
             text=True,
@@ -423,6 +427,20 @@ def test_a_build_that_is_stopped_leaves_no_process_and_can_go_on(
         assert not (store.root / "tmp").exists()
         assert fake_plan.run(graph, store, executor).ran == set()
     assert store.verify() == []
+
+
+@pytest.mark.parametrize("apart_s", [0, 0.0005, 0.002, 0.005, 0.01, 0.02])
+def test_a_second_signal_does_not_break_off_what_the_first_began(
+    tmp_path: Path, apart_s: float
+) -> None:
+    build = Build(tmp_path, ends_on_signals=True)
+    until(lambda: build.is_busy() and len(build.family()) >= 4)
+    family = build.family()
+    build.process.terminate()
+    time.sleep(apart_s)
+    build.process.terminate()
+    build.process.wait(8)
+    until(lambda: all(gone(pid) for pid in family))
 
 
 def test_two_builds_at_once_share_a_store(tmp_path: Path) -> None:
