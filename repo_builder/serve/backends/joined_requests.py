@@ -1,4 +1,4 @@
-"""What our Python-based backends share: checks at load, and requests joined into one run.
+"""What our Python-based backends share: requests joined into one run.
 
 Lies beside each backend's model.py in the backend directory, where Triton's Python stub finds it.
 Imports only what the stub has: numpy and triton_python_backend_utils. Arrays of TYPE_BF16 tensors
@@ -8,7 +8,6 @@ are their bits, in uint16: see bfloat16.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import bfloat16
@@ -21,95 +20,6 @@ Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 # Runs the model: inputs by name and the names of the wanted outputs, to those outputs in order.
 Run = Callable[[Feeds, Sequence[str]], Sequence[Array]]
-# Of a model's tensor: Triton's type (TYPE_FP32) and its full shape, -1 where dynamic.
-Signature = tuple[str, Sequence[int]]
-
-
-def parameter(config: Config, key: str, default: str = "") -> str:
-    """A model-level parameter of config.pbtxt."""
-    return str(config["parameters"].get(key, {}).get("string_value", default))
-
-
-def integer(config: Config, key: str, default: int = 0) -> int:
-    """A model-level parameter that is a whole number; raises where it is something else."""
-    text = parameter(config, key, str(default))
-    try:
-        return int(text)
-    except ValueError:
-        raise refusal(f"parameter '{key}' is '{text}'; it must be a whole number") from None
-
-
-def refusal(message: str) -> Exception:
-    """The exception that makes Triton refuse the model, with `message` in its log."""
-    error: Exception = pb_utils.TritonModelException(message)
-    return error
-
-
-def model_file(args: Mapping[str, str], config: Config, default: str) -> Path:
-    """The model's file in its version folder; raises where it is missing."""
-    folder = Path(args["model_repository"]) / args["model_version"]
-    path = folder / (config.get("default_model_filename") or default)
-    if not path.exists():
-        raise refusal(f"unable to find '{path}'")
-    return path
-
-
-def check_config(config: Config) -> None:
-    """Raise for what config.pbtxt asks and no Python-based backend of ours does."""
-    if config.get("model_transaction_policy", {}).get("decoupled"):
-        raise refusal("a decoupled model; this backend answers each request exactly once")
-    if config.get("optimization", {}).get("execution_accelerators"):
-        raise refusal("execution_accelerators need Triton's C++ backend")
-    for field in ("batch_input", "batch_output"):
-        if config.get(field):
-            raise refusal(f"{field} needs Triton's C++ backend")
-    if config.get("sequence_batching", {}).get("state"):
-        raise refusal("implicit state (sequence_batching.state) needs Triton's C++ backend")
-    for tensor in [*config["input"], *config["output"]]:
-        if tensor.get("allow_ragged_batch"):
-            raise refusal(f"'{tensor['name']}': ragged batches need Triton's C++ backend")
-
-
-def check_tensors(
-    config: Config, kind: str, model: Mapping[str, Signature], *, batch: int, exact: bool
-) -> None:
-    """Raise where the tensors of config.pbtxt (`kind`: "input" or "output") are not the model's.
-
-    The full shape in the config is `batch` and the dims where the model batches, else the dims.
-    A dynamic dimension of the model (-1) takes any size, or with `exact` only -1.
-    """
-    for tensor in config[kind]:
-        name = tensor["name"]
-        if name not in model:
-            raise refusal(f"the model has no {kind} '{name}'; it has {', '.join(sorted(model))}")
-        data_type, shape = model[name]
-        if tensor["data_type"] != data_type:
-            raise refusal(
-                f"{kind} '{name}' is {data_type} in the model "
-                f"and {tensor['data_type']} in the config"
-            )
-        dims = [int(dim) for dim in tensor.get("reshape", {}).get("shape", tensor["dims"])]
-        given = [batch, *dims] if config["max_batch_size"] else dims
-        fits = all(
-            have == want or (have == -1 and not exact)
-            for have, want in zip(shape, given, strict=False)
-        )
-        if len(shape) != len(given) or not fits:
-            raise refusal(
-                f"{kind} '{name}' has the shape {list(shape)} in the model "
-                f"and {given} in the config (max_batch_size {config['max_batch_size']})"
-            )
-
-
-def check_complete(config: Config, needed: Collection[str]) -> None:
-    """Raise where the config leaves out an input that the model needs, or has one twice."""
-    names = [tensor["name"] for tensor in config["input"]]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise refusal(f"the input {', '.join(twice)} is listed twice")
-    controls = config.get("sequence_batching", {}).get("control_input", [])
-    named = {tensor["name"] for tensor in [*config["input"], *controls]}
-    if missing := sorted(set(needed) - named):
-        raise refusal(f"the model also needs the input {', '.join(missing)}")
 
 
 class Request(NamedTuple):

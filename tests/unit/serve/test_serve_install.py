@@ -35,6 +35,7 @@ def test_ours_stand_in_only_where_a_backend_is_missing(prefix: Path, tmp_path: P
     assert not (folder / "onnxruntime/model.py").exists()
     assert sorted(path.name for path in (folder / "openvino").iterdir()) == [
         "bfloat16.py",
+        "cpp_checks.py",
         "joined_requests.py",
         "model.py",
     ]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bfloat16
+import cpp_checks as cpp
 import joined_requests as joined
 import numpy as np
 import onnxruntime as ort
@@ -50,9 +51,9 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model as its config says; raises what Triton then shows as the reason."""
         self._config = json.loads(args["model_config"])
-        joined.check_config(self._config)
+        cpp.check_config(self._config)
         self._bfloat16 = joined.bfloat16_names(self._config)
-        path = joined.model_file(args, self._config, "model.onnx")
+        path = cpp.model_file(args, self._config, "model.onnx")
         if path.is_dir():
             path /= "model.onnx"
         self._session = ort.InferenceSession(
@@ -60,7 +61,7 @@ class TritonPythonModel:
         )
         self._check_tensors()
         self._run_options = ort.RunOptions()
-        if shrinkage := joined.parameter(self._config, _SHRINKAGE):
+        if shrinkage := cpp.parameter(self._config, _SHRINKAGE):
             self._run_options.add_run_config_entry(_SHRINKAGE, shrinkage)
         options = self._session.get_session_options()
         pb_utils.Logger.log_info(
@@ -74,15 +75,12 @@ class TritonPythonModel:
     def _check_tensors(self) -> None:
         """Compare the config with the session, as strictly as the C++ backend does."""
         config, session = self._config, self._session
-        needed, outputs = session.get_inputs(), session.get_outputs()
-        inputs = [*needed, *session.get_overridable_initializers()]
+        required, outputs = session.get_inputs(), session.get_outputs()
+        overridable = session.get_overridable_initializers()
+        inputs = [*required, *overridable]
         self._strings = {tensor.name for tensor in inputs if tensor.type == "tensor(string)"}
         self._scalars = {tensor.name for tensor in [*inputs, *outputs] if not tensor.shape}
-        if config["max_batch_size"] and any(tensor["optional"] for tensor in config["input"]):
-            raise joined.refusal("optional inputs need max_batch_size: 0")
-        joined.check_tensors(config, "input", _signatures(inputs), batch=-1, exact=False)
-        joined.check_tensors(config, "output", _signatures(outputs), batch=-1, exact=True)
-        joined.check_complete(config, [tensor.name for tensor in needed])
+        cpp.check_onnx(config, _tensors(required), _tensors(overridable), _tensors(outputs))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
@@ -115,20 +113,26 @@ class TritonPythonModel:
         return ort.OrtValue.ortvalue_from_numpy(array)
 
 
-def _session_options(config: joined.Config) -> ort.SessionOptions:
+def _session_options(config: cpp.Config) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = joined.integer(config, "intra_op_thread_count")
-    options.inter_op_num_threads = joined.integer(config, "inter_op_thread_count")
-    mode = joined.integer(config, "execution_mode")
+    # Below 0 it is as if it were not said.
+    options.intra_op_num_threads = max(cpp.integer(config, "intra_op_thread_count"), 0)
+    options.inter_op_num_threads = max(cpp.integer(config, "inter_op_thread_count"), 0)
+    mode = cpp.integer(config, "execution_mode")
     if mode not in (0, 1):
-        raise joined.refusal(f"execution_mode is {mode}; 0 (sequential) and 1 (parallel) exist")
+        raise cpp.refusal(
+            "Invalid configuration value provided. Expected values for  execution_mode are 0 or 1 "
+            f"but got {mode} ."
+        )
     options.execution_mode = (
         ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
     )
-    options.enable_cpu_mem_arena = bool(joined.integer(config, "enable_mem_arena", 1))
-    options.enable_mem_pattern = bool(joined.integer(config, "enable_mem_pattern", 1))
-    if use := joined.parameter(config, _DEVICE_INITIALIZERS):
+    options.enable_cpu_mem_arena = cpp.switch(config, "enable_mem_arena", "1")
+    options.enable_mem_pattern = cpp.switch(config, "enable_mem_pattern", "1")
+    if use := cpp.parameter(config, _DEVICE_INITIALIZERS):
         options.add_session_config_entry(_DEVICE_INITIALIZERS, use)
+    for library in config.get("model_operations", {}).get("op_library_filename", []):
+        options.register_custom_ops_library(library)
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     # Any other level means "all", as it does in the C++ backend.
     options.graph_optimization_level = _GRAPH_LEVELS.get(level, _GRAPH_LEVELS[0])
@@ -139,7 +143,7 @@ def _providers(args: Mapping[str, str]) -> list[Any]:
     if args["model_instance_kind"] != "GPU":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        raise joined.refusal(
+        raise cpp.refusal(
             "instance_group KIND_GPU, but this ONNX Runtime has no CUDA; "
             "install onnxruntime-gpu, or use KIND_CPU"
         )
@@ -147,12 +151,12 @@ def _providers(args: Mapping[str, str]) -> list[Any]:
     return [("CUDAExecutionProvider", device), "CPUExecutionProvider"]
 
 
-def _signatures(tensors: Sequence[Any]) -> dict[str, joined.Signature]:
-    """Names to types and shapes; a scalar is `dims: [1]` in a config, which cannot say less."""
+def _tensors(tensors: Sequence[Any]) -> dict[str, cpp.Tensor]:
+    """The model's tensors by name; a type that Triton does not have keeps ONNX Runtime's name."""
     return {
-        tensor.name: (
+        tensor.name: cpp.Tensor(
             _TRITON_TYPES.get(tensor.type, tensor.type),
-            [dim if isinstance(dim, int) and dim >= 0 else -1 for dim in tensor.shape] or [1],
+            [dim if isinstance(dim, int) and dim >= 0 else -1 for dim in tensor.shape or ()],
         )
         for tensor in tensors
     }

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cpp_checks as cpp
 import joined_requests as joined
 import openvino as ov
 import triton_python_backend_utils as pb_utils
@@ -36,26 +37,17 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model as its config says; raises what Triton then shows as the reason."""
         self._config = config = json.loads(args["model_config"])
-        joined.check_config(config)
+        cpp.check_config(config)
         if args["model_instance_kind"] != "CPU":
-            raise joined.refusal(
-                "instance_group must be KIND_CPU; the parameter TARGET_DEVICE chooses the device"
-            )
+            raise cpp.unable(config, "Triton openVINO backend supports only CPU device")
         if _yes(config, "ENABLE_BATCH_PADDING"):
-            raise joined.refusal("ENABLE_BATCH_PADDING needs Triton's C++ backend")
-        path = joined.model_file(args, config, "model.xml")
+            raise cpp.refusal("ENABLE_BATCH_PADDING needs Triton's C++ backend")
+        path = cpp.model_file(args, config, "model.xml")
         core = ov.Core()
-        if extension := joined.parameter(config, "CPU_EXTENSION_PATH"):
+        if extension := cpp.parameter(config, "CPU_EXTENSION_PATH"):
             core.add_extension(extension)
-        model = core.read_model(path)
-        if _yes(config, "RESHAPE_IO_LAYERS"):
-            _reshape(model, config)
-        model = _with_types(model, config)
-        batch = config["max_batch_size"]
-        joined.check_tensors(config, "input", _signatures(model.inputs), batch=batch, exact=False)
-        joined.check_tensors(config, "output", _signatures(model.outputs), batch=batch, exact=False)
-        joined.check_complete(config, [port.get_any_name() for port in model.inputs])
-        device = joined.parameter(config, "TARGET_DEVICE", "CPU").upper()
+        model = _with_outputs(_with_inputs(core.read_model(path), config), config)
+        device = cpp.parameter(config, "TARGET_DEVICE", "CPU").upper()
         compiled = core.compile_model(model, device, _properties(config))
         self._request = compiled.create_infer_request()
         self._outputs = {
@@ -81,65 +73,99 @@ class TritonPythonModel:
         return [results[self._outputs[name]] for name in wanted]
 
 
-def _yes(config: joined.Config, key: str) -> bool:
-    return str(joined.parameter(config, key)).lower() == "yes"
+def _yes(config: cpp.Config, key: str) -> bool:
+    return str(cpp.parameter(config, key)).lower() == "yes"
 
 
-def _reshape(model: ov.Model, config: joined.Config) -> None:
-    """Give the model's inputs the dims of config.pbtxt; a batch dimension stays as it is."""
-    shapes = {}
+def _with_inputs(model: ov.Model, config: cpp.Config) -> ov.Model:
+    """The model with the types of config.pbtxt, and the shapes where it says RESHAPE_IO_LAYERS.
+
+    Raises where ValidateInputs in openvino.cc would. A tensor's shape can only fix what the model
+    leaves open, or open what it fixes.
+    """
     for tensor in config["input"]:
-        shape = [int(dim) for dim in tensor.get("reshape", {}).get("shape", tensor["dims"])]
-        if config["max_batch_size"]:
-            shape.insert(0, -1)
-        shapes[tensor["name"]] = ov.PartialShape(shape)
-    model.reshape(shapes)
-
-
-def _with_types(model: ov.Model, config: joined.Config) -> ov.Model:
-    """The model, converting where a type in config.pbtxt differs from its own."""
+        if tensor["optional"]:
+            raise cpp.refusal(
+                f"'optional' is set to true for input '{tensor['name']}' while the backend model "
+                "doesn't support optional input"
+            )
+    cpp.check_count(config, len(config["input"]), len(model.inputs))
+    ports = {port.get_any_name(): port for port in model.inputs}
+    cpp.check_names(config, "input", ports)
     steps = ov.preprocess.PrePostProcessor(model)
-    for kind, ports, convert in (
-        ("input", model.inputs, steps.input),
-        ("output", model.outputs, steps.output),
-    ):
-        names = {name for port in ports for name in port.get_names()}
-        for tensor in config[kind]:
-            if tensor["data_type"] not in _OPENVINO_TYPES:
-                raise joined.refusal(f"{kind} '{tensor['name']}' cannot be {tensor['data_type']}")
-            if tensor["name"] in names:
-                kept = convert(tensor["name"]).tensor()
-                kept.set_element_type(_OPENVINO_TYPES[tensor["data_type"]])
+    for tensor in config["input"]:
+        name, dims = tensor["name"], cpp.dims_of(tensor)
+        kept = steps.input(name).tensor()
+        kept.set_element_type(_element_type(config, "input", tensor))
+        shape = ports[name].get_partial_shape()
+        if _yes(config, "RESHAPE_IO_LAYERS"):
+            kept.set_shape(_reshaped(shape, dims, config["max_batch_size"] > 0))
+        else:
+            cpp.check_openvino_shape(config, "input", name, _sizes(shape), dims)
+        if config["max_batch_size"]:
+            kept.set_layout(ov.Layout("N..."))
     return steps.build()
 
 
-def _signatures(ports: Sequence[Any]) -> dict[str, joined.Signature]:
-    triton_types = {openvino: triton for triton, openvino in _OPENVINO_TYPES.items()}
-    return {
-        name: (
-            triton_types.get(port.get_element_type(), port.get_element_type().get_type_name()),
-            [dim.get_length() if dim.is_static else -1 for dim in port.get_partial_shape()],
-        )
-        for port in ports
-        for name in port.get_names()
-    }
+def _reshaped(shape: ov.PartialShape, dims: Sequence[int], batched: bool) -> ov.PartialShape:
+    sizes = _sizes(shape)
+    start = int(batched)
+    if start + len(dims) > len(sizes):
+        raise cpp.refusal("Accessing out-of-range dimension")
+    sizes[start : start + len(dims)] = dims
+    return ov.PartialShape(sizes)
 
 
-def _properties(config: joined.Config) -> dict[str, Any]:
-    """The device properties that config.pbtxt sets, checked as the C++ backend checks them."""
+def _with_outputs(model: ov.Model, config: cpp.Config) -> ov.Model:
+    """The model with the types of config.pbtxt; raises where ValidateOutputs would.
+
+    The C++ backend fixes the model's batch at max_batch_size. This one looks whether that is
+    possible, and leaves it open.
+    """
+    fixed = model.clone()
+    if config["max_batch_size"]:
+        ov.set_batch(fixed, config["max_batch_size"])
+    shapes = {port.get_any_name(): _sizes(port.get_partial_shape()) for port in fixed.outputs}
+    cpp.check_names(config, "output", shapes)
+    steps = ov.preprocess.PrePostProcessor(model)
+    for tensor in config["output"]:
+        name = tensor["name"]
+        steps.output(name).tensor().set_element_type(_element_type(config, "output", tensor))
+        cpp.check_openvino_shape(config, "output", name, shapes[name], cpp.dims_of(tensor))
+    return steps.build()
+
+
+def _element_type(config: cpp.Config, kind: str, tensor: Mapping[str, Any]) -> ov.Type:
+    name, data_type = tensor["name"], tensor["data_type"]
+    if data_type not in _OPENVINO_TYPES:
+        what = f"unsupported datatype {data_type} for {kind} '{name}'"
+        raise cpp.refusal(f"{what} for model '{config['name']}'")
+    return _OPENVINO_TYPES[data_type]
+
+
+def _sizes(shape: ov.PartialShape) -> list[int]:
+    return [dim.get_length() if dim.is_static else -1 for dim in shape]
+
+
+def _properties(config: cpp.Config) -> dict[str, Any]:
+    """The device properties that config.pbtxt sets (ParseParameterHelper in openvino.cc)."""
     properties: dict[str, Any] = {}
     for key in ("INFERENCE_NUM_THREADS", "COMPILATION_NUM_THREADS"):
-        if joined.parameter(config, key):
-            properties[key] = joined.integer(config, key)
-    if streams := joined.parameter(config, "NUM_STREAMS").upper():
-        known = streams in ("AUTO", "NUMA")
-        properties["NUM_STREAMS"] = streams if known else joined.integer(config, "NUM_STREAMS")
-    if hint := joined.parameter(config, "PERFORMANCE_HINT").upper():
-        if hint not in _HINTS:
-            raise joined.refusal(f"PERFORMANCE_HINT is '{hint}'; one of {', '.join(_HINTS)}")
-        properties["PERFORMANCE_HINT"] = hint
-    if bf16 := joined.parameter(config, "HINT_BF16"):
-        if bf16.lower() != "yes":
-            raise joined.refusal(f"HINT_BF16 is '{bf16}'; only YES exists")
+        if cpp.parameter(config, key):
+            properties[key] = cpp.number(config, key)
+    if bf16 := cpp.parameter(config, "HINT_BF16").lower():
+        if bf16 != "yes":
+            raise cpp.refusal(f"expected the parameter 'HINT_BF16' to be YES, got {bf16}")
         properties["INFERENCE_PRECISION_HINT"] = "bf16"
+    if streams := cpp.parameter(config, "NUM_STREAMS").upper():
+        known = streams in ("AUTO", "NUMA")
+        words = "either AUTO/NUMA/<int_value>"
+        properties["NUM_STREAMS"] = streams if known else cpp.number(config, "NUM_STREAMS", words)
+    if hint := cpp.parameter(config, "PERFORMANCE_HINT").upper():
+        if hint not in _HINTS:
+            raise cpp.refusal(
+                f"expected the parameter 'PERFORMANCE_HINT' to be {'/'.join(_HINTS)}, "
+                f"got {hint.lower()}"
+            )
+        properties["PERFORMANCE_HINT"] = hint
     return properties
