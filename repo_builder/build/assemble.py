@@ -13,6 +13,7 @@ from repo_builder.base import digest, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
+from repo_builder.build import proof
 from repo_builder.build.gates import Measurements, failures, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Latency, Row, Score, Status
@@ -56,6 +57,7 @@ def assemble(
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, latency = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))
+    broken += proof.failures(verified, entries.get(proof.EMULATED))
     broken += failures(
         spec.gates,
         Measurements(measured["size"], score and score.drop, latency and latency.p50_ms),
@@ -93,7 +95,9 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
     }
     if verify:
         facts: Any = verify.facts
-        figures["difference"] = {o["name"]: o["max_abs"] for o in facts["outputs"]}
+        figures["difference"] = proof.differences(verify)
+        figures["comparison"] = proof.comparison(verify, entries.get(proof.EMULATED), variant.spec)
+        figures["warnings"] = tuple(facts["warnings"])
         if facts["score"]:
             figures["score"] = Score(**facts["score"])
     if made and verify:
@@ -226,8 +230,7 @@ def _texts(
     facts: Any = imported.facts
     signature = facts["signature"]
     if signature["batched"] and not verified.facts["batched"]:
-        why = verified.facts["why_not_batched"]
-        signature = {**signature, "batched": False, "why_not_batched": why}
+        signature = _unbatched(signature, str(verified.facts["why_not_batched"]))
     labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
     targets = {"config.pbtxt": variant.target}
     if compiled.facts.get("plan_size") == 0:
@@ -247,6 +250,13 @@ def _texts(
     for output, path in spec.serving.labels.items():
         texts[path.name] = labels[output]
     return {name: text.encode() for name, text in texts.items()}
+
+
+def _unbatched(signature: Any, why: str) -> dict[str, Any]:
+    """`signature` without its batch dimension, which varies then: it is tried with 1."""
+    first = [tensor["shape"][0] or f"{tensor['name']}[0]" for tensor in signature["inputs"]]
+    axes = {**signature["dynamic_axes"], **dict.fromkeys(first, 1)}
+    return {**signature, "batched": False, "why_not_batched": why, "dynamic_axes": axes}
 
 
 def _config(

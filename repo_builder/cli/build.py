@@ -173,12 +173,16 @@ def _print(report: Report, out: Path) -> None:
         "size",
         "score",
         "drop",
+        "difference",
         "ms (p50)",
         "verified",
         "digest",
         "status",
     )
-    console.out(console.table(header, rows, right=(2, 3, 4, 5)))
+    console.out(console.table(header, rows, right=(2, 3, 4, 5, 6)))
+    for row in report.rows:
+        for warning in row.warnings:
+            console.warn(f"{row.id}: {warning}")
     _print_budgets(report)
     if (
         not any(row.ran for row in report.rows)
@@ -222,6 +226,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         console.megabytes(row.size) if row.size is not None else "-",
         f"{score.built:.4f}" if score else "-",
         f"{score.drop:+.4f}" if score else "-",
+        f"{row.relative:.2g}" if row.relative is not None else "-",
         f"{latency.p50_ms:.2f}" if latency else "-",
         row.level or "-",
         row.digest or "-",

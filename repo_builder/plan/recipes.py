@@ -42,7 +42,8 @@ def _openvino(chain: Chain) -> None:
     chain.compiled = "compile-openvino"
     model = chain.add(chain.compiled, params, model=_front(chain), calibration=calibration)
     cpu = device == "CPU"
-    _check(chain, model, "openvino" if cpu else "openvino-rows", profile=cpu)
+    runtime = "openvino" if cpu else "openvino-rows"
+    _check(chain, model, runtime, profile=cpu, emulated=precision == "fp16" and not cpu)
 
 
 def _tensorrt(chain: Chain) -> None:
@@ -69,7 +70,7 @@ def _tensorrt(chain: Chain) -> None:
     chain.compiled = "compile-tensorrt"
     model = chain.add(chain.compiled, params, resources=resources, model=model)
     chain.why_not_executed = "its ONNX ran in ONNX Runtime; no such GPU was here"
-    _check(chain, model, "onnxruntime", profile=False)
+    _check(chain, model, "onnxruntime", profile=False, emulated=precision == "fp16")
 
 
 def _batches(spec: Spec) -> list[Json]:
@@ -99,7 +100,7 @@ def _qnn(chain: Chain) -> None:
     chain.compiled = "compile-qnn"
     model = chain.add(chain.compiled, params, model=model, evaluation=chain.evaluation)
     chain.why_not_executed = "ran in QNN's simulator; no Snapdragon was here"
-    _check(chain, model, "qnn", profile=False)
+    _check(chain, model, "qnn", profile=False, emulated=precision == "fp16")
 
 
 def _vela(chain: Chain) -> None:
@@ -176,8 +177,13 @@ def _tflite(chain: Chain) -> ArtifactRef:
     return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
 
 
-def _check(chain: Chain, model: ArtifactRef, runtime: str, *, profile: bool) -> None:
-    """Prove that `model` answers like the source; measure it where its runtime is here."""
+def _check(
+    chain: Chain, model: ArtifactRef, runtime: str, *, profile: bool, emulated: bool = False
+) -> None:
+    """Prove that `model` answers like the source; measure it where its runtime is here.
+
+    `emulated`: the device computes in fp16, which `runtime` does not, so that is emulated.
+    """
     evaluation = chain.spec.evaluation
     judged: dict[str, Json] = {}
     if evaluation is not None:
@@ -188,20 +194,50 @@ def _check(chain: Chain, model: ArtifactRef, runtime: str, *, profile: bool) -> 
             "samples": evaluation.samples,
         }
     source = ArtifactRef(chain.steps["import"])
-    reference = chain.add("reference", judged, model=source, evaluation=chain.evaluation)
+    calibration = None if evaluation else chain.calibration
+    reference = chain.add(
+        "reference", judged, model=source, evaluation=chain.evaluation, calibration=calibration
+    )
+    in_fp16 = None
+    if emulated:
+        front = ArtifactRef(chain.steps.get("simplify", source.key))
+        in_fp16 = chain.add(
+            "emulate-fp16",
+            judged,
+            model=front,
+            reference=reference,
+            evaluation=chain.evaluation,
+            calibration=calibration,
+        )
     # A runtime that stands in for the device's takes the cores that are here.
     cores = 0 if chain.why_not_executed else chain.target.cores
     served: dict[str, Json] = {"runtime": runtime, "threads": cores}
     chain.add(
         "verify",
-        {**served, **judged},
+        {**served, **judged, **_allowed(chain.spec)},
         model=model,
+        source=source,
         reference=reference,
+        emulated=in_fp16,
         evaluation=chain.evaluation,
+        calibration=calibration,
     )
     _confidence(chain, model, served)
     if profile:
         chain.add("profile", served, model=model, reference=reference)
+
+
+def _allowed(spec: Spec) -> dict[str, Json]:
+    """How far the built model may lie from the source, and what tells so."""
+    widened = spec.gates.max_difference
+    classifiers = set(spec.serving.labels)
+    if spec.evaluation is not None and spec.evaluation.metric in ("accuracy", "top5", "f1"):
+        classifiers.add(spec.evaluation.outputs["scores"])
+    return {
+        "precision": spec.optimize.precision,
+        "widened": dict(widened.limits) if widened else {},
+        "classifiers": sorted(classifiers),
+    }
 
 
 def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:

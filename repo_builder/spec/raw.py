@@ -130,6 +130,19 @@ class RawOptimize(Raw):
     tensorrt: RawTensorRt = Field(default_factory=RawTensorRt)
 
 
+class RawMaxDifference(Raw):
+    """How far answers may lie from the source's, in place of the limits of the precision."""
+
+    relative: Annotated[float, Field(ge=0)] | None = None
+    """Norm of the difference over the norm of the source's output."""
+    columns: Annotated[float, Field(ge=0)] | None = None
+    """The same for columns of like magnitude, over how the source varies in them."""
+    labels: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the labels, integers and words that may be others."""
+    reason: Annotated[str, Field(min_length=1)]
+    """Why that is right for this model; the report shows it."""
+
+
 class RawGates(Raw):
     """Limits that a built model must keep; one that fails is not published."""
 
@@ -139,6 +152,8 @@ class RawGates(Raw):
     """Size of the compiled model's files, in 10^6 bytes."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Median latency of one request of batch 1 on the building machine."""
+    max_difference: RawMaxDifference | None = None
+    """Limits for the difference from the source that replace the default ones."""
 
 
 class RawFallback(Raw):

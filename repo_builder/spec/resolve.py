@@ -12,7 +12,7 @@ from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
-from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawOptimize, RawSpec
+from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawGates, RawOptimize, RawSpec
 from repo_builder.targets import Target
 from repo_builder.targets.types import TensorRt
 
@@ -65,7 +65,7 @@ class _Resolver:
                 ),
                 tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
             ),
-            gates=types.Gates(**raw.gates.model_dump()),
+            gates=_gates(raw.gates),
             serving=types.Serving(
                 objective=raw.serving.objective,
                 max_batch_size=raw.serving.max_batch_size,
@@ -148,6 +148,15 @@ class _Resolver:
 
     def _problem(self, at: tuple[str, ...], what: str, fix: str) -> None:
         self.problems.append(self.whole.problem(at, what, fix))
+
+
+def _gates(raw: RawGates) -> types.Gates:
+    given = raw.max_difference
+    limits = given.model_dump(exclude={"reason"}, exclude_none=True) if given else {}
+    return types.Gates(
+        **raw.model_dump(exclude={"max_difference"}),
+        max_difference=types.MaxDifference(limits, given.reason) if given else None,
+    )
 
 
 @lru_cache(maxsize=1024)  # every target of a spec has the same files

@@ -126,16 +126,30 @@ class Optimize:
 
 
 @dataclass(frozen=True)
+class MaxDifference:
+    """Limits in place of the default ones for how far answers may lie from the source's.
+
+    `limits` maps `relative`, `columns` and `labels` to the largest that passes: see docs/proof.md.
+    The report shows the `reason`.
+    """
+
+    limits: Mapping[str, float]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Gates:
     """Limits that a built model must keep; None means no limit.
 
     `max_accuracy_drop` is in the metric's own unit (0.005 is half a point of accuracy), against
     the source in fp32; `max_latency_ms` is the median of one request on the building machine.
+    `max_difference` None means the default limits of the precision.
     """
 
     max_accuracy_drop: float | None = None
     max_size_mb: float | None = None
     max_latency_ms: float | None = None
+    max_difference: MaxDifference | None = None
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ STEPS: dict[str, Declaration] = {
     "compile_tflite_micro": Declaration(
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
-    "reference": Declaration("reference", 2, tools=("onnxruntime",)),
-    "verify": Declaration("verify", 2, tools=("onnxruntime",)),
+    "reference": Declaration("reference", 3, tools=("onnxruntime",)),
+    "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
+    "verify": Declaration("verify", 3, tools=("onnx", "onnxruntime")),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),

@@ -63,6 +63,15 @@ class Samples:
         }
         return Samples(arrays, self.blocks, min(runs, self.runs))
 
+    def take(self, runs: Sequence[int] | npt.NDArray[np.intp]) -> Samples:
+        """The runs with these numbers, in this order."""
+        arrays = {}
+        for name, array in self.arrays.items():
+            block = max(self.blocks[name], 1)
+            rows = [row for run in runs for row in range(run * block, (run + 1) * block)]
+            arrays[name] = array[rows]
+        return Samples(arrays, self.blocks, len(runs))
+
     @property
     def rows(self) -> int:
         """Rows of all runs together."""

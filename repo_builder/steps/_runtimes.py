@@ -12,7 +12,7 @@ import numpy as np
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import MissingExtra, ModelError
 from repo_builder.introspect import bfloat16
-from repo_builder.steps._data import Array, Samples
+from repo_builder.steps._data import Array
 from repo_builder.steps._failures import explained
 from repo_builder.steps._onnx import MODEL
 
@@ -30,10 +30,14 @@ class Options:
 
 
 class Runner(Protocol):
-    """A loaded model. Shapes and types are those that the runtime reports."""
+    """A loaded model. Shapes and types are those that the runtime reports.
+
+    `in_bf16`: the runtime computes in bf16 of its own accord.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    in_bf16: bool
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name; raises whatever the runtime does."""
@@ -48,32 +52,10 @@ def load(folder: Path, runtime: str, options: Options | None = None) -> Runner:
         return _RUNTIMES[runtime](folder, options or Options())
 
 
-def run_all(runner: Runner, samples: Samples) -> dict[str, Array]:
-    """Run all samples, one run after another; outputs joined along rows.
-
-    Outputs without a row dimension are stacked. Outputs whose length depends on the data are
-    joined one after another, flat where other dimensions differ too. ModelError where a run fails.
-    """
-    parts: dict[str, list[Array]] = {tensor.name: [] for tensor in runner.outputs}
-    for run in range(samples.runs):
-        with explained(f"the model fails on row {run}", "check the model and its data", ModelError):
-            for name, array in runner.run(samples.feed(run)).items():
-                parts[name].append(array)
-    block = max(max(samples.blocks.values(), default=0), 0)
-    return {name: _joined(arrays, block) for name, arrays in parts.items()}
-
-
-def _joined(arrays: list[Array], block: int) -> Array:
-    by_rows = block > 0 and all(a.ndim > 0 and len(a) == block for a in arrays)
-    if not by_rows and len({a.shape for a in arrays}) == 1:
-        return np.stack(arrays)
-    if len({a.shape[1:] if a.ndim else () for a in arrays}) > 1 or arrays[0].ndim == 0:
-        arrays = [a.reshape(-1) for a in arrays]
-    return np.concatenate(arrays)
-
-
 class _OnnxRuntime:
     """ONNX Runtime on the CPU, with the session options of our Triton configs."""
+
+    in_bf16 = False
 
     def __init__(self, folder: Path, options: Options) -> None:
         import onnxruntime as ort
@@ -101,6 +83,8 @@ class _OnnxRuntime:
 class _OpenVino:
     """OpenVINO on the CPU: one stream, tuned for the latency of one request."""
 
+    _more: Mapping[str, Any] = {}
+
     def __init__(self, folder: Path, options: Options) -> None:
         try:
             import openvino as ov
@@ -108,11 +92,14 @@ class _OpenVino:
             raise MissingExtra("openvino", "running an OpenVINO model") from failure
 
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        settings |= self._more
         if options.threads:
             settings["INFERENCE_NUM_THREADS"] = options.threads
         self._compiled = ov.compile_model(folder / "model.xml", "CPU", settings)
         self.inputs = tuple(map(openvino_tensor, self._compiled.inputs))
         self.outputs = tuple(map(openvino_tensor, self._compiled.outputs))
+        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        self.in_bf16 = hint.get_type_name() == "bf16"
         self._request = self._compiled.create_infer_request()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -122,7 +109,12 @@ class _OpenVino:
 
 
 class _OpenVinoRows(_OpenVino):
-    """A model of one row, as devices other than the CPU take it; rows one after another."""
+    """A model of one row, as devices other than the CPU take it; rows one after another.
+
+    The CPU stands in for the device, so it computes in fp32, not in bf16 which is its own choice.
+    """
+
+    _more: Mapping[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)
@@ -137,6 +129,8 @@ class _OpenVinoRows(_OpenVino):
 
 class _Qnn:
     """A QNN context binary in QNN's simulator; rows one after another, as its Triton wrapper."""
+
+    in_bf16 = False
 
     def __init__(self, folder: Path, _options: Options) -> None:
         from repo_builder.steps import _qnn
@@ -160,6 +154,8 @@ class _LiteRt:
     Its reference kernels give what TensorFlow Lite Micro and Ethos-U give, bit for bit by their
     makers' word; LiteRT's own round otherwise, and no device here runs them.
     """
+
+    in_bf16 = False
 
     def __init__(self, folder: Path, _options: Options) -> None:
         from repo_builder.tflite.ports import Ports

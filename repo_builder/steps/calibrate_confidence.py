@@ -18,8 +18,8 @@ from repo_builder.base import digest
 from repo_builder.base.errors import DataError, ModelError, RepoBuilderError, did_you_mean
 from repo_builder.client.models.confidence import Floats, Policy, logits_of, score
 from repo_builder.client.models.policies import Activation, PolicyName
+from repo_builder.steps import _answers, _data, _judge, _metrics, _runtimes
 from repo_builder.steps import _confidence as confidence
-from repo_builder.steps import _data, _judge, _metrics, _runtimes
 from repo_builder.steps._data import Array
 
 FEWEST = 8
@@ -102,7 +102,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     is not what the policy reads. ModelError: a runtime refuses a model, or the cloud's cannot
     stand in for the edge's.
     """
-    values, labels = _answers(inputs, params)
+    values, labels = _edge_answers(inputs, params)
     model_digest = digest.of_json(_contents(inputs.model))
     if params.policy == "max_score":
         found = detect(values, params, model_digest)
@@ -185,7 +185,7 @@ def detect(values: Array, params: Params, model_digest: str) -> Facts:
     )
 
 
-def _answers(inputs: Inputs, params: Params) -> tuple[Array, Array | None]:
+def _edge_answers(inputs: Inputs, params: Params) -> tuple[Array, Array | None]:
     """The output of every row, and the labels where the policy needs them; checked."""
     runner = _runtimes.load(inputs.model, params.runtime, _runtimes.Options(params.threads))
     stored = _data.read(inputs.data / _judge.FILE)
@@ -201,7 +201,7 @@ def _answers(inputs: Inputs, params: Params) -> tuple[Array, Array | None]:
             f"the policy reads the output '{params.output}', which the model does not have; "
             f"{did_you_mean(params.output, outputs)}"
         )
-    values = _runtimes.run_all(runner, samples)[params.output]
+    values = _answers.run_all(runner, samples)[params.output]
     if values.ndim < 1 or len(values) != samples.rows or values.dtype.kind != "f":
         raise DataError(
             f"'{params.output}' is {values.dtype} {list(values.shape)} for {samples.rows} rows; "
@@ -242,7 +242,7 @@ def _cloud_answers(inputs: Inputs, params: Params, shape: Sequence[int]) -> Arra
     try:
         runner = _runtimes.load(inputs.cloud, "onnxruntime", _runtimes.Options(optimize=False))
         samples = _data.samples(inputs.data / _judge.FILE, runner.inputs, params.samples)
-        values = _runtimes.run_all(runner, samples).get(params.output)
+        values = _answers.run_all(runner, samples).get(params.output)
     except RepoBuilderError as failure:
         raise ModelError(f"{name} cannot answer for the edge: {failure}") from None
     if values is None:

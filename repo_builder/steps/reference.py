@@ -10,13 +10,13 @@ import numpy as np
 
 from repo_builder.base.errors import ModelError
 from repo_builder.spec.types import MetricName
-from repo_builder.steps import _data, _judge, _onnx, _runtimes
+from repo_builder.steps import _answers, _data, _large, _onnx, _rows, _runtimes
 
 RANDOM_ROWS = 16
-"""Rows of seeded random inputs where a spec has no evaluation data."""
+"""Rows of seeded random inputs where a spec has no data."""
 
 KEPT_ROWS = 8
-"""Rows of evaluation data that are kept with the outputs, for steps that need some inputs."""
+"""Rows of a user's data that are kept with the outputs, for steps that need some inputs."""
 
 
 @dataclass(frozen=True)
@@ -31,44 +31,54 @@ class Params:
 
 @dataclass(frozen=True)
 class Inputs:
-    """`model`: the imported model. `evaluation`: a folder with `evaluation.npz`."""
+    """`model`: the imported model. `evaluation`, `calibration`: folders with such an .npz file.
+
+    The calibration data is read only where there is no evaluation data.
+    """
 
     model: Path
     evaluation: Path | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Rows that were run, and the source's metric on them."""
+    """Rows that were run and where they come from, and the source's metric on them."""
 
     rows: int
+    origin: _rows.Origin
     metric: float | None
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
-    """Write `outputs.npz`, all outputs by name, and `inputs.npz`, the first inputs.
+    """Write all answers (see `_answers`), and `inputs.npz`, the first inputs.
 
     The graph is run as it is written, without optimization. `inputs.npz` has `KEPT_ROWS` rows of
-    the evaluation data, or without such data all `RANDOM_ROWS` seeded random rows.
+    the user's data, or without data all `RANDOM_ROWS` seeded random rows. Of models of 64-bit
+    integers without data, `large/` has as much for large values (see `_large`).
     """
     runner = _runtimes.load(inputs.model, "onnxruntime", _runtimes.Options(optimize=False))
+    found = _rows.of_data(inputs, runner.inputs, params)
     metric = None
-    if inputs.evaluation is None:
-        samples, outputs = _random(inputs.model, runner)
-        kept = samples.arrays
+    if found is None:
+        samples, answers = _random(inputs.model, runner)
+        found = _rows.Compared(samples, "generated")
+        kept = samples
+        _large.write(out, inputs.model, runner, samples)
     else:
-        data = _judge.Evaluation.read(inputs.evaluation, runner.inputs, params)
-        samples = data.samples
-        outputs = _runtimes.run_all(runner, samples)
-        metric = data.judge(outputs)
-        kept = samples.first(KEPT_ROWS).arrays
-    _data.write(out / "outputs.npz", outputs)
-    _data.write(out / "inputs.npz", kept)
-    return Facts(samples.rows, metric)
+        answers = _answers.collect(runner, found.samples)
+        kept = found.samples.first(KEPT_ROWS)
+    outputs = _answers.write(out, answers, found.samples)
+    if found.evaluation is not None:
+        metric = found.evaluation.judge(outputs)
+    _data.write(out / _rows.INPUTS, kept.arrays)
+    return Facts(found.samples.rows, found.origin, metric)
 
 
-def _random(folder: Path, runner: _runtimes.Runner) -> tuple[_data.Samples, dict[str, _data.Array]]:
-    """Random rows of the sizes and kind of values with which the model runs, and its outputs."""
+def _random(
+    folder: Path, runner: _runtimes.Runner
+) -> tuple[_data.Samples, dict[str, list[_data.Array]]]:
+    """Random rows of the sizes and kind of values with which the model runs, and its answers."""
     from repo_builder import introspect
     from repo_builder.introspect.samples import concrete, draw, values
 
@@ -87,7 +97,7 @@ def _random(folder: Path, runner: _runtimes.Runner) -> tuple[_data.Samples, dict
             arrays[tensor.name] = stack[:, 0] if batch else stack
         samples = _data.check(arrays, signature.inputs, "random inputs")
         try:
-            return samples, _runtimes.run_all(runner, samples)
+            return samples, _answers.collect(runner, samples)
         except ModelError as reason:
             failure = failure or reason
     raise ModelError(f"no random input runs ({failure}); give evaluation data in the spec")

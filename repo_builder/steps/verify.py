@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from repo_builder.base.errors import ModelError
-from repo_builder.introspect.runtime import first_line
-from repo_builder.spec.types import MetricName
-from repo_builder.steps import _data, _judge, _metrics, _runtimes
+from repo_builder.introspect import walk
+from repo_builder.spec.types import MetricName, Precision
+from repo_builder.steps import (
+    _answers,
+    _batch,
+    _bisect,
+    _data,
+    _difference,
+    _judge,
+    _large,
+    _limits,
+    _metrics,
+    _onnx,
+    _rows,
+    _runtimes,
+)
+from repo_builder.steps._failures import explained
 
 
 @dataclass(frozen=True)
 class Params:
     """`threads` is the number of cores that one instance has on the target; 0: all.
 
-    The rest is as in `reference`.
+    `precision` is what was asked for, `widened` the limits that the spec sets in place of the
+    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes. The rest
+    is as in `reference`.
     """
 
     runtime: str
     threads: int = 0
+    precision: Precision = "fp32"
+    widened: Mapping[str, float] = field(default_factory=dict)
+    classifiers: tuple[str, ...] = ()
     metric: MetricName | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -32,11 +49,17 @@ class Params:
 
 @dataclass(frozen=True)
 class Inputs:
-    """`model`: the built one. `reference`: what `reference` wrote. `evaluation` as there."""
+    """`model`: the built one. `source`: the imported one. `reference`: what `reference` wrote.
+
+    `emulated`: what `emulate-fp16` wrote, for devices that compute in fp16. The data: as there.
+    """
 
     model: Path
+    source: Path
     reference: Path
+    emulated: Path | None = None
     evaluation: Path | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +76,24 @@ class Score:
 class Facts:
     """What was found by running. `level` says how: here always `executed`, in the runtime.
 
+    `outputs` are the differences on `rows` rows of `origin`, in emulated fp16 where that is larger;
+    `limits` are those of `arithmetic`, or of the spec. `broken` has a sentence for each output
+    beyond them, `first` the node where that begins, "" where none can be told. `warnings` are what
+    a user must know though the model is good. `score` is that of emulated fp16 where there is such,
+    None where shapes or NaN leave nothing to judge.
+
     `batched` says that rows of the built model that run together equal those that run alone.
     """
 
     level: Literal["executed"]
     rows: int
-    outputs: tuple[_judge.Difference, ...]
+    origin: _rows.Origin
+    arithmetic: _limits.Arithmetic
+    limits: _limits.Limits
+    outputs: tuple[_difference.Difference, ...]
+    broken: tuple[str, ...]
+    first: str
+    warnings: tuple[str, ...]
     score: Score | None
     batched: bool
     why_not_batched: str
@@ -67,30 +102,108 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Compare all rows; writes nothing.
 
-    ModelError: the runtime refuses the model, or it lacks an output of the source. DataError:
-    the data does not fit. StepError: it answers NaN where the source does not.
+    ModelError: the runtime refuses the model, or it lacks an output of the source. DataError: the
+    data does not fit.
     """
     options = _runtimes.Options(params.threads)
     runner = _runtimes.load(inputs.model, params.runtime, options)
-    source = _data.read(inputs.reference / "outputs.npz")
-    evaluation = None
-    if inputs.evaluation is None:
-        samples = _data.samples(inputs.reference / "inputs.npz", runner.inputs)
-    else:
-        evaluation = _judge.Evaluation.read(inputs.evaluation, runner.inputs, params)
-        samples = evaluation.samples
-    built = _runtimes.run_all(runner, samples)
+    source, source_joined = _answers.read(inputs.reference)
+    rows = _rows.compared(inputs, inputs.reference, runner.inputs, params)
+    built = _answers.collect(runner, rows.samples)
     missing = sorted(source.keys() - built.keys())
     if missing:
         raise ModelError(f"the built model lacks the source's outputs {', '.join(missing)}")
-    why_not = _why_not_batched(runner, samples, built)
+    built_joined = _answers.joined(built, rows.samples)
+    why_not = _batch.why_not(runner, rows.samples, built_joined)
+    arithmetic = _arithmetic(inputs.source, runner, params.precision)
+    allowed = _limits.limits(arithmetic, **params.widened)
+    found = _compared(params, source, built)
+    broken = _sentences(found, allowed)
+    first = ""
+    if broken:
+        with explained(_UNNAMED, "see which outputs differ"):
+            first = _bisect.first(
+                inputs.source, inputs.model, params.runtime, rows.samples, allowed
+            )
+    if inputs.emulated is not None:
+        emulated, built_joined = _answers.read(inputs.emulated)
+        in_fp16 = _compared(params, source, emulated)
+        if not broken and (broken := [f"in fp16 {said}" for said in _sentences(in_fp16, allowed)]):
+            with explained(_UNNAMED, "see which outputs differ"):
+                first = _bisect.first_in_fp16(inputs.source, rows.samples, allowed)
+        pairs = zip(found, in_fp16, strict=True)
+        found = tuple(max(pair, key=_limits.severity) for pair in pairs)
+    wrong, warnings = _large_values(inputs, params, runner, allowed)
     return Facts(
         level="executed",
-        rows=samples.rows,
-        outputs=tuple(_judge.difference(name, source[name], built[name]) for name in source),
-        score=_score(params, evaluation, source, built),
+        rows=rows.samples.rows,
+        origin=rows.origin,
+        arithmetic=arithmetic,
+        limits=allowed,
+        outputs=found,
+        broken=(*broken, *wrong),
+        first=first,
+        warnings=warnings,
+        score=None
+        if any(one.shape or one.misplaced for one in found)
+        else _score(params, rows.evaluation, source_joined, built_joined),
         batched=not why_not,
         why_not_batched=why_not,
+    )
+
+
+_UNNAMED = "the first wrong node cannot be found"
+
+
+def _arithmetic(source: Path, runner: _runtimes.Runner, precision: Precision) -> _limits.Arithmetic:
+    """What the model computes in: a quantized source stays so, OpenVINO chooses bf16 by itself."""
+    nodes = walk.nodes(_onnx.load_graph(source))
+    if precision == "int8" or any("Quantize" in node.op_type for node in nodes):
+        return "int8"
+    return "bf16" if runner.in_bf16 else precision
+
+
+def _compared(
+    params: Params, source: _answers.Answers, built: _answers.Answers
+) -> tuple[_difference.Difference, ...]:
+    """The difference of every output. TFLite has no 64-bit integers, so types may differ there."""
+    return tuple(
+        _difference.compare(
+            name,
+            arrays,
+            built[name],
+            classifier=name in params.classifiers,
+            same_type=params.runtime != "litert",
+        )
+        for name, arrays in source.items()
+    )
+
+
+def _sentences(found: Iterable[_difference.Difference], allowed: _limits.Limits) -> list[str]:
+    return [text for one in found if (text := _limits.broken(one, allowed))]
+
+
+def _large_values(
+    inputs: Inputs, params: Params, runner: _runtimes.Runner, allowed: _limits.Limits
+) -> tuple[list[str], tuple[str, ...]]:
+    """What breaks on large integers, and what is only to be told; see `_large`.
+
+    An answer in integers is a time, a number or a name, and is wrong. One in floating point may
+    come from a mask that never holds such values.
+    """
+    folder = inputs.reference / _large.FOLDER
+    if not folder.is_dir():
+        return [], ()
+    samples = _data.samples(folder / _rows.INPUTS, runner.inputs)
+    source, _ = _answers.read(folder)
+    found = _compared(params, source, _answers.collect(runner, samples))
+    said = {one.name: text for one in found if (text := _limits.broken(one, allowed))}
+    whole = {name for name in said if source[name][0].dtype.kind in "iu"}
+    where = f"for 64-bit integers up to {_large.BOUND:.1g}"
+    fix = "give data with the values that occur, where they are smaller"
+    return (
+        [f"{where} {said[name]}; {fix}" for name in said if name in whole],
+        tuple(f"{where} {said[name]}; {fix}" for name in said if name not in whole),
     )
 
 
@@ -106,29 +219,3 @@ def _score(
     if before is None or after is None:
         return None
     return Score(params.metric, before, after, _metrics.drop(params.metric, before, after))
-
-
-def _why_not_batched(
-    runner: _runtimes.Runner, samples: _data.Samples, alone: Mapping[str, _data.Array]
-) -> str:
-    """What speaks against running rows together, found by running the first four at once."""
-    tensors = (*runner.inputs, *runner.outputs)
-    fixed = [t.name for t in tensors if not t.shape or isinstance(t.shape[0], int)]
-    if fixed or any(block != 1 for block in samples.blocks.values()):
-        return f"'{(fixed or list(samples.blocks))[0]}' has no varying first dimension"
-    count = min(samples.runs, 4)
-    if count < 2:
-        return "one row only was given to try"
-    try:
-        together = runner.run({name: array[:count] for name, array in samples.arrays.items()})
-    except Exception as failure:  # noqa: BLE001 - every runtime has errors of its own
-        return f"a batch of {count} fails: {first_line(failure)}"
-    for name, array in together.items():
-        rows = alone[name][:count]
-        if array.shape != rows.shape:
-            return f"a batch of {count} gives '{name}' the shape {list(array.shape)}"
-        if array.dtype.kind == "f":
-            scale = float(np.abs(np.nan_to_num(rows)).max(initial=0.0))
-            if not np.allclose(array, rows, rtol=0, atol=0.02 * scale, equal_nan=True):
-                return f"'{name}' of a row changes with the other rows of its batch"
-    return ""

@@ -18,8 +18,8 @@ import pytest
 
 from repo_builder import steps
 from repo_builder.client.models.confidence import score
+from repo_builder.steps import _answers, _data, _runtimes
 from repo_builder.steps import _confidence as confidence
-from repo_builder.steps import _data, _runtimes
 from repo_builder.steps.calibrate_confidence import Params, classify
 
 SPECS = Path(__file__).parents[2] / "model_specs"
@@ -54,7 +54,7 @@ def population(tmp_path_factory: pytest.TempPathFactory) -> tuple[Values, Values
         made = out
     runner = _runtimes.load(made, "onnxruntime")
     data = _data.read(SPECS / "digits/evaluation.npz")
-    values = _runtimes.run_all(runner, _data.check(data, runner.inputs, "evaluation.npz"))
+    values = _answers.run_all(runner, _data.check(data, runner.inputs, "evaluation.npz"))
     return values["logits"], data["label"]
 
 

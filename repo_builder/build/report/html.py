@@ -60,6 +60,7 @@ def page(report: Report) -> str:
     ]
     return template.render(
         rows=report.rows,
+        compared=[row for row in report.rows if row.comparison is not None],
         budgets=[row for row in report.rows if row.budget is not None],
         charts=[chart for chart in charts if chart.bars],
         trade_offs=[

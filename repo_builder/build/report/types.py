@@ -88,11 +88,45 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How far one output lies from the source's; figures as in `repo_builder.steps._difference`.
+
+    `shape` says how shapes or types differ, "" where they are equal.
+    """
+
+    max_abs: float
+    relative: float
+    cosine: float
+    columns: float
+    labels: float | None = None
+    misplaced: int = 0
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared with the source: `rows` of `origin`, against the limits of `arithmetic`.
+
+    `limits` maps `relative`, `columns` and `labels` to the largest that passes, `reason` is why
+    the spec set some of them ("" where it did not). `headroom` is 65504 over the largest value
+    inside, where the device computes in fp16.
+    """
+
+    rows: int
+    origin: str
+    arithmetic: str
+    limits: Mapping[str, float]
+    reason: str = ""
+    headroom: float | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """What became of one model@target; figures are None where a step did not get that far.
 
     `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
-    maps outputs to the largest absolute difference from the source in fp32. `level` and
+    maps outputs to how far they lie from the source's in fp32. `warnings` are what a user must
+    know of a model though it is good. `level` and
     `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
     `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
     """
@@ -107,7 +141,9 @@ class Row:
     size: int | None = None
     source_size: int | None = None
     score: Score | None = None
-    difference: Mapping[str, float] = field(default_factory=dict)
+    difference: Mapping[str, Difference] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    warnings: tuple[str, ...] = ()
     latency: Latency | None = None
     rows_per_second: Mapping[str, float] = field(default_factory=dict)
     confidence: Confidence | None = None
@@ -121,6 +157,11 @@ class Row:
     def good(self) -> bool:
         """Whether this model@target can be served."""
         return self.status in ("built", "cached")
+
+    @property
+    def relative(self) -> float | None:
+        """The largest relative difference of any output; None where nothing was compared."""
+        return max((one.relative for one in self.difference.values()), default=None)
 
 
 @dataclass(frozen=True)
