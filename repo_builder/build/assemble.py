@@ -27,6 +27,7 @@ from repo_builder.trt.record import CONFIG as TENSORRT
 
 CONFIDENCE = "calibrate-confidence"
 
+_WARM_UP = "warm-up"
 _DECIDES = 2
 """Raised whenever `repository.config` says something else of the same model, spec and target."""
 _INTERFACE = "interface"
@@ -53,7 +54,8 @@ def assemble(
     imported, compiled = entries["import"], entries[variant.compiled]
     verified, calibrated = entries["verify"], entries.get(CONFIDENCE)
     unsure = CONFIDENCE in variant.steps and calibrated is None
-    if imported is None or compiled is None or verified is None or unsure:
+    cold = _WARM_UP in variant.steps and entries[_WARM_UP] is None
+    if imported is None or compiled is None or verified is None or unsure or cold:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, latency = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))

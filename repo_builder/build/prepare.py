@@ -77,4 +77,4 @@ def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:
     return found
 
 
-_READ = ("import", "verify", "calibrate-confidence", "profile")
+_READ = ("import", "verify", "calibrate-confidence", "warm-up", "profile")

@@ -83,6 +83,7 @@ STEPS: dict[str, Declaration] = {
     "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 3, tools=("onnx", "onnxruntime")),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
+    "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),
     "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),

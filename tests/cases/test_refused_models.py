@@ -12,15 +12,25 @@ from workplace import repo_builder
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 PLAIN = HEAD + "g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"
 FACTOR = HEAD + "g (float[N, 4] x, float[1] s) => (float[N, 4] y) { y = Mul(x, s) }"
+LOOK_UP = (
+    HEAD + "g (int64[N, 2] id) => (float[N, 2] y) <float[3] table = {1, 2, 3}>"
+    " { y = Gather(table, id) }"
+)
+WARMUP = """serving:
+  model_warmup:
+    - name: draw
+      batch_size: 1
+      inputs: {id: {data_type: TYPE_INT64, dims: [2, 2], random_data: true}}
+"""
 SCALAR = FACTOR.replace("float[1] s", "float s")
 
 
-def write(folder: Path, name: str, text: str, version: str = "1.0.0") -> None:
+def write(folder: Path, name: str, text: str, version: str = "1.0.0", more: str = "") -> None:
     folder.mkdir(exist_ok=True)
     onnx.save(onnx.parser.parse_model(text), folder / f"{name}.onnx")
     (folder / f"{name}.yaml").write_text(
         f"name: {name}\nversion: {version}\nsource: {{onnx: {name}.onnx}}\n"
-        "targets: [cpu-openvino]\n"
+        f"targets: [{'cpu' if more else 'cpu-openvino'}]\n{more}"
     )
 
 
@@ -55,3 +65,14 @@ def test_a_refused_model_takes_no_other_with_it(tmp_path: Path) -> None:
     third = repo_builder(*build)
     assert third.returncode == 6
     assert json.loads((out / "cpu-openvino" / "manifest.json").read_text()) == manifest
+
+
+def test_a_warm_up_that_fails_is_found_by_the_build(tmp_path: Path) -> None:
+    """A server in which it fails takes the model's other versions down, or does not start."""
+    specs, out = tmp_path / "specs", tmp_path / "out"
+    write(specs, "good", LOOK_UP, more=WARMUP.replace("random_data", "zero_data"))
+    write(specs, "bad", LOOK_UP, more=WARMUP)
+    ended = repo_builder("build", specs, "--out", out, "--store", tmp_path / "store", "--no-images")
+    assert ended.returncode == 6
+    assert "bad@cpu: the warm-up sample 'draw' fails: " in ended.stderr
+    assert sorted(path.name for path in (out / "cpu" / "models").iterdir()) == ["good"]

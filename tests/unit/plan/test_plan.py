@@ -353,3 +353,23 @@ def test_a_fallback_reaches_its_own_step_only() -> None:
     for rest in ({"max_error": 0.03}, {"policy": "entropy"}, {"cloud_onnx": MODEL}, {"cloud": ""}):
         other = planned(spec(fallback=dataclasses.replace(FALLBACK, **rest)))
         assert changed(one, other) == {"calibrate-confidence"}
+
+
+WARMUP = {
+    "name": "w",
+    "batch_size": 2,
+    "inputs": {"x": {"data_type": "TYPE_FP32", "dims": [4], "zero_data": True}},
+}
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu-openvino", "jetson-orin-nx"])
+def test_warm_ups_that_a_spec_brings_are_tried(target: str) -> None:
+    serving = Serving(config={"model_warmup": [WARMUP]})
+    before, after = planned(spec(target)), planned(spec(target, serving=serving))
+    assert changed(before, after) == {"warm-up"}
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 0}, {"inputs": {"x": {"dims": [-1]}}}])
+def test_what_triton_skips_or_lint_refuses_is_not_tried(change: dict[str, Any]) -> None:
+    serving = Serving(config={"model_warmup": [{**WARMUP, **change}]})
+    assert "warm-up" not in planned(spec(serving=serving)).variants[0].steps
