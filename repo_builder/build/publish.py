@@ -20,7 +20,7 @@ from repo_builder.build.assemble import assemble
 from repo_builder.build.report import Row
 from repo_builder.build.request import Request
 from repo_builder.plan import PipelineVariant, Plan, Variant
-from repo_builder.repository import multi_target
+from repo_builder.repository import multi_target, response_cache
 from repo_builder.repository.publish import Model, Published, publish
 from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
@@ -246,7 +246,10 @@ def _publish(build: _Build, assembled: _Assembled, repository: _Repository) -> P
         if not (generation / "models").is_dir():
             return
         device = build.targets[repository.targets[0]]
-        why = refusals(generation / "models", device, build.targets)
+        why = {
+            **response_cache.stale(request.out / repository.name, generation),
+            **refusals(generation / "models", device, build.targets),
+        }
         new = {model.name for model in repository.models}
         for name in why.keys() - new:
             console.warn(f"{repository.name}: the earlier {name} stays, but: {why[name]}")

@@ -76,3 +76,21 @@ def test_a_warm_up_that_fails_is_found_by_the_build(tmp_path: Path) -> None:
     assert ended.returncode == 6
     assert "bad@cpu: the warm-up sample 'draw' fails: " in ended.stderr
     assert sorted(path.name for path in (out / "cpu" / "models").iterdir()) == ["good"]
+
+
+CACHE = "serving:\n  response_cache: {enable: true}\n"
+
+
+def test_a_rebuilt_version_is_not_answered_from_the_cache(tmp_path: Path) -> None:
+    specs, out = tmp_path / "specs", tmp_path / "out"
+    build = ("build", specs, "--out", out, "--store", tmp_path / "store", "--no-images")
+    write(specs, "plain", PLAIN, more=CACHE)
+    assert repo_builder(*build).returncode == 0
+    write(specs, "plain", PLAIN.replace("Relu", "Neg"), more=CACHE)
+    again = repo_builder(*build)
+    assert again.returncode == 6
+    assert "plain@cpu: response_cache is on, and version 1000000 was published" in again.stderr
+    write(specs, "plain", PLAIN.replace("Relu", "Neg"), "1.0.1", more=CACHE)
+    assert repo_builder(*build).returncode == 0
+    manifest = json.loads((out / "cpu" / "manifest.json").read_text())
+    assert manifest["models"]["plain"]["version"] == "1.0.1"

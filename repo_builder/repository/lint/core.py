@@ -136,6 +136,16 @@ def cache_needs_flag(model: Model) -> Iterator[Hit]:
         yield Hit("does nothing unless the server runs with --cache-config", "response_cache")
 
 
+def cache_outlives(model: Model) -> Iterator[Hit]:
+    """Cached answers outlive reloads: what changes a model's answers needs a new version number."""
+    if model.config.response_cache.enable:
+        what = "is keyed by model, version number and inputs, and outlives reloads"
+        yield Hit(what, "response_cache", "give a changed model a new version number")
+        if len(model.config.output) > 1:
+            what = "an answer cached for other requested outputs can lack yours"
+            yield Hit(what, "response_cache", "always ask for the same outputs")
+
+
 def metrics_incomplete(model: Model) -> Iterator[Hit]:
     """A metric control names a family and its buckets."""
     for i, control in enumerate(model.config.model_metrics.metric_control):
@@ -165,6 +175,7 @@ RULES = (
     Rule("batch-left-out", "warning", "sense", "onnxruntime_backend/README.md", batch_left_out),
     Rule("cache-conflict", "error", "core", _UTILS, cache_conflict),
     Rule("cache-needs-flag", "note", "sense", "server/docs/response_cache.md", cache_needs_flag),
+    Rule("cache-outlives", "note", "sense", "core/src/cache_manager.cc", cache_outlives),
     Rule("metrics-incomplete", "error", "core", _UTILS, metrics_incomplete),
     Rule("metric-tags", "error", "core", "core/src/metric_model_reporter.cc", metric_tags),
 )

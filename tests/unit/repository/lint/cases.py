@@ -192,6 +192,10 @@ CORE_CASES: dict[str, tuple[World, World]] = {
         more("response_cache { enable: true }\n"),
         more("response_cache { enable: false }\n"),
     ),
+    "cache-outlives": (
+        more("response_cache { enable: true }\n"),
+        more("response_cache { enable: false }\n"),
+    ),
     "metrics-incomplete": (
         more("model_metrics { metric_control { metric_identifier { family: 'f' } } }\n"),
         more(
