@@ -20,7 +20,7 @@ from types import TracebackType
 
 from repo_builder.base import http_request
 from repo_builder.base.errors import Problem, ServeError, UsageError, did_you_mean
-from repo_builder.serve import install, view
+from repo_builder.serve import install, stubs, view
 from repo_builder.serve.log import LogReader, event, failures, no_stub
 
 # Becomes Triton. Before that it asks the kernel to kill it when its parent goes, however that goes
@@ -32,6 +32,7 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 _POLL_S = 0.05
+_WATCH_S = 1.0
 _STUBS_END_S = 5
 _REGION = re.compile(r"/dev/shm/triton_\w+_shm_region_[\w-]+")  # noqa: S108
 
@@ -110,6 +111,10 @@ class Triton:
         self.log = self._folder / "triton.log"
         self._keep_log = False
         try:
+            self._install.prepare_backends(self._folder / "backends")
+            self._shown = view.of(self.models_dir, self._folder / "models")
+            self.log.touch()
+            self._reader = LogReader(self.log)
             self._start()
             self._wait_ready()
         except BaseException:
@@ -130,13 +135,10 @@ class Triton:
             self.kill()
 
     def _start(self) -> None:
-        backends = self._folder / "backends"
-        self._install.prepare_backends(backends)
-        models = view.of(self.models_dir, self._folder / "models")
         command = [
             str(self._install.binary),
-            f"--model-repository={models}",
-            f"--backend-directory={backends}",
+            f"--model-repository={self._shown}",
+            f"--backend-directory={self._folder / 'backends'}",
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={self._drain_s}",
             *(f"--{name}-address={self._host}" for name in self._ports),
@@ -148,7 +150,7 @@ class Triton:
             command.append("--model-control-mode=explicit")
             command += [f"--load-model={name}" for name in self.models]
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*launch, *command, *self._extra],
                 stdin=subprocess.DEVNULL,
@@ -160,7 +162,7 @@ class Triton:
                 # Ctrl-C at a terminal reaches its whole process group; Triton gets it from us.
                 start_new_session=True,
             )
-        self._reader = LogReader(self.log)
+        self._stubs = stubs.Stubs(self._process.pid)
 
     def _wait_ready(self) -> None:
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
@@ -172,6 +174,7 @@ class Triton:
                 raise self._failure(f"Triton was not ready after {self._timeout_s:.0f} s")
             time.sleep(_POLL_S)
         self._report_events()
+        self._stubs.dead()  # remembers those that live
 
     def _ready(self) -> bool:
         """Whether the server and every model that it loads is ready; raises where one failed."""
@@ -187,7 +190,8 @@ class Triton:
         return (
             index is not None
             and all_ready
-            and self._ask("GET", "/v2/health/ready") is not None
+            # Not /v2/health/ready: that is false while any version loads or drains.
+            and self._ask("GET", "/v2/health/live") is not None
             # Metrics are the last of its services to start.
             and (self._is_off("metrics") or self._ask("GET", "/metrics", "metrics") is not None)
         )
@@ -196,6 +200,11 @@ class Triton:
         """Whether Triton is told not to listen for `service`."""
         off = rf"--allow-{service}[= ](false|off|0)\b"
         return re.search(off, " ".join(self._extra), re.IGNORECASE) is not None
+
+    def _is_explicit(self) -> bool:
+        """Whether Triton loads and unloads what it is asked to."""
+        asked = re.search(r"--model-control-mode[= ]explicit\b", " ".join(self._extra))
+        return self.models is not None or asked is not None
 
     def _ask(self, method: str, path: str, service: str = "http") -> bytes | None:
         """The body of a 200 answer, or None; raises where Triton forbids the question."""
@@ -239,12 +248,42 @@ class Triton:
         return ServeError(f"{what}; its log: {self.log}", [Problem(reason) for reason in reasons])
 
     def wait(self) -> None:
-        """Block while Triton serves; raises ServeError when it ends by itself."""
+        """Block while Triton serves; raises ServeError when it ends by itself.
+
+        A model whose Python process died is loaded again; where Triton does not take loads (it is
+        not in explicit mode), Triton is started again.
+        """
+        looked = time.monotonic()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._running.wait(timeout=0.2)
             self._report_events()
             self._check_alive("ended")
+            if time.monotonic() - looked >= _WATCH_S:
+                dead = self._stubs.dead()
+                if dead:
+                    self._revive(dead)
+                looked = time.monotonic()
+
+    def _revive(self, models: Sequence[str]) -> None:
+        """Bring back models that lost a process."""
+        names = ", ".join(f"'{name}'" for name in models)
+        died = f"a process of {names} was killed or crashed"
+        if self._is_explicit() and all(models):
+            self._on_event(f"{died}; loading again")
+            for name in models:
+                try:
+                    stubs.reload(self.http_url, name)
+                except ServeError as failure:
+                    self._on_event(f"'{name}' is not served any more: {failure}")
+            self._stubs.dead()  # remembers the new ones
+            return
+        self._on_event(f"{died}; starting Triton again")
+        self.stop()
+        _kill_group(self._running.pid)
+        self._running.wait()
+        self._start()
+        self._wait_ready()
 
     def stop(self) -> None:
         """Let requests in flight end (at most `drain_s`), then end Triton and its stubs."""

@@ -546,7 +546,11 @@ def test_a_second_ctrl_c_ends_at_once(command: Callable[..., Any], tmp_path: Pat
         regions = shared_memory_of(endpoints["pid"])
         assert regions
         assert wait_until(lambda: "Waiting for in-flight requests" in log.read_text(), 10)
-        process.send_signal(signal.SIGINT)
+        try:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=1)
+        except subprocess.TimeoutExpired:  # so soon that it counted as one with the SIGTERM
+            process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
     assert wait_until(lambda: gone(children), 5)
     assert not any(map(os.path.exists, regions))
@@ -559,6 +563,47 @@ def test_nothing_outlives_a_parent_that_is_killed(command: Callable[..., Any], s
     process.kill()
     assert wait_until(lambda: gone(children), 10)
     shutil.rmtree(Path(endpoints["log"]).parent)
+
+
+def answers(endpoints: Mapping[str, str], value: float) -> bool:
+    with InferenceServerClient(endpoints["grpc"]) as client:
+        try:
+            return bool(infer(client, "counting", x=np.float32([[value]]))["y"].item() == 2 * value)
+        except InferenceServerException:
+            return False
+
+
+def stub_of(triton: int, model: str) -> int:
+    (stub,) = (
+        pid for pid in stubs_of(triton) if f"/{model}/" in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    return stub
+
+
+def test_a_model_whose_process_was_killed_is_loaded_again(
+    command: Callable[..., Any], small: Path
+) -> None:
+    _, endpoints = command(small, "--model", "*")
+    other = stub_of(endpoints["pid"], "greeting")
+    for number in range(2):
+        killed = stub_of(endpoints["pid"], "counting")
+        os.kill(killed, signal.SIGKILL)
+        assert wait_until(lambda killed=killed: gone_from(endpoints["pid"], killed), 10)
+        assert wait_until(lambda number=number: answers(endpoints, number + 1), 10)
+    assert stub_of(endpoints["pid"], "greeting") == other
+
+
+def test_a_triton_that_takes_no_loads_is_started_again(
+    command: Callable[..., Any], small: Path
+) -> None:
+    _, endpoints = command(small)
+    os.kill(stub_of(endpoints["pid"], "counting"), signal.SIGKILL)
+    assert wait_until(lambda: gone([endpoints["pid"]]), 10)
+    assert wait_until(lambda: answers(endpoints, 3), 20)
+
+
+def gone_from(triton: int, stub: int) -> bool:
+    return stub not in stubs_of(triton)
 
 
 def test_a_triton_that_dies_is_reported(command: Callable[..., Any], small: Path) -> None:
