@@ -233,6 +233,10 @@ def _texts(
     signature = facts["signature"]
     if signature["batched"] and not verified.facts["batched"]:
         signature = _unbatched(signature, str(verified.facts["why_not_batched"]))
+    # As the built file declares them, with which Triton's onnxruntime backend compares the config.
+    shapes: Any = compiled.facts.get("outputs") or {}
+    outputs = [{**t, "shape": shapes.get(t["name"], t["shape"])} for t in signature["outputs"]]
+    signature = {**signature, "outputs": outputs}
     labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
     targets = {"config.pbtxt": variant.target}
     if compiled.facts.get("plan_size") == 0:

@@ -39,12 +39,12 @@ def settled(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
     Mended (see `normal.mend`), in the opset of `signature`, and with its inputs and outputs: the
     same names, types and shapes, which Triton's onnxruntime backend compares with the config.
     """
-    from repo_builder.introspect import graph, load, normal
+    from repo_builder.introspect import graph, normal, opset
 
     normal.mend(model)
     normal.forget_shapes(model.graph.output)
     if signature.converted_from:
-        model = load.with_opset(model, signature.opset)
+        model = opset.converted(model, signature.opset)
     for values, tensors in (
         (model.graph.input, signature.inputs),
         (model.graph.output, signature.outputs),

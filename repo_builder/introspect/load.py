@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.errors import ModelError, Problem
-from repo_builder.introspect import runtime, walk
+from repo_builder.introspect import opset, runtime, walk
 
 if TYPE_CHECKING:
     import onnx
@@ -55,30 +55,15 @@ def session(model: onnx.ModelProto, path: Path) -> tuple[Any, onnx.ModelProto, C
     _read_weights(model, path.parent)
     for version in versions:
         try:
-            converted = with_opset(model, version)
-            found = runtime.session(converted.SerializeToString())
+            other = opset.converted(model, version)
+            found = runtime.session(other.SerializeToString())
         except runtime.errors() as failure:
             last = runtime.first_line(failure)
             if not runtime.is_lacking(failure):
                 break
         else:
-            return found, converted, Conversion(model, version, reason)
+            return found, other, Conversion(model, version, reason)
     raise refusal(path, f"{reason}; ONNX cannot convert it to opset {version} ({last})")
-
-
-def with_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """`model`, whose weights are in memory, in another opset, with the same border.
-
-    RuntimeError where ONNX knows no way.
-    """
-    from onnx import version_converter
-
-    converted = version_converter.convert_version(model, version)
-    for field in ("input", "output"):
-        kept = getattr(converted.graph, field)
-        del kept[:]
-        kept.extend(getattr(model.graph, field))
-    return converted
 
 
 def _why_not_loaded(model: onnx.ModelProto, failure: Exception) -> str:

@@ -45,9 +45,9 @@ _HOUR = 3600.0
 
 STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 3, tools=("onnx", "onnxruntime")),
-    "simplify": Declaration("simplify", 3, tools=("onnx", "onnxruntime", "onnxslim")),
-    "quantize": Declaration("quantize", 1, tools=("onnx", "onnxruntime", "numpy")),
-    "compile_onnxruntime": Declaration("compile-onnxruntime", 2, tools=("onnx", "onnxruntime")),
+    "simplify": Declaration("simplify", 4, tools=("onnx", "onnxruntime", "onnxslim")),
+    "quantize": Declaration("quantize", 2, tools=("onnx", "onnxruntime", "numpy")),
+    "compile_onnxruntime": Declaration("compile-onnxruntime", 3, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",
         2,
@@ -57,7 +57,7 @@ STEPS: dict[str, Declaration] = {
     ),
     # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
     "compile_tensorrt": Declaration(
-        "compile-tensorrt", 2, tools=("onnx",), limit_s=6 * _HOUR, keeps="tensorrt"
+        "compile-tensorrt", 3, tools=("onnx",), limit_s=6 * _HOUR, keeps="tensorrt"
     ),
     "compile_qnn": Declaration(
         "compile-qnn",

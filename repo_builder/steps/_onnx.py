@@ -123,6 +123,31 @@ def optimized(folder: Path) -> ModelProto:
     return model
 
 
+def raised(model: ModelProto, version: int) -> ModelProto:
+    """`model`, whose weights are in memory, in a later opset, shown to answer alike.
+
+    ModelError where ONNX knows no way, or the model would be another one.
+    """
+    from repo_builder import introspect
+    from repo_builder.introspect import opset
+    from repo_builder.steps._failures import explained
+
+    what = f"the model cannot be raised from opset {walk.opset(model)} to {version}"
+    way_out = f"export it with opset >= {version}, or write `optimize: {{precision: fp32}}`"
+    with explained(what, way_out, ModelError):
+        result = opset.converted(model, version)
+    with tempfile.TemporaryDirectory() as scratch:
+        before, after = (Path(scratch) / name for name in ("before", "after"))
+        for each, folder in ((model, before), (result, after)):
+            folder.mkdir()
+            copy = type(each)()
+            copy.CopyFrom(each)
+            save(copy, folder)
+        if why := introspect.why_not_same(before / MODEL, after / MODEL):
+            raise ModelError(f"{what}: {why}; {way_out}")
+    return result
+
+
 def _largest_folded(folder: Path) -> int:
     largest = max(map(tensor_size, walk.tensors(load_graph(folder))), default=0)
     return max(largest, LEAST_FOLDED)
@@ -149,6 +174,27 @@ def interface(model: ModelProto) -> Interface:
         )
         for side, values in sides.items()
         for value in values
+    }
+
+
+def keep_shapes(before: ModelProto, after: ModelProto) -> None:
+    """Let `after` declare the shapes of outputs that `before` declares, and none of inner tensors.
+
+    What a tool found out or made up about them is not proven.
+    """
+    del after.graph.value_info[:]
+    known = {value.name: value.type.tensor_type for value in before.graph.output}
+    for value in after.graph.output:
+        if value.name in known:
+            value.type.tensor_type.shape.CopyFrom(known[value.name].shape)
+
+
+def outputs(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """The shape that a model declares for each output."""
+    return {
+        name.removeprefix("output "): shape
+        for name, (_, shape) in interface(model).items()
+        if name.startswith("output ")
     }
 
 

@@ -30,18 +30,11 @@ OPSET = 13
 
 def prepare(model: ModelProto) -> ModelProto:
     """The model with opset >= 13 and a name for every node, in operators that have int8 forms."""
-    import onnx
-
     from repo_builder.introspect import walk
-    from repo_builder.steps._failures import explained
+    from repo_builder.steps import _onnx
 
     if walk.opset(model) < OPSET:
-        with explained(
-            f"the model cannot be raised from opset {walk.opset(model)} to {OPSET}",
-            f"export it with opset >= {OPSET}",
-        ):
-            model = onnx.version_converter.convert_version(model, OPSET)
-            model.ir_version = max(model.ir_version, 7)  # the first with opset 13
+        model = _onnx.raised(model, OPSET)
     _pool_means(model)
     for node in model.graph.node:
         if node.op_type == "Sum" and len(node.input) == 2:

@@ -31,10 +31,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """Nodes of the graph, and how many of each operator."""
+    """Nodes of the graph, how many of each operator, and the shapes that it gives its outputs.
+
+    ONNX Runtime may find a dimension fixed that was open before.
+    """
 
     nodes: int
     operators: dict[str, int]
+    outputs: dict[str, tuple[int | str, ...]]
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -48,13 +52,14 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     if params.precision == "fp16":
         with explained("conversion to fp16 failed", "write `optimize: {precision: fp32}`"):
             model = _to_fp16(model)
+    _onnx.unname_dimensions(source, model)
     _onnx.require_same_interface(source, model, "ONNX Runtime", "use `precision: fp32`")
     operators: dict[str, int] = {}
     for node in walk.nodes(model):
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
-    nodes = len(model.graph.node)
+    facts = Facts(len(model.graph.node), dict(sorted(operators.items())), _onnx.outputs(model))
     _onnx.save(model, out)
-    return Facts(nodes, dict(sorted(operators.items())))
+    return facts
 
 
 def _to_fp16(model: ModelProto) -> ModelProto:

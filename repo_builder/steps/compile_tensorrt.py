@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Inputs:
 @dataclass(frozen=True)
 class Facts:
     """`at` is where the plan is built; `tensorrt` and `gpu` are those of the builder, and
-    `plan_size` is 0, without a plan.
+    `plan_size` is 0, without a plan. `outputs` are the shapes that the model declares.
     """
 
     at: Place
@@ -59,6 +60,7 @@ class Facts:
     tensorrt: str
     gpu: str
     level: Level
+    outputs: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
@@ -74,6 +76,7 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
     profiles, dynamic = _profiles(model.graph, params)
     if found or dynamic:
         raise ModelError("TensorRT cannot take the model", [*found, *dynamic])
+    outputs = _onnx.outputs(model)
     _onnx.save(model, out)
     request = Request(
         model=digest.of_file(out / _onnx.MODEL),
@@ -88,8 +91,9 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
     if params.at != "builder":
         place = "in an image built on such a machine" if params.at == "image" else "on the device"
         reason = f"checked for TensorRT; the plan is built {place}, no GPU of this kind was here"
-        return Facts(params.at, profiles, 0, "", "", Level("prepared", reason))
-    return _build(request, params, profiles, out, kept)
+        return Facts(params.at, profiles, 0, "", "", Level("prepared", reason), outputs)
+    facts = _build(request, params, profiles, out, kept)
+    return dataclasses.replace(facts, outputs=outputs)
 
 
 def _build(

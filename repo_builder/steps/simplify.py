@@ -74,6 +74,7 @@ def _simplified(folder: Path, source: ModelProto, sizes: Mapping[str, int]) -> M
 
     slim = _slim.simplified(folder)
     _onnx.unname_dimensions(source, slim)
+    _onnx.keep_shapes(source, slim)
     _onnx.require_same_interface(source, slim, "the simplifier", WAY_OUT)
     growth = slim.ByteSize() - _onnx.size(folder)
     if growth > MOST_GROWTH:

@@ -247,3 +247,11 @@ def test_a_rewrite_that_changes_answers_or_shapes_is_seen(bench: Bench) -> None:
     assert "shape [8, 4], not [8, 1, 4]" in shape
     assert values == "output 'y' differs"
     assert why_not_same(before / "model.onnx", before / "model.onnx") == ""
+
+
+def test_what_the_simplifier_makes_up_about_shapes_is_not_written(bench: Bench) -> None:
+    """Squeeze drops a dimension where it is 1, which a simplifier does not think of."""
+    source, _ = bench.run("import", model=bench.model(wrong_rank_unknown_to_inference()))
+    out, _ = bench.run("simplify", model=source)
+    (output,) = onnx.load(out / "model.onnx").graph.output
+    assert [dim.WhichOneof("value") for dim in output.type.tensor_type.shape.dim] == [None] * 3
