@@ -73,6 +73,7 @@ def assemble(
             variant,
             plan,
             imported,
+            entries.get("fix-shapes"),
             compiled,
             verified,
             calibrated,
@@ -163,6 +164,7 @@ def _model(
     variant: Variant,
     plan: Plan,
     imported: Entry,
+    fixed: Entry | None,
     compiled: Entry,
     verified: Entry,
     calibrated: Entry | None,
@@ -176,7 +178,7 @@ def _model(
     policy = _policy(calibrated)
     interface = ""
     if variant.target.backend is not None:
-        texts = _texts(variant, imported, compiled, verified, policy, store, served)
+        texts = _texts(variant, imported, fixed, compiled, verified, policy, store, served)
         interface = texts.pop(_INTERFACE).decode()
     nodes = {step: plan.nodes[key] for step, key in variant.steps.items()}
     record: dict[str, Any] = {
@@ -215,6 +217,7 @@ def _policy(calibrated: Entry | None) -> Json:
 def _texts(
     variant: Variant,
     imported: Entry,
+    fixed: Entry | None,
     compiled: Entry,
     verified: Entry,
     policy: Json,
@@ -230,13 +233,15 @@ def _texts(
     """
     spec = variant.spec
     facts: Any = imported.facts
-    signature = facts["signature"]
+    signature: Any = facts["signature"]
     if signature["batched"] and not verified.facts["batched"]:
         signature = _unbatched(signature, str(verified.facts["why_not_batched"]))
     # As the built file declares them, with which Triton's onnxruntime backend compares the config.
-    shapes: Any = compiled.facts.get("outputs") or {}
-    outputs = [{**t, "shape": shapes.get(t["name"], t["shape"])} for t in signature["outputs"]]
-    signature = {**signature, "outputs": outputs}
+    for entry in filter(None, (fixed, compiled)):
+        for side in ("inputs", "outputs"):
+            shapes: Any = entry.facts.get(side) or {}
+            told = [{**t, "shape": shapes.get(t["name"], t["shape"])} for t in signature[side]]
+            signature = {**signature, side: told}
     labels = {output: _labels(path) for output, path in spec.serving.labels.items()}
     targets = {"config.pbtxt": variant.target}
     if compiled.facts.get("plan_size") == 0:

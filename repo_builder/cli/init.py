@@ -78,9 +78,36 @@ def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
         file=path,
         source=_scalar(source),
         signature=signature,
+        sizes=_sizes(signature),
         shape=_shape,
         scalar=_scalar,
     )
+
+
+def _sizes(signature: Signature) -> dict[str, object]:
+    """What `sizes` of a spec would say: open dimensions by name, whole inputs where it has none."""
+    sizes: dict[str, object] = {}
+    for tensor in signature.inputs:
+        skipped = ["null"] if signature.batched else []
+        ran = [
+            size if isinstance(size, int) else signature.dynamic_axes.get(_axis(tensor, axis), 1)
+            for axis, size in enumerate(tensor.shape)
+        ]
+        named = [
+            (size, ran[axis])
+            for axis, size in enumerate(tensor.shape)
+            if isinstance(size, str) and axis >= len(skipped)
+        ]
+        if all(name for name, _ in named):
+            sizes.update(named)
+        else:
+            said = [*skipped, *map(str, ran[len(skipped) :])]
+            sizes[tensor.name] = f"[{', '.join(said)}]"
+    return sizes
+
+
+def _axis(tensor: Tensor, axis: int) -> str:
+    return str(tensor.shape[axis]) or f"{tensor.name}[{axis}]"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from repo_builder.base.artifact import Signature
 
 if TYPE_CHECKING:
     import onnx
+
+Ports = tuple[dict[str, tuple[Union[int, str], ...]], dict[str, tuple[Union[int, str], ...]]]
+"""The shapes of a model's inputs and of its outputs."""
 
 
 def signature(path: Path, sizes: Mapping[str, int] | None = None) -> Signature:
@@ -45,15 +48,31 @@ def settled(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
     normal.forget_shapes(model.graph.output)
     if signature.converted_from:
         model = opset.converted(model, signature.opset)
-    for values, tensors in (
-        (model.graph.input, signature.inputs),
-        (model.graph.output, signature.outputs),
-    ):
-        known = {tensor.name: tensor for tensor in tensors}
-        for value in values:
-            if value.name in known:
-                graph.declare(value, known[value.name])
+    graph.declare_all(model.graph.input, signature.inputs)
+    graph.declare_all(model.graph.output, signature.outputs)
     return model
+
+
+def fix_inputs(path: Path, sizes: Mapping[str, int]) -> tuple[onnx.ModelProto, Ports]:
+    """The model at `path` with these sizes in place of open dimensions of its inputs.
+
+    Names are as in `signature`. Shapes of outputs follow anew, as there; dimensions that are not
+    named stay open. Returns the model, and the shapes of its inputs and outputs.
+    """
+    import onnx
+
+    from repo_builder.introspect import graph, prove
+
+    model = onnx.load(path)
+    for value in graph.border_inputs(model):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            name = dim.dim_param or f"{value.name}[{axis}]"
+            if dim.dim_value <= 0 and name in sizes:
+                dim.dim_value = sizes[name]
+    inputs, outputs = prove.ports(graph.of(model, path))
+    graph.declare_all(model.graph.output, outputs)
+    shapes = ({t.name: t.shape for t in side} for side in (inputs, outputs))
+    return model, (next(shapes), next(shapes))
 
 
 def why_not_same(before: Path, after: Path, sizes: Mapping[str, int] | None = None) -> str:

@@ -123,4 +123,4 @@ def _ports(values: Any) -> dict[str, TensorType]:
 def _shape(kind: Any) -> tuple[int | str, ...] | None:
     if not kind.HasField("shape"):
         return None
-    return tuple(dim.dim_value or dim.dim_param for dim in kind.shape.dim)
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in kind.shape.dim)

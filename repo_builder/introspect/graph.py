@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,14 @@ def read(path: Path) -> Graph:
     model = _parse(path)
     _check_versions(model, path)
     _check_external_data(model, path)
+    return of(model, path)
+
+
+def of(model: onnx.ModelProto, path: Path) -> Graph:
+    """The same of a model that was read already, whose external data lies beside `path`.
+
+    The shapes of its outputs are taken out.
+    """
     mended = normal.mend(model)
     _check_types(model, path)
     freed = free_empty(model)
@@ -142,6 +150,14 @@ def declare(value: onnx.ValueInfoProto, tensor: Tensor) -> None:
             dim.dim_value = size
         elif size:
             dim.dim_param = size
+
+
+def declare_all(values: Iterable[onnx.ValueInfoProto], tensors: Iterable[Tensor]) -> None:
+    """Give inputs or outputs the types and shapes of the `tensors` of the same names."""
+    known = {tensor.name: tensor for tensor in tensors}
+    for value in values:
+        if value.name in known:
+            declare(value, known[value.name])
 
 
 def border_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

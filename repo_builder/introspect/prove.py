@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from repo_builder.introspect.load import Conversion
 from repo_builder.introspect.outputs import settle
 from repo_builder.introspect.runtime import first_line
 from repo_builder.introspect.samples import concrete, zeros
-from repo_builder.introspect.trial import Attempt, Feed, attempt, close, feed, run
+from repo_builder.introspect.trial import Attempt, Feed, attempt, close, feed, run, small_batch
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -27,6 +28,9 @@ BATCHES = ((0, 1), (2, 0, 1))
 SAME_ROWS = 3
 """The random inputs that a converted model and its original must answer alike."""
 
+SLOW = 1.0
+"""Seconds of a run, or of two, from which on a batch is tried with smaller inputs."""
+
 
 def signature(graph: Graph, given: Mapping[str, int]) -> Signature:
     """The model's interface; see `repo_builder.introspect.signature`."""
@@ -34,8 +38,12 @@ def signature(graph: Graph, given: Mapping[str, int]) -> Signature:
     tried: Attempt | None = None
     failure = ""
     if not why:
+        begun = time.perf_counter()
         tried, failure = attempt(graph, 1, given)
-        why = _why_not_by_run(graph, tried) if tried else ""
+        small = None
+        if given and time.perf_counter() - begun > SLOW:  # a batch is one at any size
+            small, _ = attempt(graph, 1, {})
+        why = _why_not_by_run(graph, small or tried) if tried else ""
     if why or failure:
         axes_only, reason = attempt(graph, None, given)
         tried, failure = (axes_only, "") if axes_only else (tried, reason)
@@ -63,6 +71,13 @@ def signature(graph: Graph, given: Mapping[str, int]) -> Signature:
         converted_from=walk.opset(graph.conversion.original) if graph.conversion else 0,
         mended=(*graph.mended, *wrong),
     )
+
+
+def ports(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Inputs and outputs with their shapes, and nothing about batches."""
+    tried, _ = small_batch(graph, {})
+    outputs, _ = settle(graph, *_shapes(graph, tried, {}))
+    return graph.inputs, outputs
 
 
 def _shapes(

@@ -10,6 +10,16 @@ if TYPE_CHECKING:
     import onnx
 
 
+def size_wanted(port: onnx.ValueInfoProto) -> str:
+    """How to say, in a spec, the sizes of an input's open dimensions but the first."""
+    dims = port.type.tensor_type.shape.dim
+    names = [dim.dim_param for dim in dims[1:] if dim.dim_value <= 0]
+    if all(names):
+        return "write `sizes: {" + ", ".join(f"{name}: ..." for name in names) + "}` in the spec"
+    said = ["null", *(str(d.dim_value) if d.dim_value > 0 else "..." for d in dims[1:])]
+    return f"write `sizes: {{{port.name}: [{', '.join(said)}]}}` in the spec"
+
+
 def with_static_shapes(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
     """A copy whose dynamic dimension 0 is 1, every other shape inferred anew.
 
@@ -30,7 +40,7 @@ def with_static_shapes(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
             if number == 0:
                 dim.dim_value = 1
                 continue
-            fix = "this toolchain needs static shapes: export the model with a fixed size here"
+            fix = f"this toolchain takes one shape: {size_wanted(port)}"
             name = f"dimension {number} is dynamic ({dim.dim_param or '?'})"
             problems.append(Problem(name, fix, field=f"input '{port.name}'"))
     if problems:

@@ -11,7 +11,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.introspect import bfloat16, runtime
 from repo_builder.introspect.graph import Graph
 from repo_builder.introspect.runtime import first_line, is_out_of_memory
-from repo_builder.introspect.samples import Array, Values, concrete, draw, sizes, values
+from repo_builder.introspect.samples import Array, Values, axis_name, concrete, draw, sizes, values
 
 Feed = dict[str, Array]
 
@@ -58,6 +58,15 @@ def attempt(
     if lacking:
         raise MemoryError("not enough memory")
     return None, failure
+
+
+def small_batch(graph: Graph, given: Mapping[str, int]) -> tuple[Attempt | None, str]:
+    """As `attempt` without a batch, with 2 in place of every open dimension 0 where that runs."""
+    rows = {axis_name(t, 0): 2 for t in graph.inputs if t.shape and isinstance(t.shape[0], str)}
+    tried, failure = attempt(graph, None, {**rows, **given})
+    if tried or not rows:
+        return tried, failure
+    return attempt(graph, None, given)
 
 
 def feed(graph: Graph, axes: Mapping[str, int], kind: Values, batch: int | None, row: int) -> Feed:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from repo_builder.base.digest import Json
+from repo_builder.plan import sizes
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
@@ -40,15 +41,16 @@ def _openvino(chain: Chain) -> None:
         params.update(_quantization(chain))
         calibration = chain.calibration
     chain.compiled = "compile-openvino"
-    model = chain.add(chain.compiled, params, model=_front(chain), calibration=calibration)
     cpu = device == "CPU"
+    front = _front(chain, static=not cpu)
+    model = chain.add(chain.compiled, params, model=front, calibration=calibration)
     runtime = "openvino" if cpu else "openvino-rows"
     _check(chain, model, runtime, profile=cpu, emulated=precision == "fp16" and not cpu)
 
 
 def _tensorrt(chain: Chain) -> None:
     precision, tensorrt = chain.spec.optimize.precision, chain.target.tensorrt
-    model = _front(chain)
+    model = _front(chain, static=True)
     if precision == "int8":
         model = _quantized(chain, model)
     elif precision == "fp16":
@@ -59,7 +61,6 @@ def _tensorrt(chain: Chain) -> None:
         "at": place,
         "precision": precision,
         "batches": _batches(chain.spec),
-        "sizes": dict(asked.sizes),
         "workspace_mb": asked.workspace_mb,
         "dla_core": asked.dla_core,
         "version_compatible": asked.version_compatible,
@@ -90,7 +91,7 @@ def _batches(spec: Spec) -> list[Json]:
 
 def _qnn(chain: Chain) -> None:
     precision, qnn = chain.spec.optimize.precision, chain.target.qnn
-    model = _front(chain)
+    model = _front(chain, static=True)
     if precision == "int8":
         model = _quantized(chain, model)
     params: dict[str, Json] = {
@@ -147,11 +148,17 @@ RECIPES: Mapping[str, Callable[[Chain], None]] = {
 """A target's runtime -> how models are built for it."""
 
 
-def _front(chain: Chain) -> ArtifactRef:
-    """What every target shares: a checked, simplified model in floating point."""
-    model = chain.add("import", {}, model=chain.file(chain.spec.onnx))
+def _front(chain: Chain, *, static: bool = False) -> ArtifactRef:
+    """What every target shares: a checked, simplified model in floating point.
+
+    With `static`, for toolchains that take one shape, it has the sizes that are known.
+    """
+    known = sizes.of(chain.spec, chain.pins, static=False)
+    model = chain.add("import", {"sizes": {**known}}, model=chain.file(chain.spec.onnx))
+    if static and (fixed := sizes.of(chain.spec, chain.pins, static=True)):
+        model = chain.add("fix-shapes", {"sizes": {**fixed}}, model=model)
     if chain.spec.optimize.simplify:
-        model = chain.add("simplify", {}, model=model)
+        model = chain.add("simplify", {"sizes": {} if static else {**known}}, model=model)
     return model
 
 
@@ -173,7 +180,7 @@ def _quantized(chain: Chain, model: ArtifactRef, *, whole: bool = False) -> Arti
 
 def _tflite(chain: Chain) -> ArtifactRef:
     """int8 TFLite with the scales of a QDQ model; nothing in it computes in floating point."""
-    model = _quantized(chain, _front(chain), whole=True)
+    model = _quantized(chain, _front(chain, static=True), whole=True)
     return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
 
 
@@ -194,9 +201,14 @@ def _check(
             "samples": evaluation.samples,
         }
     source = ArtifactRef(chain.steps["import"])
+    known = sizes.of(chain.spec, chain.pins, static=False)
     calibration = None if evaluation else chain.calibration
     reference = chain.add(
-        "reference", judged, model=source, evaluation=chain.evaluation, calibration=calibration
+        "reference",
+        {"sizes": {**known}, **judged},
+        model=source,
+        evaluation=chain.evaluation,
+        calibration=calibration,
     )
     in_fp16 = None
     if emulated:

@@ -134,9 +134,11 @@ class Pins:
 
     `files` maps a path that a spec names to its files, name in the artifact -> (path, sha256): one
     for data, one or more for a model with external data. A tool that is not installed is None.
-    `interfaces` says what a model's file declares; None where it cannot be read.
+    `interfaces` says what a model's file declares; None where it cannot be read. `arrays` has the
+    shapes of the arrays in a file of data.
     """
 
     files: Mapping[Path, Mapping[str, tuple[Path, str]]]
     tools: Mapping[str, str | None]
     interfaces: Mapping[Path, Interface | None] = field(default_factory=dict)
+    arrays: Mapping[Path, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)

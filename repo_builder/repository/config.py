@@ -221,10 +221,8 @@ def _warmup(
         for axis, size in enumerate(tensor.shape):
             if isinstance(size, int):
                 dims.append(size)
-            elif signature.batched and axis == 0:
-                dims.append(1)
-            else:
-                dims.append(signature.dynamic_axes[size or f"{tensor.name}[{axis}]"])
+            else:  # a batch has no size of its own, also where it was found to be none
+                dims.append(signature.dynamic_axes.get(size or f"{tensor.name}[{axis}]", 1))
         inputs[tensor.name] = {
             "data_type": f"TYPE_{tensor.dtype}",
             "dims": dims[bool(largest) :] or [1],

@@ -31,6 +31,7 @@ def pin(
     cache = _FileCache(store)
     files: dict[Path, dict[str, tuple[Path, str]]] = {}
     interfaces: dict[Path, Interface | None] = {}
+    arrays: dict[Path, dict[str, tuple[int, ...]]] = {}
     for spec in specs:
         if isinstance(spec, Pipeline):
             for path in spec.sample.values():
@@ -42,9 +43,11 @@ def pin(
         if spec.calibration:
             path = spec.calibration.path
             files[path] = {"calibration.npz": (path, cache.sha256(path))}
+            arrays[path] = cache.arrays(path)
         if spec.evaluation:
             path = spec.evaluation.path
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}
+            arrays[path] = cache.arrays(path)
         if spec.fallback:
             path, cloud = spec.fallback.data, spec.fallback.cloud_onnx
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}
@@ -52,7 +55,7 @@ def pin(
                 files[cloud] = _model(cloud, cache)
     cache.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
-    return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces)
+    return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces, arrays)
 
 
 def contents(path: Path, store: Store) -> Contents | None:
@@ -86,6 +89,8 @@ class _FileCache:
         self.store = store
         self.known: dict[str, dict[str, Any]] = store.read_json(self._path) or {}
         self.changed = False
+        self.seen: set[Path] = set()
+        """Files that were looked at by this object, and are not looked at again."""
 
     @property
     def _path(self) -> Path:
@@ -128,7 +133,17 @@ class _FileCache:
         kept = about[name]
         return None if kept is None else TypeAdapter(kind).validate_python(kept)
 
+    def arrays(self, path: Path) -> dict[str, tuple[int, ...]]:
+        """The shapes of the arrays in an .npz file."""
+        about = self._about(path)
+        if "arrays" not in about:
+            about["arrays"] = _array_shapes(path)
+            self.changed = True
+        return {name: tuple(shape) for name, shape in about["arrays"].items()}
+
     def _about(self, path: Path) -> dict[str, Any]:
+        if path in self.seen:
+            return self.known[str(path)]
         try:
             stamp = digest.stamp(path)
             about = self.known.get(str(path))
@@ -140,12 +155,33 @@ class _FileCache:
                 self.changed = True
         except OSError as failure:
             raise ModelError(f"{path}: {failure.strerror}") from None
+        self.seen.add(path)
         return about
 
     def save(self) -> None:
         """Keep what was learnt for the next build."""
         if self.changed:
             self.store.write_json(self._path, self.known)
+
+
+def _array_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes of arrays by name, from their headers; {} where it is no .npz (its step tells why)."""
+    import zipfile
+
+    from numpy.lib import format as numpy_format
+
+    npy: Any = numpy_format
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    shapes: dict[str, list[int]] = {}
+    try:
+        with zipfile.ZipFile(path) as stored:
+            for name in stored.namelist():
+                with stored.open(name) as file:
+                    if read := headers.get(npy.read_magic(file)):  # all of arrays without fields
+                        shapes[name.removesuffix(".npy")] = list(read(file)[0])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return {}
+    return shapes
 
 
 def _external_data(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ The JSON Schema for editors is generated from these types, so field docstrings a
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -25,6 +25,10 @@ from repo_builder.targets.types import HardwareCompatibility
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _PART = "(0|[1-9][0-9]{0,2})"
 _VERSION = re.compile(rf"{_PART}\.{_PART}\.{_PART}")
+
+
+_Size = Annotated[int, Field(ge=1)]
+Sizes = dict[str, Union[_Size, list[Union[_Size, None]]]]
 
 
 class Raw(BaseModel):
@@ -115,8 +119,6 @@ class RawTensorRt(Raw):
     """The plan also loads in later releases of TensorRT; it may be slower."""
     hardware_compatibility: HardwareCompatibility = "none"
     """Which other GPUs load the plan: none, same_compute_capability or ampere_plus."""
-    sizes: dict[str, Annotated[int, Field(ge=1)]] = {}
-    """Name of a dynamic dimension that is not the batch -> the size it gets."""
 
 
 class RawOptimize(Raw):
@@ -240,6 +242,8 @@ class RawDataPart(Raw):
 class RawOverride(Raw):
     """What is different on one target. Only what a user wrote counts: no default here is used."""
 
+    sizes: Sizes = {}
+    """Open dimension -> the size that is really used there."""
     data: RawDataPart | None = None
     optimize: RawOptimize | None = None
     gates: RawGates | None = None
@@ -286,6 +290,8 @@ class RawSpec(Named):
     kind: Literal["model"] = "model"
     """A model, or a pipeline of models."""
     source: RawSource
+    sizes: Sizes = {}
+    """Open dimension -> the size that is really used; or input -> its sizes, null for the batch."""
     data: RawData = Field(default_factory=RawData)
     optimize: RawOptimize = Field(default_factory=RawOptimize)
     gates: RawGates = Field(default_factory=RawGates)

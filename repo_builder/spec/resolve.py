@@ -79,6 +79,10 @@ class _Resolver:
             ),
             preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
             fallback=fallback(raw, evaluation, self._file, self._problem),
+            sizes={
+                name: said if isinstance(said, int) else tuple(said)
+                for name, said in raw.sizes.items()
+            },
         )
 
     def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:

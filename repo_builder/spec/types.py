@@ -103,15 +103,13 @@ class Quantization:
 class TensorRt:
     """How a TensorRT plan is built; see `repo_builder.trt.request`.
 
-    `compile_at` says where, in place of what the target says. `sizes` maps names of dynamic
-    dimensions other than the batch to the size they get.
+    `compile_at` says where, in place of what the target says.
     """
 
     workspace_mb: int = 0
     dla_core: int | None = None
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
-    sizes: Mapping[str, int] = field(default_factory=dict)
     compile_at: Place | None = None
 
 
@@ -200,7 +198,11 @@ class Serving:
 
 @dataclass(frozen=True)
 class Spec:
-    """One model for one target: everything a build needs to know, nothing left to default."""
+    """One model for one target: everything a build needs to know, nothing left to default.
+
+    `sizes` maps names of open dimensions to the size that is really used, and inputs to the sizes
+    of all their dimensions, None where nothing is said.
+    """
 
     name: str
     version: Version
@@ -214,6 +216,7 @@ class Spec:
     serving: Serving
     preprocess: Preprocess | None
     fallback: Fallback | None = None
+    sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

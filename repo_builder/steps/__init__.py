@@ -44,7 +44,8 @@ _HOUR = 3600.0
 """Vendors' compilers have hung; those of the examples take seconds, of large models minutes."""
 
 STEPS: dict[str, Declaration] = {
-    "import_onnx": Declaration("import", 3, tools=("onnx", "onnxruntime")),
+    "import_onnx": Declaration("import", 4, tools=("onnx", "onnxruntime")),
+    "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 4, tools=("onnx", "onnxruntime", "onnxslim")),
     "quantize": Declaration("quantize", 2, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 3, tools=("onnx", "onnxruntime")),
@@ -57,7 +58,7 @@ STEPS: dict[str, Declaration] = {
     ),
     # TensorRT's version is in no key: a plan is tied to the machine that builds it, by its record.
     "compile_tensorrt": Declaration(
-        "compile-tensorrt", 3, tools=("onnx",), limit_s=6 * _HOUR, keeps="tensorrt"
+        "compile-tensorrt", 4, tools=("onnx",), limit_s=6 * _HOUR, keeps="tensorrt"
     ),
     "compile_qnn": Declaration(
         "compile-qnn",
@@ -79,7 +80,7 @@ STEPS: dict[str, Declaration] = {
     "compile_tflite_micro": Declaration(
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
-    "reference": Declaration("reference", 3, tools=("onnxruntime",)),
+    "reference": Declaration("reference", 4, tools=("onnxruntime",)),
     "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 3, tools=("onnx", "onnxruntime")),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),

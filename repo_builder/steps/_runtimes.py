@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,7 +109,7 @@ class _OpenVino:
 
 
 class _OpenVinoRows(_OpenVino):
-    """A model of one row, as devices other than the CPU take it; rows one after another.
+    """A model of one shape, as devices other than the CPU take it; rows one after another.
 
     The CPU stands in for the device, so it computes in fp32, not in bf16 which is its own choice.
     """
@@ -118,13 +118,15 @@ class _OpenVinoRows(_OpenVino):
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)
-        self.inputs, self.outputs = (
-            tuple(map(_by_rows, side)) for side in (self.inputs, self.outputs)
-        )
+        self._rows = _of_rows((*self.inputs, *self.outputs))
+        if self._rows:
+            self.inputs, self.outputs = (
+                tuple(map(_by_rows, side)) for side in (self.inputs, self.outputs)
+            )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        return _one_by_one(super().run, feeds)
+        return _one_by_one(super().run, feeds) if self._rows else super().run(feeds)
 
 
 class _Qnn:
@@ -136,13 +138,18 @@ class _Qnn:
         from repo_builder.steps import _qnn
 
         self._session = _qnn.load(folder / MODEL)
-        self.inputs = tuple(_by_rows(_ort_tensor(node)) for node in self._session.get_inputs())
-        self.outputs = tuple(_by_rows(_ort_tensor(node)) for node in self._session.get_outputs())
+        self.inputs = tuple(map(_ort_tensor, self._session.get_inputs()))
+        self.outputs = tuple(map(_ort_tensor, self._session.get_outputs()))
+        self._rows = _of_rows((*self.inputs, *self.outputs))
+        if self._rows:
+            self.inputs, self.outputs = (
+                tuple(map(_by_rows, side)) for side in (self.inputs, self.outputs)
+            )
         self._names = [tensor.name for tensor in self.outputs]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        return _one_by_one(self._run_one, feeds)
+        return _one_by_one(self._run_one, feeds) if self._rows else self._run_one(feeds)
 
     def _run_one(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
@@ -181,6 +188,11 @@ def _one_by_one(
     rows = max(len(array) for array in feeds.values())
     runs = [run({name: a[i : i + 1] for name, a in feeds.items()}) for i in range(rows)]
     return {name: np.concatenate([one[name] for one in runs]) for name in runs[0]}
+
+
+def _of_rows(tensors: Iterable[Tensor]) -> bool:
+    """Whether dimension 0 of all these is one row: not of a recurrent state, say."""
+    return all(tensor.shape[:1] == (1,) for tensor in tensors)
 
 
 def _by_rows(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from repo_builder.base import digest
 from repo_builder.base.errors import ModelError, Problem, StepError
+from repo_builder.introspect.static import size_wanted
 from repo_builder.spec.types import Place, Precision
 from repo_builder.steps import _onnx
 from repo_builder.steps._level import Level
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
 class Params:
     """`at`: where the plan is built: on this machine (`builder`), in an `image`, on the `device`.
 
-    `batches` are the least, the best and the largest batch, for inputs whose dimension 0 varies;
-    `sizes` maps names of other varying dimensions to the size they get. The rest is
-    `repo_builder.trt.request.Request`.
+    `batches` are the least, the best and the largest batch, for inputs whose dimension 0 varies.
+    The rest is `repo_builder.trt.request.Request`.
     """
 
     at: Place
     precision: Precision = "fp32"
     batches: tuple[int, int, int] = (1, 1, 1)
-    sizes: Mapping[str, int] = field(default_factory=dict)
     workspace_mb: int = 0
     dla_core: int | None = None
     version_compatible: bool = False
@@ -140,13 +139,9 @@ def _profiles(graph: GraphProto, params: Params) -> tuple[dict[str, Profile], li
                 sizes = [dim.dim_value] * 3
             elif number == 0:
                 sizes = list(params.batches)
-            elif dim.dim_param in params.sizes:
-                sizes = [params.sizes[dim.dim_param]] * 3
             else:
                 what = f"dimension {number} is dynamic ({dim.dim_param or '?'})"
-                fix = f"write `optimize: {{tensorrt: {{sizes: {{{dim.dim_param}: ...}}}}}}`"
-                if not dim.dim_param:
-                    fix = "it has no name: export the model with a fixed size here"
+                fix = size_wanted(port)
                 problems.append(Problem(what, fix, field=f"input '{port.name}'"))
                 continue
             for shape, size in zip(shapes, sizes, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from repo_builder.spec.types import MetricName
 from repo_builder.steps import _answers, _data, _large, _onnx, _rows, _runtimes
 
 RANDOM_ROWS = 16
-"""Rows of seeded random inputs where a spec has no data."""
+"""Rows of seeded random inputs where a spec has no data; fewer of large inputs: see `_rows`."""
 
 KEPT_ROWS = 8
 """Rows of a user's data that are kept with the outputs, for steps that need some inputs."""
@@ -21,12 +22,16 @@ KEPT_ROWS = 8
 
 @dataclass(frozen=True)
 class Params:
-    """See `repo_builder.spec.types.Evaluation`; without a metric, random inputs may be used."""
+    """See `repo_builder.spec.types.Evaluation`; without a metric, random inputs may be used.
+
+    `sizes`, of these inputs, as in `import`.
+    """
 
     metric: MetricName | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     found = _rows.of_data(inputs, runner.inputs, params)
     metric = None
     if found is None:
-        samples, answers = _random(inputs.model, runner)
+        samples, answers = _random(inputs.model, runner, params.sizes)
         found = _rows.Compared(samples, "generated")
         kept = samples
         _large.write(out, inputs.model, runner, samples)
@@ -76,23 +81,25 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
 
 def _random(
-    folder: Path, runner: _runtimes.Runner
+    folder: Path, runner: _runtimes.Runner, sizes: Mapping[str, int]
 ) -> tuple[_data.Samples, dict[str, list[_data.Array]]]:
     """Random rows of the sizes and kind of values with which the model runs, and its answers."""
     from repo_builder import introspect
     from repo_builder.introspect.samples import concrete, draw, values
 
-    signature = introspect.signature(folder / _onnx.MODEL)
+    signature = introspect.signature(folder / _onnx.MODEL, sizes)
     batch = 1 if signature.batched else None
     failure: ModelError | None = None
+    shapes = {t.name: concrete(t, signature.dynamic_axes, batch) for t in signature.inputs}
+    if any(0 in shape for shape in shapes.values()):  # no size was found with which the model runs
+        why = signature.why_not_batched
+        raise ModelError(f"no random input runs ({why}); give evaluation data in the spec")
+    one = sum(math.prod(shape) for shape in shapes.values())
+    count = min(RANDOM_ROWS, max(_rows.LEAST_ROWS, _rows.MOST_VALUES // max(one, 1)))
     for kind in values(signature.inputs):
         arrays = {}
         for tensor in signature.inputs:
-            shape = concrete(tensor, signature.dynamic_axes, batch)
-            if 0 in shape:  # no size was found with which the model runs
-                why = signature.why_not_batched
-                raise ModelError(f"no random input runs ({why}); give evaluation data in the spec")
-            rows = [draw(tensor, shape, kind, seed) for seed in range(RANDOM_ROWS)]
+            rows = [draw(tensor, shapes[tensor.name], kind, seed) for seed in range(count)]
             stack = np.stack(rows)
             arrays[tensor.name] = stack[:, 0] if batch else stack
         samples = _data.check(arrays, signature.inputs, "random inputs")

@@ -472,10 +472,16 @@ def tensorrt(targets: str, options: str, rest: str = "precision: fp16") -> str:
 
 
 def test_options_of_tensorrt_are_resolved(folder: Path) -> None:
-    options = "dla_core: 1, workspace_mb: 64, version_compatible: true, sizes: {height: 640}"
+    options = "dla_core: 1, workspace_mb: 64, version_compatible: true"
     text = tensorrt("jetson-orin-nx", options) + "serving: {max_batch_size: 1}\n"
     (spec,) = one(folder, text)
-    assert spec.optimize.tensorrt == TensorRt(64, 1, True, "none", {"height": 640})
+    assert spec.optimize.tensorrt == TensorRt(64, 1, True, "none")
+
+
+def test_sizes_are_by_name_or_by_position(folder: Path) -> None:
+    (spec,) = one(folder, MINIMAL + "sizes: {h: 320, x: [null, 3, 320, 320]}\n")
+    assert spec.sizes == {"h": 320, "x": (None, 3, 320, 320)}
+    assert said(folder, MINIMAL + "sizes: {h: 0}\n")
 
 
 def test_what_a_device_s_tensorrt_lacks_is_told_where_it_was_asked(folder: Path) -> None:
