@@ -59,6 +59,16 @@ _THEMES = (
     resources,
 )
 _CONFIG_RULES: tuple[Rule, ...] = tuple(rule for theme in _THEMES for rule in theme.RULES)
+_BACKEND_OF = {
+    rule.id: backend
+    for backend, themes in (
+        ("onnxruntime", (onnxruntime, onnx_sequence, onnx_parameters)),
+        ("openvino", (openvino, openvino_parameters)),
+    )
+    for theme in themes
+    for rule in theme.RULES
+}
+"""Rules that look at models of one backend only; others are spared the question."""
 _DISABLE = re.compile(r"#\s*lint:\s*disable=([\w,-]+)[ \t]*([^\n]*)")
 
 
@@ -172,9 +182,14 @@ def _findings(
 ) -> list[Finding]:
     """What the rules say of a model; `plain` is the same model with its config.pbtxt."""
     disabled = _disabled(model) | (_disabled(plain) if plain else frozenset())
+    if model.config is None:
+        rules = layout.ALWAYS
+    else:
+        backend = model.backend
+        rules = [rule for rule in rules if _BACKEND_OF.get(rule.id, backend) == backend]
     made = {
         _finding(model, *found)
-        for rule in (rules if model.config is not None else layout.ALWAYS)
+        for rule in rules
         if rule.id not in disabled
         for found in _hits(model, rule)
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repo_builder.repository import render
-from repo_builder.repository.lint import onnx_io
+from repo_builder.repository.lint import inferred, onnx_io
 from repo_builder.repository.lint.positions import Positions
 from repo_builder.repository.lint.types import CONFIG, Hit
 from repo_builder.targets import Target
@@ -105,15 +105,32 @@ class Model:
         if not self.file.endswith(".onnx"):
             return found
         for version in self.loaded:
-            path = self.versions[version] / self.file
-            if path.is_dir():
-                path /= "model.onnx"  # LoadModel in onnxruntime.cc
+            path = self.onnx_path(version)
             if path.is_file():
                 try:
                     found[version] = onnx_io.read(path)
                 except (onnx_io.NotOnnx, OSError) as failure:
                     found[version] = Hit(str(failure), file=f"{version}/{self.file}")
         return found
+
+    @cached_property
+    def onnx(self) -> dict[int, onnx_io.Io]:
+        """Those of `ios` that can be read, with shapes of outputs as ONNX Runtime has them."""
+        first = [-1] if self.batched else []
+        listed = {
+            t.name: [*first, *(t.reshape.shape if t.HasField("reshape") else t.dims)]
+            for t in self.config.output
+        }
+        return {
+            version: inferred.settled(io, self.onnx_path(version), listed)
+            for version, io in self.ios.items()
+            if isinstance(io, onnx_io.Io)
+        }
+
+    def onnx_path(self, version: int) -> Path:
+        """The ONNX file of a version: in a folder of that name, its model.onnx (onnxruntime.cc)."""
+        path = self.versions[version] / self.file
+        return path / "model.onnx" if path.is_dir() else path
 
     def parse(self, text: str) -> None:
         """Take `text` as the config; what is wrong with it becomes `config_hit`."""

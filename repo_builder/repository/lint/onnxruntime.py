@@ -39,9 +39,7 @@ def _here(model: Model) -> bool:
 def readable(model: Model) -> Iterator[tuple[int, Io]]:
     """Version and border of each ONNX file that can be read, for this backend."""
     if _here(model):
-        for version, io in model.ios.items():
-            if isinstance(io, Io):
-                yield version, io
+        yield from model.onnx.items()
 
 
 def expected_inputs(config: Any) -> int:
@@ -89,9 +87,7 @@ def too_new(model: Model) -> Iterator[Hit]:
 def external_data(model: Model) -> Iterator[Hit]:
     """Weights in files of their own lie in the model's folder, whole."""
     for version, io in readable(model):
-        path = model.versions[version] / model.file
-        if path.is_dir():
-            path /= "model.onnx"
+        path = model.onnx_path(version)
         problems = (tensor.problem(path) for tensor in io.external)
         if problem := next(filter(None, problems), ""):
             yield Hit(problem, fix="copy the file beside the model", file=f"{version}/{model.file}")

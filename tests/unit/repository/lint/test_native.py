@@ -131,6 +131,12 @@ LOADED: dict[str, World] = {
     "a batch_input that the model has": onnx(
         GOOD + RAGGED_COUNT % 'target_name: "n"', MLP.replace("[N, 4] x", "[N, 4] x, float[N] n")
     ),
+    "an output whose size follows from the operators": onnx(
+        GOOD, MLP.replace("float[N, 2] y", "float[N, M] y")
+    ),
+    "an output whose shape follows from the operators": onnx(
+        GOOD, MLP.replace("float[N, 2] y", "float[] y")
+    ),
     "an output without a type": onnx(GOOD, MLP.replace("float[N, 2] y", "y")),
     "a scalar with batching": onnx(GOOD.replace("[4]", "[1]").replace("[2]", "[1]"), SCALAR),
     **{
@@ -208,6 +214,12 @@ REFUSED: dict[str, World] = {
     "the only input is optional": onnx(FULL.replace("[-1, 4]", "[-1, 4] optional: true")),
     "a batch_input without a target": onnx(GOOD + RAGGED_COUNT % ""),
     "an input without a shape": onnx(GOOD, UNRANKED),
+    "an output that is open in the file only": onnx(
+        GOOD.replace("[2]", "[-1]"), MLP.replace("float[N, 2] y", "float[N, M] y")
+    ),
+    "an output of another shape than follows": onnx(
+        GOOD.replace("[2]", "[3]"), MLP.replace("float[N, 2] y", "float[] y")
+    ),
     "dims of a scalar, with batching": onnx(GOOD, SCALAR),
     "BF16 before 26.03": onnx(GOOD.replace("FP32", "BF16"), MLP.replace("float[N", "bfloat16[N")),
     **{
