@@ -59,7 +59,9 @@ def overflowing() -> tuple[onnx.ModelProto, Any]:
         helper.make_node("Sqrt", ["v"], ["s"], "root"),
         helper.make_node("Div", ["x", "s"], ["y"], "normal"),
     ]
-    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(np.float32(2), "two")])
+    graph = helper.make_graph(
+        nodes, "g", [x], [y], [numpy_helper.from_array(np.array(2, np.float32), "two")]
+    )
     rows = np.random.default_rng(0).normal(0, 900, (16, 16)).astype(np.float32)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return model, rows

@@ -19,7 +19,9 @@ def prove(
     bench: Bench, source: onnx.ModelProto, built: Any, runtime: str = "onnxruntime", **more: Any
 ) -> Any:
     """The facts of `verify`; `more` are its params, or inputs where they are folders."""
-    data = {name: more.pop(name) for name in ("evaluation", "calibration") if name in more}
+    data: dict[str, Any] = {
+        name: more.pop(name) for name in ("evaluation", "calibration") if name in more
+    }
     model = bench.model(source)
     reference, _ = bench.run("reference", model=model, **data)
     inputs = {"source": model, "reference": reference, **data}
