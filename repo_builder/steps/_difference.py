@@ -41,8 +41,8 @@ class Difference:
     of columns of like magnitude, against how the source varies in it; `column` for the worst
     single one, `worst` names it. `labels` is the share of rows whose largest entry is another, of
     those where it is clear, None where that is not asked or not known; of integers, booleans and
-    words the share that differs. `misplaced` counts values that are NaN or infinite on one side
-    only. `shape` says how shapes or types differ, "" where they are equal; figures are 0 then.
+    words the share that differs. `misplaced` counts values that are NaN or infinite in the
+    built model only, or infinite in the source only; where the source is NaN nothing is known. `shape` says how shapes or types differ, "" where they are equal; figures are 0 then.
     `left_out` counts runs whose answers have another length, where length depends on the data.
     """
 
@@ -85,11 +85,14 @@ def compare(
         wide, other = a.astype(np.float64), b.astype(np.float64)
         finite = np.isfinite(wide) & np.isfinite(other)
         if not finite.all():
-            sums.misplaced += int(np.sum(~finite & ~_same(wide, other)))
+            sums.misplaced += int(np.sum(~finite & (wide != other) & ~np.isnan(wide)))
+            sums.unknown += int(np.isnan(wide).sum())
             wide, other = (np.where(finite, x, 0.0) for x in (wide, other))
         sums.add(wide, other)
         columns.add(wide, other)
         labels.add(wide, other)
+    if 0 < sums.count == sums.unknown:
+        return Difference(name, shape="only NaN in the source, which proves nothing")
     group, column, worst = columns.worst()
     return Difference(
         name,
@@ -104,21 +107,6 @@ def compare(
         misplaced=sums.misplaced,
         left_out=left_out,
     )
-
-
-def relative(source: Array, built: Array) -> float:
-    """`Difference.relative` of two arrays of one shape; infinite where only one is finite."""
-    a, b = source.astype(np.float64), built.astype(np.float64)
-    finite = np.isfinite(a) & np.isfinite(b)
-    if not finite.all() and not _same(a[~finite], b[~finite]).all():
-        return float("inf")
-    sums = _Sums()
-    sums.add(a[finite], b[finite])
-    return sums.relative()
-
-
-def _same(a: Array, b: Array) -> Array:
-    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
 def _pairs(
@@ -214,6 +202,7 @@ class _Sums:
     other: float = 0.0
     product: float = 0.0
     misplaced: int = 0
+    unknown: int = 0
 
     def add(self, a: Floats, b: Floats) -> None:
         gap = np.abs(a - b)
