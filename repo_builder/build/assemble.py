@@ -59,7 +59,7 @@ def assemble(
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, latency = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))
-    broken += proof.failures(verified, entries.get(proof.EMULATED))
+    broken += proof.failures(entries, verified)
     broken += failures(
         spec.gates,
         Measurements(measured["size"], score and score.drop, latency and latency.p50_ms),
@@ -99,7 +99,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
     if verify:
         facts: Any = verify.facts
         figures["difference"] = proof.differences(verify)
-        figures["comparison"] = proof.comparison(verify, entries.get(proof.EMULATED), variant.spec)
+        figures["comparison"] = proof.comparison(entries, verify, variant.spec)
         figures["warnings"] = tuple(facts["warnings"])
         if facts["score"]:
             figures["score"] = Score(**facts["score"])
@@ -134,6 +134,7 @@ def _changes(entries: Mapping[str, Entry | None]) -> list[str]:
         changes += facts["signature"]["mended"]
     if (simplified := entries.get("simplify")) and (why := simplified.facts["why_not"]):
         changes.append(f"not simplified ({why})")
+    changes += proof.changes(entries)
     return changes
 
 

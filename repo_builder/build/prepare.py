@@ -77,4 +77,12 @@ def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:
     return found
 
 
-_READ = ("import", "verify", "calibrate-confidence", "warm-up", "profile")
+_READ = (
+    "import",
+    "fp16-ranges",
+    "compile-onnxruntime",
+    "verify",
+    "calibrate-confidence",
+    "warm-up",
+    "profile",
+)

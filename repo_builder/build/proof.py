@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from repo_builder.base.artifact import Entry
 from repo_builder.build.report.types import Comparison, Difference
 from repo_builder.spec.types import Spec
 
-EMULATED = "emulate-fp16"
-
+RANGES = "fp16-ranges"
 _FP16_LARGEST = 65504
+_SET = "or set `gates: {max_difference: ...}` if that is right"
+_WAYS_OUT = {
+    "fp32": f"use another target, {_SET}",
+    "bf16": f"use target `cpu`, {_SET}",
+    "fp16": f"write `precision: fp32` where the target has it, {_SET}",
+    "int8": f"exclude nodes from quantization, take another precision, {_SET}",
+}
+
+Entries: TypeAlias = Mapping[str, Entry | None]
+"""Steps of a variant by name."""
 
 
 def differences(verified: Entry) -> dict[str, Difference]:
@@ -23,10 +33,11 @@ def differences(verified: Entry) -> dict[str, Difference]:
     }
 
 
-def comparison(verified: Entry, emulated: Entry | None, spec: Spec) -> Comparison:
+def comparison(entries: Entries, verified: Entry, spec: Spec) -> Comparison:
     """What was compared, and with which limits."""
     facts: Any = verified.facts
-    ranges: Any = emulated.facts if emulated else None
+    ranges: Any = entries.get(RANGES)
+    headroom: float | None = ranges.facts["headroom"] if ranges else None
     widened = spec.gates.max_difference
     return Comparison(
         rows=facts["rows"],
@@ -34,11 +45,11 @@ def comparison(verified: Entry, emulated: Entry | None, spec: Spec) -> Compariso
         arithmetic=facts["arithmetic"],
         limits=facts["limits"],
         reason=widened.reason if widened else "",
-        headroom=ranges and ranges["headroom"],
+        headroom=headroom,
     )
 
 
-def failures(verified: Entry, emulated: Entry | None) -> list[str]:
+def failures(entries: Entries, verified: Entry) -> list[str]:
     """One line for all that is beyond the limits; [] where nothing is."""
     facts: Any = verified.facts
     if not facts["broken"]:
@@ -46,19 +57,27 @@ def failures(verified: Entry, emulated: Entry | None) -> list[str]:
     said = [*facts["broken"]]
     if facts["first"]:
         said.append(f"it begins at {facts['first']}")
-    if over := overflow(emulated):
-        said.append(over)
+    if over := _overflow(entries.get(RANGES)):
+        said.append(f"fp16 ends at {_FP16_LARGEST}, but on these rows reach: {over}")
+    said.append(_WAYS_OUT[facts["arithmetic"]])
     return ["; ".join(said)]
 
 
-def overflow(emulated: Entry | None) -> str:
-    """The nodes whose outputs fp16 cannot hold, in words; "" where there are none."""
-    if emulated is None:
+def changes(entries: Entries) -> list[str]:
+    """What was left in fp32 of a model in fp16."""
+    compiled = entries.get("compile-onnxruntime")
+    kept: Any = compiled.facts.get("kept") if compiled else None
+    if not kept:
+        return []
+    nodes = f"{len(kept)} nodes stay in fp32, since fp16 ends at {_FP16_LARGEST}"
+    return [f"{nodes}, but on these rows reach: {_overflow(entries.get(RANGES))}"]
+
+
+def _overflow(ranges: Entry | None) -> str:
+    """The nodes whose outputs fp16 cannot hold, and what they reach; "" where there are none."""
+    if ranges is None:
         return ""
-    facts: Any = emulated.facts
-    if not facts["count"]:
-        return ""
+    facts: Any = ranges.facts
     nodes = ", ".join(f"{peak['node']} {peak['value']:.2g}" for peak in facts["overflowing"])
     more = facts["count"] - len(facts["overflowing"])
-    others = f" and {more} more" if more else ""
-    return f"fp16 ends at {_FP16_LARGEST}, but on these rows reach: {nodes}{others}"
+    return nodes + (f" and {more} more" if more else "")

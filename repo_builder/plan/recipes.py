@@ -45,19 +45,26 @@ def _openvino(chain: Chain) -> None:
     front = _front(chain, static=not cpu)
     model = chain.add(chain.compiled, params, model=front, calibration=calibration)
     runtime = "openvino" if cpu else "openvino-rows"
-    _check(chain, model, runtime, profile=cpu, emulated=precision == "fp16" and not cpu)
+    in_fp16 = _emulated(chain) if precision == "fp16" and not cpu else None
+    _check(chain, model, runtime, profile=cpu, emulated=in_fp16)
 
 
 def _tensorrt(chain: Chain) -> None:
     precision, tensorrt = chain.spec.optimize.precision, chain.target.tensorrt
+    params: dict[str, Json]
+    ranges: ArtifactRef | None = None
     model = _front(chain, static=True)
     if precision == "int8":
         model = _quantized(chain, model)
     elif precision == "fp16":
-        model = chain.add("compile-onnxruntime", {"precision": precision}, model=model)
+        # DLA has no fp32; what else TensorRT builds keeps the types of the model.
+        dla = chain.spec.optimize.tensorrt.dla_core is not None
+        ranges = None if dla else _fp16_ranges(chain, model)
+        params = {"precision": precision}
+        model = chain.add("compile-onnxruntime", params, model=model, ranges=ranges)
     asked = chain.spec.optimize.tensorrt
     place = asked.compile_at or chain.target.compile_at
-    params: dict[str, Json] = {
+    params = {
         "at": place,
         "precision": precision,
         "batches": _batches(chain.spec),
@@ -71,7 +78,8 @@ def _tensorrt(chain: Chain) -> None:
     chain.compiled = "compile-tensorrt"
     model = chain.add(chain.compiled, params, resources=resources, model=model)
     chain.why_not_executed = "its ONNX ran in ONNX Runtime; no such GPU was here"
-    _check(chain, model, "onnxruntime", profile=False, emulated=precision == "fp16")
+    in_fp16 = _emulated(chain, ranges) if precision == "fp16" else None
+    _check(chain, model, "onnxruntime", profile=False, emulated=in_fp16)
 
 
 def _batches(spec: Spec) -> list[Json]:
@@ -101,7 +109,8 @@ def _qnn(chain: Chain) -> None:
     chain.compiled = "compile-qnn"
     model = chain.add(chain.compiled, params, model=model, evaluation=chain.evaluation)
     chain.why_not_executed = "ran in QNN's simulator; no Snapdragon was here"
-    _check(chain, model, "qnn", profile=False, emulated=precision == "fp16")
+    in_fp16 = _emulated(chain) if precision == "fp16" else None
+    _check(chain, model, "qnn", profile=False, emulated=in_fp16)
 
 
 def _vela(chain: Chain) -> None:
@@ -184,55 +193,74 @@ def _tflite(chain: Chain) -> ArtifactRef:
     return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
 
 
+def _rows(chain: Chain) -> dict[str, Any]:
+    """The data that models are compared on: evaluation, else calibration."""
+    evaluation = chain.evaluation
+    return {
+        "evaluation": evaluation,
+        "calibration": None if evaluation else chain.calibration,
+    }
+
+
+def _judged(spec: Spec) -> dict[str, Json]:
+    """The params of every step that reads evaluation data."""
+    evaluation = spec.evaluation
+    if evaluation is None:
+        return {}
+    return {
+        "metric": evaluation.metric,
+        "labels": dict(evaluation.labels),
+        "outputs": dict(evaluation.outputs),
+        "samples": evaluation.samples,
+    }
+
+
+def _reference(chain: Chain) -> ArtifactRef:
+    source = ArtifactRef(chain.steps["import"])
+    known = sizes.of(chain.spec, chain.pins, static=False)
+    params: dict[str, Json] = {"sizes": {**known}, **_judged(chain.spec)}
+    return chain.add("reference", params, model=source, **_rows(chain))
+
+
+def _fp16_ranges(chain: Chain, model: ArtifactRef) -> ArtifactRef:
+    inputs: dict[str, Any] = {"model": model, "reference": _reference(chain), **_rows(chain)}
+    return chain.add("fp16-ranges", _judged(chain.spec), **inputs)
+
+
+def _emulated(chain: Chain, kept: ArtifactRef | None = None) -> ArtifactRef:
+    """What the device answers in fp16, which nothing here computes in; `kept`: see its `ranges`."""
+    front = ArtifactRef(chain.steps.get("simplify", chain.steps["import"]))
+    _fp16_ranges(chain, front)
+    reference = _reference(chain)
+    inputs: dict[str, Any] = {"model": front, "reference": reference, "ranges": kept}
+    inputs.update(_rows(chain))
+    return chain.add("emulate-fp16", _judged(chain.spec), **inputs)
+
+
 def _check(
-    chain: Chain, model: ArtifactRef, runtime: str, *, profile: bool, emulated: bool = False
+    chain: Chain,
+    model: ArtifactRef,
+    runtime: str,
+    *,
+    profile: bool,
+    emulated: ArtifactRef | None = None,
 ) -> None:
     """Prove that `model` answers like the source; measure it where its runtime is here.
 
-    `emulated`: the device computes in fp16, which `runtime` does not, so that is emulated.
+    `emulated`: what the device answers where `runtime` computes in another precision.
     """
-    evaluation = chain.spec.evaluation
-    judged: dict[str, Json] = {}
-    if evaluation is not None:
-        judged = {
-            "metric": evaluation.metric,
-            "labels": dict(evaluation.labels),
-            "outputs": dict(evaluation.outputs),
-            "samples": evaluation.samples,
-        }
-    source = ArtifactRef(chain.steps["import"])
-    known = sizes.of(chain.spec, chain.pins, static=False)
-    calibration = None if evaluation else chain.calibration
-    reference = chain.add(
-        "reference",
-        {"sizes": {**known}, **judged},
-        model=source,
-        evaluation=chain.evaluation,
-        calibration=calibration,
-    )
-    in_fp16 = None
-    if emulated:
-        front = ArtifactRef(chain.steps.get("simplify", source.key))
-        in_fp16 = chain.add(
-            "emulate-fp16",
-            judged,
-            model=front,
-            reference=reference,
-            evaluation=chain.evaluation,
-            calibration=calibration,
-        )
+    reference = _reference(chain)
     # A runtime that stands in for the device's takes the cores that are here.
     cores = 0 if chain.why_not_executed else chain.target.cores
     served: dict[str, Json] = {"runtime": runtime, "threads": cores}
     chain.add(
         "verify",
-        {**served, **judged, **_allowed(chain.spec)},
+        {**served, **_judged(chain.spec), **_allowed(chain.spec)},
         model=model,
-        source=source,
+        source=ArtifactRef(chain.steps["import"]),
         reference=reference,
-        emulated=in_fp16,
-        evaluation=chain.evaluation,
-        calibration=calibration,
+        emulated=emulated,
+        **_rows(chain),
     )
     _confidence(chain, model, served)
     _warm_up(chain, model, served)

@@ -81,8 +81,9 @@ STEPS: dict[str, Declaration] = {
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
     "reference": Declaration("reference", 4, tools=("onnxruntime",)),
+    "fp16_ranges": Declaration("fp16-ranges", 1, tools=("onnx", "onnxruntime")),
     "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
-    "verify": Declaration("verify", 3, tools=("onnx", "onnxruntime")),
+    "verify": Declaration("verify", 4, tools=("onnx", "onnxruntime")),
     "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),

@@ -41,9 +41,10 @@ class Difference:
     of columns of like magnitude, against how the source varies in it; `column` for the worst
     single one, `worst` names it. `labels` is the share of rows whose largest entry is another, of
     those where it is clear, None where that is not asked or not known; of integers, booleans and
-    words the share that differs. `misplaced` counts values that are NaN or infinite in the
-    built model only, or infinite in the source only; where the source is NaN nothing is known. `shape` says how shapes or types differ, "" where they are equal; figures are 0 then.
-    `left_out` counts runs whose answers have another length, where length depends on the data.
+    words the share that differs. `misplaced` counts values that are NaN or infinite in the built
+    model only, or infinite in the source only; where the source is NaN nothing is known. `shape`
+    says how shapes or types differ, "" where they are equal; figures are 0 then. `left_out` counts
+    runs whose answers have another length, where length depends on the data.
     """
 
     name: str

@@ -41,18 +41,24 @@ def makers(model: ModelProto) -> dict[str, str]:
 
 
 def peaks(model: ModelProto, samples: Samples) -> dict[str, Peak]:
-    """The largest absolute value of every fp32 tensor inside, over all `samples`, in their order.
+    """The largest absolute value of every fp32 tensor over all `samples`, inputs first.
 
-    Infinities count, NaN do not.
+    NaN do not count, infinity is fp32's largest number.
     """
     made, numbers = makers(model), floats(model)
     names = [name for name in made if name in numbers]
-    found = dict.fromkeys(names, 0.0)
+    given = {name: array for name, array in samples.arrays.items() if array.dtype.kind == "f"}
+    found = {name: _largest(array) for name, array in given.items()} | dict.fromkeys(names, 0.0)
+    made |= {name: f"input '{name}'" for name in given}
     for inner in values(model, names, samples):
         for name, array in inner.items():
-            largest = float(np.max(np.abs(array), initial=0.0, where=~np.isnan(array)))
-            found[name] = max(found[name], largest)
+            found[name] = max(found[name], _largest(array))
     return {name: Peak(made[name], value) for name, value in found.items()}
+
+
+def _largest(array: Array) -> float:
+    largest = np.max(np.abs(array), initial=0.0, where=~np.isnan(array))
+    return float(min(largest, np.finfo(np.float32).max))
 
 
 def values(

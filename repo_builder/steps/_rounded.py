@@ -8,7 +8,7 @@ what fp16 can hold: beyond 65504 infinity, below 6e-8 nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,26 +39,30 @@ _AXES_ARE_AN_INPUT = 13
 """The opset from which ReduceSum takes its axes as an input, earlier than other reductions."""
 
 
-def rounded(model: ModelProto) -> ModelProto:
+def rounded(model: ModelProto, kept: Set[str] = frozenset()) -> ModelProto:
     """A copy of `model`, inputs and outputs in fp32 as they were, rounded to fp16 inside.
 
-    Constants beyond fp16 become its largest number and those below it its smallest, as the
-    converter to fp16 does. Bodies of If, Loop and Scan compute in fp32; their results are rounded.
+    Tensors in `kept` (inputs too) stay in fp32, with the nodes that make or read them: see
+    `in_fp32`. Constants beyond fp16 become its largest number and those below it its smallest, as
+    the converter to fp16 does. Bodies of If, Loop and Scan compute in fp32; their results are
+    rounded.
     """
     import onnx
     from onnx import TensorProto, numpy_helper
 
     made = taken_apart(model)
-    floats = _inner.floats(made)
+    floats = _inner.floats(made) - kept
+    wide = {node.output[0] for node in in_fp32(made, kept)}
+    read = {n for node in made.graph.node if node.output[0] not in wide for n in node.input}
     for tensor in made.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name in read:
             half = constant(numpy_helper.to_array(tensor)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     stored = {tensor.name for tensor in made.graph.initializer}
     given = {
         value.name: f"{value.name}/fp16"
         for value in made.graph.input
-        if value.name not in stored and value.type.tensor_type.elem_type == TensorProto.FLOAT
+        if value.name not in stored | kept and value.type.tensor_type.elem_type == TensorProto.FLOAT
     }
     nodes: list[NodeProto] = []
     for name, inner in given.items():
@@ -70,10 +74,22 @@ def rounded(model: ModelProto) -> ModelProto:
             if name in floats:
                 node.output[index] = f"{name}/fp32"
                 nodes += _casts(node.output[index], name)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del made.graph.node[:]
-    made.graph.node.extend(kept)
+    made.graph.node.extend(copies)
     return made
+
+
+def in_fp32(model: ModelProto, kept: Set[str]) -> list[NodeProto]:
+    """The nodes of `model` that make or read a tensor in `kept`, or a part of which does."""
+    parts = {kind for pair in _SUMMED.values() for kind in pair if kind} | {"ReduceSum"}
+    return [
+        node
+        for node in model.graph.node
+        if not kept.isdisjoint(node.input)
+        or not kept.isdisjoint(node.output)
+        or any(f"{name}/{part}" in kept for name in node.output for part in parts)
+    ]
 
 
 def constant(values: Array) -> npt.NDArray[np.float16]:

@@ -16,27 +16,33 @@ OVERFLOWING = [{"node": "node 'p' (Pow)", "value": 3.3e6}, {"node": "node 'v' (A
 
 
 def test_nothing_beyond_the_limits() -> None:
-    assert proof.failures(entry(broken=[], first=""), None) == []
+    good = entry(broken=[], first="", arithmetic="fp16")
+    assert proof.failures({}, good) == []
     ranges = entry(count=2, overflowing=OVERFLOWING)
-    assert proof.failures(entry(broken=[], first=""), ranges) == []
+    assert proof.failures({"fp16-ranges": ranges}, good) == []
 
 
 def test_all_of_it_in_one_line() -> None:
-    found = entry(broken=["output 'y' is wrong", "output 'z' too"], first="node 'p' (Pow)")
-    assert proof.failures(found, None) == [
-        "output 'y' is wrong; output 'z' too; it begins at node 'p' (Pow)"
+    found = entry(broken=["output 'y' is wrong", "output 'z' too"], first="n", arithmetic="int8")
+    assert proof.failures({}, found) == [
+        "output 'y' is wrong; output 'z' too; it begins at n; exclude nodes from quantization, "
+        "take another precision, or set `gates: {max_difference: ...}` if that is right"
     ]
 
 
 def test_nodes_that_overflow_are_named_with_what_they_reach() -> None:
-    (line,) = proof.failures(
-        entry(broken=["output 'y' is wrong"], first=""), entry(count=7, overflowing=OVERFLOWING)
+    ranges = entry(count=7, overflowing=OVERFLOWING)
+    found = entry(broken=["output 'y' is wrong"], first="", arithmetic="fp16")
+    (line,) = proof.failures({"fp16-ranges": ranges}, found)
+    reach = "node 'p' (Pow) 3.3e+06, node 'v' (Add) 1e+05 and 5 more"
+    assert line.startswith(
+        f"output 'y' is wrong; fp16 ends at 65504, but on these rows reach: {reach}; write "
     )
-    assert line == (
-        "output 'y' is wrong; fp16 ends at 65504, but on these rows reach: node 'p' (Pow) 3.3e+06, "
-        "node 'v' (Add) 1e+05 and 5 more"
-    )
-    assert proof.overflow(entry(count=0, overflowing=[])) == ""
+    kept = entry(kept=["p", "v"])
+    assert proof.changes({"fp16-ranges": ranges, "compile-onnxruntime": kept}) == [
+        f"2 nodes stay in fp32, since fp16 ends at 65504, but on these rows reach: {reach}"
+    ]
+    assert proof.changes({"compile-onnxruntime": entry(kept=[])}) == []
 
 
 def test_figures_of_the_report() -> None:

@@ -28,9 +28,14 @@ def prove(
     if isinstance(built, onnx.ModelProto):
         built = bench.model(built)
     if more.pop("emulated", False):
-        emulated, facts = bench.run("emulate-fp16", model=model, reference=reference, **data)
-        inputs["emulated"] = emulated
-        more["ranges"] = facts
+        shared = {"model": model, "reference": reference, **data}
+        kept, more["ranges"] = bench.run("fp16-ranges", **shared)
+        if more.pop("mixed", False):
+            shared["ranges"] = kept
+            built, _ = bench.run(
+                "compile-onnxruntime", params={"precision": "fp16"}, model=model, ranges=kept
+            )
+        inputs["emulated"], _ = bench.run("emulate-fp16", **shared)
     ranges = more.pop("ranges", None)
     _, facts = bench.run("verify", params={"runtime": runtime, **more}, model=built, **inputs)
     return facts if ranges is None else (facts, ranges)
@@ -207,6 +212,45 @@ def test_what_overflows_in_fp16_is_refused_and_named(bench: Bench, kind: str) ->
     assert ranges.headroom < 1
     assert ranges.overflowing[0].node.startswith(f"node '{first}'")
     assert ranges.overflowing[0].value > 65504
+    assert ranges.spoils
+
+
+@pytest.mark.parametrize("kind", OVERFLOWS)
+def test_what_overflows_stays_in_fp32_where_the_device_has_both(bench: Bench, kind: str) -> None:
+    model, _ = OVERFLOWS[kind]
+    x = RANDOM.uniform(100, 2000, (16, 64)).astype(np.float32)
+    data = bench.data("calibration", x=x)
+    more = {"precision": "fp16", "emulated": True, "mixed": True, "calibration": data}
+    facts, _ = prove(bench, model, None, **more)
+    assert facts.broken == ()
+    assert facts.outputs[0].relative < 0.01
+
+
+def test_an_input_that_fp16_cannot_hold_stays_in_fp32(bench: Bench) -> None:
+    model = one_op(node("Mul", "x small", "m"), node("Tanh", "m", "y"), small=np.float32(1e-6))
+    data = bench.data("calibration", x=RANDOM.normal(0, 1e6, (16, 64)).astype(np.float32))
+    facts, ranges = prove(bench, model, model, precision="fp16", emulated=True, calibration=data)
+    assert facts.broken
+    assert ranges.overflowing[0].node == "input 'x'"
+    more = {"precision": "fp16", "emulated": True, "mixed": True, "calibration": data}
+    facts, _ = prove(bench, model, None, **more)
+    assert facts.broken == ()
+
+
+def test_integers_beside_what_stays_in_fp32(bench: Bench) -> None:
+    """A cast from integers is no cast of the converter's own, though it ends in fp16 too."""
+    nodes = (
+        node("Mul", "x x", "p"),
+        node("ArgMax", "p", "a", axis=1, keepdims=1),
+        helper.make_node("Cast", ["a"], ["f"], "cast", to=TensorProto.FLOAT),
+        node("Max", "p f", "m"),
+        node("Sqrt", "m", "y"),
+    )
+    data = bench.data("calibration", x=RANDOM.uniform(100, 2000, (16, 64)).astype(np.float32))
+    more = {"precision": "fp16", "emulated": True, "mixed": True, "calibration": data}
+    facts, ranges = prove(bench, one_op(*nodes), None, **more)
+    assert ranges.spoils
+    assert facts.broken == ()
 
 
 def test_a_mask_that_only_a_softmax_sees_may_overflow(bench: Bench) -> None:
@@ -216,7 +260,7 @@ def test_a_mask_that_only_a_softmax_sees_may_overflow(bench: Bench) -> None:
     model = one_op(*nodes, mask=mask)
     facts, ranges = prove(bench, model, model, precision="fp16", emulated=True)
     assert facts.broken == ()
-    assert ranges.count == 1
+    assert (ranges.count, ranges.spoils) == (1, False)
 
 
 def test_good_models_pass_in_fp16(bench: Bench) -> None:

@@ -165,7 +165,9 @@ def test_nan_in_the_built_model_is_never_a_small_difference(bench: Bench) -> Non
     scale = next(t for t in broken.graph.initializer if t.name == "scale")
     scale.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), "scale"))
     facts = verify(bench, cnn(), bench.model(broken))
-    assert facts.broken == ("output 'y' is NaN or infinite where the other side is not, in 100 values",)
+    assert facts.broken == (
+        "output 'y' is NaN or infinite where the other side is not, in 100 values",
+    )
     assert facts.first == "node 'decode' (Mul)"
 
 

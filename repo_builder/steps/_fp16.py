@@ -1,0 +1,42 @@
+"""What the steps for devices of fp16 share."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repo_builder.base.artifact import Tensor
+from repo_builder.steps import _onnx, _runtimes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+KEPT = "kept.json"
+"""Written by `fp16-ranges`: names of tensors that stay in fp32."""
+WAY_OUT = "write `optimize: {precision: fp32}`"
+
+
+def runner(model: ModelProto) -> _runtimes.Runner:
+    """`model` in ONNX Runtime as it is written."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _onnx.save(model, Path(scratch))
+        as_written = _runtimes.Options(optimize=False)
+        return _runtimes.load(Path(scratch), "onnxruntime", as_written)
+
+
+def tensors(model: ModelProto) -> tuple[Tensor, ...]:
+    """The inputs of `model`."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return runner(copy).inputs
+
+
+def kept(ranges: Path | None) -> frozenset[str]:
+    """The tensors that stay in fp32 by what `fp16-ranges` wrote; none without it."""
+    if ranges is None:
+        return frozenset()
+    return frozenset(json.loads((ranges / KEPT).read_text(encoding="utf-8")))
