@@ -56,8 +56,12 @@ class Chain:
 
     @property
     def evaluation(self) -> SourceFiles | None:
-        """The evaluation data, where the spec has some."""
-        return self.file(self.spec.evaluation.path) if self.spec.evaluation else None
+        """The evaluation data, where the spec has some, with the user's own metric beside it."""
+        evaluation = self.spec.evaluation
+        if evaluation is None:
+            return None
+        own = self.pins.files[evaluation.own.file] if evaluation.own else {}
+        return SourceFiles({**self.pins.files[evaluation.path], **own})
 
 
 def node(

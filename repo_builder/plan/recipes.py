@@ -207,12 +207,15 @@ def _judged(spec: Spec) -> dict[str, Json]:
     evaluation = spec.evaluation
     if evaluation is None:
         return {}
-    return {
+    judged: dict[str, Json] = {
         "metric": evaluation.metric,
         "labels": dict(evaluation.labels),
         "outputs": dict(evaluation.outputs),
         "samples": evaluation.samples,
     }
+    if own := evaluation.own:
+        judged["own"] = {"function": own.function, "higher_is_better": own.higher_is_better}
+    return judged
 
 
 def _reference(chain: Chain) -> ArtifactRef:

@@ -48,6 +48,8 @@ def pin(
             path = spec.evaluation.path
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}
             arrays[path] = cache.arrays(path)
+            if own := spec.evaluation.own:
+                files[own.file] = {"metric.py": (own.file, cache.sha256(own.file))}
         if spec.fallback:
             path, cloud = spec.fallback.data, spec.fallback.cloud_onnx
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}

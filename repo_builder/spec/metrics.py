@@ -12,7 +12,8 @@ from repo_builder.spec.types import MetricName
 class Requirement:
     """What a metric reads: arrays of the evaluation file, and outputs of the model.
 
-    `labels` have one entry a row, `constants` are arrays of the file that are the same for all.
+    An `own` one reads all arrays and outputs, and says itself which way is better. `labels` have
+    one entry a row, `constants` are arrays of the file that are the same for all.
     """
 
     labels: tuple[str, ...]
@@ -36,4 +37,5 @@ REQUIRES: Mapping[MetricName, Requirement] = {
     "cer": Requirement(("text",), ("scores",), False, constants=("alphabet",)),
     "wer": Requirement(("text",), ("scores",), False, constants=("alphabet",)),
     "recall1": Requirement(("label",), ("embedding",), True),
+    "own": Requirement((), (), True),
 }

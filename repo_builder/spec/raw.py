@@ -58,6 +58,18 @@ class RawCalibration(Raw):
     """How many rows are used, from the start."""
 
 
+class RawOwnMetric(Raw):
+    """A function of your own, for `metric: own`."""
+
+    file: str
+    """A Python file with the function, beside the spec. It runs in the build: it is your code."""
+    function: str = "score"
+    """Its name: `def score(outputs, arrays): ...` gets all outputs of the model by name, and all
+    arrays of the evaluation file but the inputs, and returns one number."""
+    better: Literal["higher", "lower"] = "higher"
+    """Which way is better."""
+
+
 class RawEvaluation(Raw):
     """Labelled samples, disjoint from training and calibration, and the metric."""
 
@@ -65,6 +77,8 @@ class RawEvaluation(Raw):
     """A .npz file with one array per model input, named like it, and the labels."""
     metric: MetricName
     """What is measured; docs/specs.md says what each metric reads."""
+    own: RawOwnMetric | None = None
+    """For `metric: own`: the function that measures."""
     labels: dict[str, str] = {}
     """What the metric needs -> array name in the file, e.g. `{label: digit}`."""
     outputs: dict[str, str] = {}

@@ -120,6 +120,7 @@ class _Resolver:
     def _evaluation(self, raw: RawEvaluation | None) -> types.Evaluation | None:
         if raw is None:
             return None
+        own = self._own_metric(raw)
         need = REQUIRES[raw.metric]
         at: tuple[str, ...] = ("data", "evaluation")
         for kind, given, needed in (
@@ -133,10 +134,25 @@ class _Resolver:
         return types.Evaluation(
             path=self._file(raw.path),
             metric=raw.metric,
+            own=own,
             labels={name: raw.labels.get(name, name) for name in (*need.labels, *need.constants)},
             outputs={name: raw.outputs.get(name, name) for name in need.outputs},
             samples=raw.samples,
         )
+
+    def _own_metric(self, raw: RawEvaluation) -> types.OwnMetric | None:
+        at = ("data", "evaluation")
+        if raw.metric != "own":
+            if raw.own is not None:
+                fix = "write `metric: own`, or leave it out"
+                self._problem((*at, "own"), f"the metric is {raw.metric}", fix)
+            return None
+        if raw.own is None:
+            fix = "add `own: {file: score.py, function: score, better: higher}`"
+            self._problem((*at, "metric"), "needs the function that measures", fix)
+            return None
+        better = raw.own.better == "higher"
+        return types.OwnMetric(self._file(raw.own.file), raw.own.function, better)
 
     def _labels(self, raw: Mapping[str, str]) -> dict[str, Path]:
         labels = {output: self._file(path) for output, path in raw.items()}

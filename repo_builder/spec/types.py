@@ -38,6 +38,7 @@ MetricName = Literal[
     "cer",
     "wer",
     "recall1",
+    "own",
 ]
 
 
@@ -75,6 +76,15 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class OwnMetric:
+    """A metric of the user's: `function(outputs, arrays)` in `file`, which gives one number."""
+
+    file: Path
+    function: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Labelled samples and the metric that judges a model on them.
 
@@ -84,6 +94,7 @@ class Evaluation:
 
     path: Path
     metric: MetricName
+    own: OwnMetric | None = field(default=None, kw_only=True)
     labels: Mapping[str, str]
     outputs: Mapping[str, str]
     samples: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from repo_builder.spec.types import MetricName
-from repo_builder.steps import _answers, _fp16, _onnx, _rounded, _rows
+from repo_builder.steps import _answers, _fp16, _metrics, _onnx, _rounded, _rows
 from repo_builder.steps._failures import explained
 
 
@@ -19,6 +19,7 @@ class Params:
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
+    own: _metrics.Own | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from repo_builder.base.errors import ModelError
 from repo_builder.spec.types import MetricName
-from repo_builder.steps import _answers, _data, _large, _onnx, _rows, _runtimes
+from repo_builder.steps import _answers, _data, _large, _metrics, _onnx, _rows, _runtimes
 
 RANDOM_ROWS = 16
 """Rows of seeded random inputs where a spec has no data; fewer of large inputs: see `_rows`."""
@@ -32,6 +32,7 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    own: _metrics.Own | None = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Params:
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
+    own: _metrics.Own | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Inputs:
 class Score:
     """The metric of the source and of the built model; `drop` > 0 means that it got worse."""
 
-    metric: MetricName
+    metric: str
     source: float
     built: float
     drop: float
@@ -218,4 +219,6 @@ def _score(
     before, after = evaluation.judge(source), evaluation.judge(built)
     if before is None or after is None:
         return None
-    return Score(params.metric, before, after, _metrics.drop(params.metric, before, after))
+    drop = _metrics.drop(params.metric, before, after, params.own)
+    name = params.own.function if params.own else params.metric
+    return Score(name, before, after, drop)

@@ -23,8 +23,9 @@ from repo_builder.steps._metrics import (
 )
 from repo_builder.steps._metrics.arrays import Arrays
 from repo_builder.steps._metrics.detection import overlap
+from repo_builder.steps._metrics.own import Own
 
-__all__ = ["compute", "drop", "overlap"]
+__all__ = ["Own", "compute", "drop", "overlap"]
 
 
 def compute(metric: MetricName, outputs: Arrays, labels: Arrays, inputs: Arrays) -> float:
@@ -42,12 +43,16 @@ def compute(metric: MetricName, outputs: Arrays, labels: Arrays, inputs: Arrays)
     return value
 
 
-def drop(metric: MetricName, source: float, built: float) -> float:
-    """How much worse `built` is than `source`, in the metric's own unit; negative is better."""
-    return source - built if REQUIRES[metric].higher_is_better else built - source
+def drop(metric: MetricName, source: float, built: float, own: Own | None = None) -> float:
+    """How much worse `built` is than `source`, in the metric's own unit; negative is better.
+
+    `own` says of a metric of the user's which way is better.
+    """
+    higher_is_better = (own or REQUIRES[metric]).higher_is_better
+    return source - built if higher_is_better else built - source
 
 
-_METRICS: Mapping[MetricName, Callable[[Arrays, Arrays, Arrays], float]] = {
+_METRICS: Mapping[str, Callable[[Arrays, Arrays, Arrays], float]] = {
     "accuracy": classification.top(1),
     "top5": classification.top(5),
     "f1": classification.f1,

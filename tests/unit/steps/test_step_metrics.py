@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import sklearn.metrics as reference
 
 from repo_builder.base.errors import DataError
-from repo_builder.steps._metrics import compute, drop, overlap
+from repo_builder.steps._metrics import compute, drop, overlap, own
 from repo_builder.steps._metrics.text import edits
 
 RANDOM = np.random.default_rng(0)
@@ -274,3 +275,34 @@ def test_one_output_as_ultralytics_has_it_equals_boxes_and_scores() -> None:
     )
     with pytest.raises(DataError, match="4 . classes"):
         compute("map50_ultralytics", {"detections": one[:, :4]}, truth, {})
+
+
+def _own(tmp_path: Path, code: str, function: str = "score") -> float:
+    (tmp_path / "metric.py").write_text(code)
+    outputs, arrays = {"y": np.array([[1.0], [3.0]])}, {"truth": np.array([1.0, 1.0])}
+    return own.compute(tmp_path, own.Own(function, higher_is_better=False), outputs, arrays)
+
+
+def test_a_function_of_the_users_own(tmp_path: Path) -> None:
+    code = "import numpy as np\ndef score(outputs, arrays):\n"
+    assert _own(tmp_path, f"{code}    return np.max(outputs['y'][:, 0] - arrays['truth'])\n") == 2.0
+    assert drop("own", 1.0, 1.5, own.Own("score", higher_is_better=False)) == 0.5
+    assert drop("own", 1.0, 1.5, own.Own("score", higher_is_better=True)) == -0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def scor(o, a): return 1", r"no function 'score'; did you mean 'scor'\?"),
+        ("def score(o, a): return o['z']", r"score\(\) of metric.py failed: KeyError: 'z', line 1"),
+        ("def score(o, a): return o['y']", r"not one finite number"),
+        ("def score(o, a): return float('nan')", r"not one finite number"),
+        ("import no_such_module", r"cannot be loaded: ModuleNotFoundError: .*line 1"),
+        ("def score(:", r"cannot be loaded: SyntaxError"),
+    ],
+)
+def test_what_is_wrong_with_a_function_of_the_users_own(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        _own(tmp_path, code)
