@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repo_builder.spec.types import MetricName
-from repo_builder.steps import _difference, _fp16, _inner, _limits, _onnx, _rounded, _rows
+from repo_builder.steps import _difference, _fp16, _inner, _limits, _metrics, _onnx, _rounded, _rows
 from repo_builder.steps._data import Samples
 from repo_builder.steps._failures import explained
 
@@ -33,6 +33,7 @@ class Params:
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
+    own: _metrics.Own | None = None
 
 
 @dataclass(frozen=True)
