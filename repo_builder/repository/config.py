@@ -23,6 +23,17 @@ DEFAULT_MAX_BATCH = 16
 """The largest batch of a model whose batch dimension is proven, where the spec names none."""
 MOST_INSTANCES = 8
 """More would buy little and cost memory: each instance may hold a copy of the weights."""
+_WAITING: dict[str, Any] = {
+    "default_queue_policy": {
+        "allow_timeout_override": True,
+        "default_timeout_microseconds": 3_600_000_000,
+    }
+}
+"""Triton drops a request from its queue when the time is over that its caller gave it.
+
+Callers may only shorten the default, and 0, no limit, counts as shorter than all: Triton 2.51 then
+ignores what they say. So there is one, of an hour.
+"""
 
 
 def decide(
@@ -68,7 +79,7 @@ def decide(
             key: {"string_value": value}
             for key, value in {
                 **_backend_parameters(spec, target, signature, count, threads),
-                **_own_parameters(spec, labels, confidence),
+                **_own_parameters(spec, labels, confidence, signature),
             }.items()
         },
         "model_warmup": _warmup(signature, inputs, made, largest),
@@ -80,7 +91,10 @@ def decide(
             tensor["label_filename"] = spec.serving.labels[tensor["name"]].name
     if largest > 1 and spec.serving.objective == "throughput":
         decided["dynamic_batching"] = {}
-    config = ModelConfig.model_validate(_overlay(decided, spec.serving.config))
+    decided = _overlay(decided, spec.serving.config)
+    if decided.get("dynamic_batching") is not None:
+        decided["dynamic_batching"] = _overlay(_WAITING, decided["dynamic_batching"])
+    config = ModelConfig.model_validate(decided)
     _refuse_what_triton_would(config, spec, target)
     return config
 
@@ -189,9 +203,9 @@ def _backend_parameters(
 
 
 def _own_parameters(
-    spec: Spec, labels: Mapping[str, Sequence[str]], confidence: Json
+    spec: Spec, labels: Mapping[str, Sequence[str]], confidence: Json, signature: Signature
 ) -> dict[str, str]:
-    """What the client reads: see repo_builder/client/models/model.py."""
+    """What the client reads, see repo_builder/client/models/model.py; the last, backends too."""
     own = {"repo_builder.version": str(spec.version)}
     if labels:
         own["repo_builder.labels"] = _text({name: list(lines) for name, lines in labels.items()})
@@ -199,7 +213,18 @@ def _own_parameters(
         own["repo_builder.preprocess"] = _text(dict(spec.preprocess.parameters))
     if confidence is not None:
         own["repo_builder.confidence"] = _text(confidence)
+    if empty := [tensor.name for tensor in signature.inputs if _ran_empty(tensor, signature)]:
+        own["repo_builder.may_be_empty"] = _text(empty)
     return own
+
+
+def _ran_empty(tensor: Tensor, signature: Signature) -> bool:
+    """Whether the model was run with this input without any values."""
+    sizes = signature.dynamic_axes
+    return any(
+        not isinstance(size, int) and sizes.get(size or f"{tensor.name}[{axis}]") == 0
+        for axis, size in enumerate(tensor.shape)
+    )
 
 
 def _text(value: Json) -> str:

@@ -53,6 +53,11 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
         return [future.exception() or future.result() for future in futures]
 
 
+def may_be_empty(types: Iterable[str]) -> str:
+    names = json.dumps(json.dumps([f"in_{name}" for name in types]))
+    return f'parameters {{ key: "repo_builder.may_be_empty" value {{ string_value: {names} }} }}'
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository") / "models"
@@ -71,8 +76,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.add(folder, "first", models.first(), **batching)
     models.add(folder, "half", models.half(), **batching)
     models.add(folder, "greeting", models.greeting(), max_batch_size=4)
-    models.add(folder, "echo", models.echo())
-    models.add(folder, "echo-openvino", models.echo(models.OPENVINO_ECHOED), backend="openvino")
+    models.add(folder, "echo", models.echo(), more=may_be_empty(models.ECHOED))
+    models.add(
+        folder,
+        "echo-openvino",
+        models.echo(models.OPENVINO_ECHOED),
+        backend="openvino",
+        more=may_be_empty(models.OPENVINO_ECHOED),
+    )
     models.add(
         folder, "optional", models.optional(), replace=("dims: [1] }", "dims: [1] optional: true }")
     )
@@ -166,7 +177,7 @@ def test_strings_that_are_not_utf8_are_refused(client: InferenceServerClient) ->
     ("model", "types"), [("echo", models.ECHOED), ("echo-openvino", models.OPENVINO_ECHOED)]
 )
 @pytest.mark.parametrize("length", [0, 1, 3])
-def test_every_type_and_empty_tensors(
+def test_every_type_and_tensors_that_may_be_empty(
     client: InferenceServerClient, model: str, types: Iterable[str], length: int
 ) -> None:
     inputs = {name: np.arange(length).astype(name) for name in types}
@@ -174,6 +185,67 @@ def test_every_type_and_empty_tensors(
     for name, array in inputs.items():
         assert answer[f"out_{name}"].dtype == array.dtype
         np.testing.assert_array_equal(answer[f"out_{name}"], array[::-1])
+
+
+@pytest.mark.parametrize("model", ["counting", "counting-openvino"])
+def test_a_size_of_0_that_nobody_has_tried_is_refused(
+    client: InferenceServerClient, model: str
+) -> None:
+    what = r"input 'x' has the shape \[1, 0\]: the model was not verified with .* size 0"
+    with pytest.raises(InferenceServerException, match=what):
+        infer(client, model, x=np.zeros((1, 0), np.float32))
+
+
+def spent(client: InferenceServerClient, model: str) -> int:
+    """Nanoseconds that the model has run."""
+    (found,) = client.get_inference_statistics(model).model_stats
+    return int(found.inference_stats.compute_infer.ns)
+
+
+LONG = {"x": np.float32([1]), "turns": np.int64([1000])}
+SHORT = {"x": np.float32([7]), "turns": np.int64([1])}
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_requests_that_were_cancelled_while_they_waited_are_not_run(
+    triton: StartTriton, tmp_path: Path, backend: str
+) -> None:
+    models.add(tmp_path, "looping", models.looping(), backend=backend, more=ONE_THREAD)
+    server = triton(tmp_path)
+    with InferenceServerClient(server.grpc_url) as client:
+        infer(client, "looping", **LONG)
+        once = spent(client, "looping")
+        inputs = [InferInput("x", [1], "FP32"), InferInput("turns", [1], "INT64")]
+        for tensor, value in zip(inputs, LONG.values(), strict=True):
+            tensor.set_data_from_numpy(value)
+
+        def ignore(result: Any, error: Any) -> None:
+            pass
+
+        calls = [client.async_infer("looping", inputs, callback=ignore) for _ in range(7)]
+        assert wait_until(lambda: pending({"metrics": server.metrics_url}) == 6, 10)
+        for call in calls[1:]:
+            call.cancel()
+        assert infer(client, "looping", **SHORT)["y"] == [7]
+        assert spent(client, "looping") < 4 * once  # 8 times where all run
+
+
+def test_requests_whose_time_is_over_leave_the_queue(triton: StartTriton, tmp_path: Path) -> None:
+    """With the queue policy that `build` writes; Triton alone does so where it batches."""
+    policy = "allow_timeout_override: true default_timeout_microseconds: 3600000000"
+    models.add(
+        tmp_path,
+        "counting",
+        models.counting(),
+        max_batch_size=4,
+        more=f"{FOUR_AT_ONCE.rstrip(' }')} default_queue_policy {{ {policy} }} }}",
+    )
+    server = triton(tmp_path)
+    with InferenceServerClient(server.grpc_url) as client:
+        x = InferInput("x", [1, 1], "FP32")
+        x.set_data_from_numpy(np.float32([[1]]))
+        with pytest.raises(InferenceServerException, match="Request timeout expired"):
+            client.infer("counting", [x], timeout=50_000, client_timeout=30)
 
 
 def test_optional_inputs(client: InferenceServerClient) -> None:

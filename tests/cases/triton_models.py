@@ -111,6 +111,43 @@ def counting() -> onnx.ModelProto:
     )
 
 
+def looping() -> onnx.ModelProto:
+    """`y`: x after `turns` products with a matrix, so that a request takes as long as it says."""
+    body = h.make_graph(
+        [
+            h.make_node("MatMul", ["before", "turn"], ["after"]),
+            h.make_node("Identity", ["go"], ["on"]),
+        ],
+        "body",
+        [
+            h.make_tensor_value_info("i", T.INT64, []),
+            h.make_tensor_value_info("go", T.BOOL, []),
+            h.make_tensor_value_info("before", T.FLOAT, [256, 256]),
+        ],
+        [
+            h.make_tensor_value_info("on", T.BOOL, []),
+            h.make_tensor_value_info("after", T.FLOAT, [256, 256]),
+        ],
+    )
+    return model(
+        [
+            h.make_node("Reshape", ["turns", "none"], ["count"]),
+            h.make_node("Expand", ["x", "square"], ["start"]),
+            h.make_node("EyeLike", ["start"], ["turn"]),
+            h.make_node("Loop", ["count", "", "start"], ["end"], body=body),
+            h.make_node("ReduceMax", ["end"], ["most"], keepdims=0),
+            h.make_node("Reshape", ["most", "one"], ["y"]),
+        ],
+        [("x", T.FLOAT, [1]), ("turns", T.INT64, [1])],
+        [("y", T.FLOAT, [1])],
+        [
+            h.make_tensor("none", T.INT64, [0], []),
+            h.make_tensor("one", T.INT64, [1], [1]),
+            h.make_tensor("square", T.INT64, [2], [256, 256]),
+        ],
+    )
+
+
 def lookup() -> onnx.ModelProto:
     """`same` = x, and `found`: row x of a table of four, which fails for any other x."""
     return model(

@@ -7,6 +7,8 @@ are their bits, in uint16: see bfloat16.py.
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +22,11 @@ Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 # Runs the model: inputs by name and the names of the wanted outputs, to those outputs in order.
 Run = Callable[[Feeds, Sequence[str]], Sequence[Array]]
+
+# The inputs with which the builder saw the model run with a dimension of size 0, as JSON.
+_MAY_BE_EMPTY = "repo_builder.may_be_empty"
+# A request that comes this soon after the last answer has waited for it, in seconds.
+_AT_ONCE_S = 0.001
 
 
 class Request(NamedTuple):
@@ -36,6 +43,10 @@ class Request(NamedTuple):
     def joinable(self) -> tuple[object, ...]:
         """Equal for requests whose tensors can be joined along the first dimension."""
         return tuple(sorted((n, a.dtype.str, a.shape[1:]) for n, a in self.feeds.items()))
+
+
+class Cancelled(Exception):
+    """Nobody waits for the answer any more."""
 
 
 Answer = Sequence[Array] | Exception
@@ -108,21 +119,60 @@ def _run_joined(requests: Sequence[Request], run: Run) -> list[Answer] | None:
     ]
 
 
-def execute(
-    requests: Sequence[Any], run: Run, config: Config, as_bits: Collection[str] = ()
-) -> list[Any]:
-    """Answer Triton's requests: what a backend's `execute` returns.
+class Runner:
+    """Answers Triton's requests with `run`, for one instance of the model of `config`.
 
     `as_bits` are the tensors of TYPE_BF16, for a backend that takes them.
     """
-    taken = [
-        Request(_feeds(request, as_bits), list(request.requested_output_names()))
-        for request in requests
-    ]
-    answers = answer(taken, run, config["max_batch_size"])
-    return [
-        _response(request, found, as_bits) for request, found in zip(taken, answers, strict=True)
-    ]
+
+    def __init__(self, run: Run, config: Config, as_bits: Collection[str] = ()) -> None:
+        self._run = run
+        self._max_batch_size = config["max_batch_size"]
+        self._as_bits = as_bits
+        stated = config["parameters"].get(_MAY_BE_EMPTY, {}).get("string_value", "[]")
+        self._may_be_empty = frozenset(json.loads(stated))
+        self._ended = self._took = 0.0
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """What a backend's `execute` returns: a response for each request, in order.
+
+        Requests that were cancelled, or whose caller's deadline passed, while they waited are not
+        run. To ask costs two trips to Triton, some 0.1 ms of CPU, so only those are asked that
+        follow on the last so closely that they must have waited.
+        """
+        begun = time.monotonic()
+        waited = begun - self._ended < max(_AT_ONCE_S, self._took / 10)
+        answers: list[Answer] = [()] * len(requests)
+        taken = {}
+        for i, request in enumerate(requests):
+            if waited and request.is_cancelled():
+                answers[i] = Cancelled("the request was cancelled while it waited")
+                continue
+            feeds = _feeds(request, self._as_bits)
+            if refusal := self._refusal(feeds):
+                answers[i] = refusal
+            else:
+                taken[i] = Request(feeds, list(request.requested_output_names()))
+        found = answer(list(taken.values()), self._run, self._max_batch_size)
+        for i, one in zip(taken, found, strict=True):
+            answers[i] = one
+        responses = [_response(taken.get(i), one, self._as_bits) for i, one in enumerate(answers)]
+        self._ended = time.monotonic()
+        self._took = self._ended - begun
+        return responses
+
+    def _refusal(self, feeds: Feeds) -> ValueError | None:
+        """An input with a dimension of size 0, with which nobody has seen the model run.
+
+        Kernels divide by it, and the process dies; the builder states what it has run.
+        """
+        for name, array in feeds.items():
+            if array.size == 0 and name not in self._may_be_empty:
+                return ValueError(
+                    f"input '{name}' has the shape {list(array.shape)}: the model was not "
+                    "verified with a dimension of size 0"
+                )
+        return None
 
 
 def bfloat16_names(config: Config) -> frozenset[str]:
@@ -138,8 +188,11 @@ def _feeds(request: Any, as_bits: Collection[str]) -> Feeds:
     }
 
 
-def _response(request: Request, found: Answer, as_bits: Collection[str]) -> Any:
-    if isinstance(found, Exception):
+def _response(request: Request | None, found: Answer, as_bits: Collection[str]) -> Any:
+    if isinstance(found, Cancelled):
+        error = pb_utils.TritonError(str(found), pb_utils.TritonError.CANCELLED)
+        return pb_utils.InferenceResponse([], error)
+    if request is None or isinstance(found, Exception):
         return pb_utils.InferenceResponse([], pb_utils.TritonError(str(found)))
     tensors = [
         pb_utils.Tensor.from_dlpack(name, bfloat16.tensor(array))

@@ -65,6 +65,24 @@ def test_throughput_uses_an_instance_per_core_and_batches() -> None:
 
 
 @pytest.mark.parametrize("cores", [1, 2, 6, 8, 12, 64])
+def test_callers_may_say_how_long_a_request_waits() -> None:
+    """Triton 2.51 reads it only where there is a default that it shortens."""
+    for more in ({}, {"config": {"dynamic_batching": {"max_queue_delay_microseconds": 9}}}):
+        policy = decide(objective="throughput", **more).dynamic_batching.default_queue_policy
+        assert policy.allow_timeout_override
+        assert policy.default_timeout_microseconds == 3_600_000_000
+    own = {"dynamic_batching": {"default_queue_policy": {"allow_timeout_override": False}}}
+    policy = decide(config=own).dynamic_batching.default_queue_policy
+    assert not policy.allow_timeout_override
+
+
+def test_inputs_that_were_empty_when_the_model_ran_may_be_empty() -> None:
+    assert "repo_builder.may_be_empty" not in parameters(decide())
+    empty = dataclasses.replace(IMAGE, dynamic_axes={"H": 0}, runs_with_zeros=False)
+    found = parameters(decide(signature=empty))
+    assert found["repo_builder.may_be_empty"] == '["image"]'
+
+
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_never_more_threads_than_cores(cores: int, objective: str) -> None:
     decided = decide(cores=cores, objective=objective)

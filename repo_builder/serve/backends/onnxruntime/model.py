@@ -60,6 +60,7 @@ class TritonPythonModel:
             str(path), _session_options(self._config), providers=_providers(args)
         )
         self._check_tensors()
+        self._runner = joined.Runner(self._run, self._config, self._bfloat16)
         self._run_options = ort.RunOptions()
         if shrinkage := cpp.parameter(self._config, _SHRINKAGE):
             self._run_options.add_run_config_entry(_SHRINKAGE, shrinkage)
@@ -84,7 +85,7 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
-        responses: list[Any] = joined.execute(requests, self._run, self._config, self._bfloat16)
+        responses: list[Any] = self._runner.execute(requests)
         return responses
 
     def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:

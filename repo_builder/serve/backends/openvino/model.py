@@ -36,7 +36,7 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model as its config says; raises what Triton then shows as the reason."""
-        self._config = config = json.loads(args["model_config"])
+        config = json.loads(args["model_config"])
         cpp.check_config(config)
         if args["model_instance_kind"] != "CPU":
             raise cpp.unable(config, "Triton openVINO backend supports only CPU device")
@@ -50,6 +50,7 @@ class TritonPythonModel:
         device = cpp.parameter(config, "TARGET_DEVICE", "CPU").upper()
         compiled = core.compile_model(model, device, _properties(config))
         self._request = compiled.create_infer_request()
+        self._runner = joined.Runner(self._run, config)
         self._outputs = {
             name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()
         }
@@ -64,7 +65,7 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton's scheduler put together."""
-        responses: list[Any] = joined.execute(requests, self._run, self._config)
+        responses: list[Any] = self._runner.execute(requests)
         return responses
 
     def _run(self, feeds: joined.Feeds, wanted: Sequence[str]) -> Sequence[joined.Array]:
