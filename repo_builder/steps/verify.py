@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from repo_builder.steps import (
     _onnx,
     _rows,
     _runtimes,
+    _sampling,
 )
 from repo_builder.steps._failures import explained
 
@@ -32,8 +33,9 @@ class Params:
     """`threads` is the number of cores that one instance has on the target; 0: all.
 
     `precision` is what was asked for, `widened` the limits that the spec sets in place of the
-    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes. The rest
-    is as in `reference`.
+    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes. Where the
+    runtime is slow, rows are `sampled` until the metric's drop is settled against `limit`: see
+    `_sampling`. The rest is as in `reference`.
     """
 
     runtime: str
@@ -46,6 +48,8 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     own: _metrics.Own | None = None
+    sampled: bool = False
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     runner = _runtimes.load(inputs.model, params.runtime, options)
     source, source_joined = _answers.read(inputs.reference)
     rows = _rows.compared(inputs, inputs.reference, runner.inputs, params)
-    built = _answers.collect(runner, rows.samples)
+    if params.sampled and rows.evaluation is not None and params.metric is not None:
+        runs, built = _sampled(runner, rows.evaluation, params, source)
+        rows = replace(rows, samples=rows.samples.take(runs), evaluation=rows.evaluation.take(runs))
+        source, source_joined = _taken(source, runs, rows.samples)
+    else:
+        runs, built = None, _answers.collect(runner, rows.samples)
     missing = sorted(source.keys() - built.keys())
     if missing:
         raise ModelError(f"the built model lacks the source's outputs {', '.join(missing)}")
@@ -128,6 +137,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
             )
     if inputs.emulated is not None:
         emulated, built_joined = _answers.read(inputs.emulated)
+        if runs is not None:
+            emulated, built_joined = _taken(emulated, runs, rows.samples)
         in_fp16 = _compared(params, source, emulated)
         if not broken and (broken := [f"in fp16 {said}" for said in _sentences(in_fp16, allowed)]):
             with explained(_UNNAMED, "see which outputs differ"):
@@ -151,6 +162,32 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         batched=not why_not,
         why_not_batched=why_not,
     )
+
+
+def _sampled(
+    runner: _runtimes.Runner,
+    evaluation: _judge.Evaluation,
+    params: Params,
+    source: _answers.Answers,
+) -> tuple[list[int], dict[str, list[_data.Array]]]:
+    """The runs that settle the metric's drop, and what the built model answers on them."""
+
+    def drop(runs: list[int], built: _answers.Answers) -> float:
+        part = evaluation.take(runs)
+        _, before = _taken(source, runs, part.samples)
+        score = _score(params, part, before, _answers.joined(built, part.samples))
+        return score.drop if score else 0.0
+
+    sampled = _sampling.collect(runner, evaluation.samples, drop, params.limit)
+    return sampled.runs, sampled.answers
+
+
+def _taken(
+    answers: _answers.Answers, runs: list[int], samples: _data.Samples
+) -> tuple[dict[str, list[_data.Array]], dict[str, _data.Array]]:
+    """The answers of these runs, for each run and joined."""
+    part = {name: [arrays[run] for run in runs] for name, arrays in answers.items()}
+    return part, _answers.joined(part, samples)
 
 
 _UNNAMED = "the first wrong node cannot be found"
