@@ -57,14 +57,6 @@ def test_latency_uses_one_instance_with_all_cores() -> None:
     assert decided.max_batch_size == config.DEFAULT_MAX_BATCH
 
 
-def test_throughput_uses_an_instance_per_core_and_batches() -> None:
-    decided = decide(objective="throughput")
-    assert decided.instance_group[0].count == 4
-    assert parameters(decided)["intra_op_thread_count"] == "1"
-    assert decided.dynamic_batching is not None
-
-
-@pytest.mark.parametrize("cores", [1, 2, 6, 8, 12, 64])
 def test_callers_may_say_how_long_a_request_waits() -> None:
     """Triton 2.51 reads it only where there is a default that it shortens."""
     for more in ({}, {"config": {"dynamic_batching": {"max_queue_delay_microseconds": 9}}}):
@@ -83,6 +75,14 @@ def test_inputs_that_were_empty_when_the_model_ran_may_be_empty() -> None:
     assert found["repo_builder.may_be_empty"] == '["image"]'
 
 
+def test_throughput_uses_an_instance_per_core_and_batches() -> None:
+    decided = decide(objective="throughput")
+    assert decided.instance_group[0].count == 4
+    assert parameters(decided)["intra_op_thread_count"] == "1"
+    assert decided.dynamic_batching is not None
+
+
+@pytest.mark.parametrize("cores", [1, 2, 6, 8, 12, 64])
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_never_more_threads_than_cores(cores: int, objective: str) -> None:
     decided = decide(cores=cores, objective=objective)
