@@ -79,9 +79,17 @@ def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
         source=_scalar(source),
         signature=signature,
         sizes=_sizes(signature),
+        scores=_scores(signature),
         shape=_shape,
         scalar=_scalar,
     )
+
+
+def _scores(signature: Signature) -> str:
+    """The output that a metric would read: of a classifier its table, not the labels beside it."""
+    floating = [t for t in signature.outputs if t.dtype in ("FP16", "BF16", "FP32", "FP64")]
+    tables = [t for t in floating if len(t.shape) > 1]
+    return (tables or floating or list(signature.outputs))[0].name
 
 
 def _sizes(signature: Signature) -> dict[str, object]:

@@ -82,7 +82,7 @@ def fix_inputs(path: Path, sizes: Mapping[str, int]) -> tuple[onnx.ModelProto, P
 def why_not_same(before: Path, after: Path, sizes: Mapping[str, int] | None = None) -> str:
     """How the answers of two ONNX files differ on the same made-up rows, or "".
 
-    Names, shapes and values of all outputs are compared; `before` runs as it is written, without
+    Names, shapes and values of all outputs are compared. Both run as they are written, without
     optimization, and maps in its outputs count as the tables that they were made of. ""
     also where nothing that was tried runs, or `before` itself answers otherwise the second time:
     nothing can be shown then. `ModelError` where `after` does not load.

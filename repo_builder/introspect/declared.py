@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.artifact import Contents, Interface, Operator, TensorType
 from repo_builder.introspect.graph import TRITON_TYPES
+from repo_builder.introspect.normal import NAMELESS
 
 if TYPE_CHECKING:
     import onnx
@@ -123,4 +124,11 @@ def _ports(values: Any) -> dict[str, TensorType]:
 def _shape(kind: Any) -> tuple[int | str, ...] | None:
     if not kind.HasField("shape"):
         return None
-    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in kind.shape.dim)
+    return tuple(
+        dim.dim_value
+        if dim.dim_value > 0
+        else dim.dim_param
+        if dim.dim_param not in NAMELESS
+        else ""
+        for dim in kind.shape.dim
+    )

@@ -77,15 +77,18 @@ class Graph:
     conversion: load.Conversion | None = None
 
 
-def read(path: Path) -> Graph:
-    """Load the model at `path` and check that Triton can carry its inputs and outputs."""
+def read(path: Path, *, optimize: bool = True) -> Graph:
+    """Load the model at `path` and check that Triton can carry its inputs and outputs.
+
+    Without `optimize` it runs as it is written.
+    """
     model = _parse(path)
     _check_versions(model, path)
     _check_external_data(model, path)
-    return of(model, path)
+    return of(model, path, optimize=optimize)
 
 
-def of(model: onnx.ModelProto, path: Path) -> Graph:
+def of(model: onnx.ModelProto, path: Path, *, optimize: bool = True) -> Graph:
     """The same of a model that was read already, whose external data lies beside `path`.
 
     The shapes of its outputs are taken out.
@@ -100,7 +103,7 @@ def of(model: onnx.ModelProto, path: Path) -> Graph:
     }
     _check_ranks(model, path)
     normal.forget_shapes(model.graph.output)
-    session, model, conversion = load.session(model, path)
+    session, model, conversion = load.session(model, path, optimize=optimize)
 
     def tensors(arguments: Any) -> tuple[Tensor, ...]:
         return tuple(Tensor(a.name, _SESSION_TYPES[a.type], _shape(a)) for a in arguments)

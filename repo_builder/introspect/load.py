@@ -33,7 +33,9 @@ class Conversion:
     reason: str
 
 
-def session(model: onnx.ModelProto, path: Path) -> tuple[Any, onnx.ModelProto, Conversion | None]:
+def session(
+    model: onnx.ModelProto, path: Path, *, optimize: bool = True
+) -> tuple[Any, onnx.ModelProto, Conversion | None]:
     """A session, the model that it has, and how that came from `model` where it is another.
 
     External data of `model` lies beside `path`. A model that is too old goes up to the nearest
@@ -45,8 +47,9 @@ def session(model: onnx.ModelProto, path: Path) -> tuple[Any, onnx.ModelProto, C
         reason = f"opset {written} is older than {OLDEST_OPSET}, the oldest that ONNX Runtime has"
         versions = range(OLDEST_OPSET, OLDEST_OPSET + 1)
     else:
+        content = model.SerializeToString()
         try:
-            return runtime.session(model.SerializeToString(), path.parent), model, None
+            return runtime.session(content, path.parent, optimize=optimize), model, None
         except runtime.errors() as failure:
             reason = _why_not_loaded(model, failure)
             if not runtime.is_lacking(failure):
@@ -56,7 +59,7 @@ def session(model: onnx.ModelProto, path: Path) -> tuple[Any, onnx.ModelProto, C
     for version in versions:
         try:
             other = opset.converted(model, version)
-            found = runtime.session(other.SerializeToString())
+            found = runtime.session(other.SerializeToString(), optimize=optimize)
         except runtime.errors() as failure:
             last = runtime.first_line(failure)
             if not runtime.is_lacking(failure):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _STANDARD = ("", "ai.onnx")
 _FLOAT = 1
 """onnx.TensorProto.FLOAT, which ZipMap's maps hold."""
+_TOLD = 20
+"""Classes that are named at most."""
+NAMELESS = frozenset({"?", "-1", "None", "*"})
+"""What exporters write for a dimension without a name, also for several that differ."""
 
 
 def mend(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -42,6 +46,8 @@ def mend(model: onnx.ModelProto) -> tuple[str, ...]:
     _import_opsets(model)
     for value in [*model.graph.input, *model.graph.output]:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_param in NAMELESS:
+                dim.Clear()
             if dim.dim_value < 0:
                 dim.Clear()
                 told.append(f"dimension {axis} of '{value.name}', declared negative, is dynamic")
@@ -76,6 +82,7 @@ def _without_zipmap(model: onnx.ModelProto) -> list[str]:
     }
     if not removed:
         return []
+    known = classes(model)
     kept = [node for node in model.graph.node if node.output[0] not in removed]
     del model.graph.node[:]
     model.graph.node.extend(kept)
@@ -84,7 +91,9 @@ def _without_zipmap(model: onnx.ModelProto) -> list[str]:
         outputs[name].type.Clear()
         outputs[name].type.tensor_type.elem_type = _FLOAT
         _rename(model, source, name)
-        told.append(f"output '{name}' is a table with one column for each class, not maps (ZipMap)")
+        columns = ", ".join(map(str, known[name][:_TOLD]))
+        columns += ", ..." if len(known[name]) > _TOLD else ""
+        told.append(f"output '{name}' is a table of scores, not maps (ZipMap): {columns}")
     return told
 
 

@@ -23,7 +23,7 @@ SLOW = 1.0
 
 def why_not(before: Path, after: Path, sizes: Mapping[str, int]) -> str:
     """See `repo_builder.introspect.why_not_same`."""
-    new = graph.read(after)
+    new = graph.read(after, optimize=False)
     begun = time.perf_counter()
     tried, _ = small_batch(new, sizes)
     if tried is None:

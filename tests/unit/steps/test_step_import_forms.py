@@ -255,3 +255,78 @@ def test_what_the_simplifier_makes_up_about_shapes_is_not_written(bench: Bench) 
     out, _ = bench.run("simplify", model=source)
     (output,) = onnx.load(out / "model.onnx").graph.output
     assert [dim.WhichOneof("value") for dim in output.type.tensor_type.shape.dim] == [None] * 3
+
+
+def test_a_question_mark_is_no_name(bench: Bench) -> None:
+    """Paddle's exporter writes it for height and width, which need not be equal."""
+    model = make([node("Relu", ["x"], ["y"])], {"x": ["?", 3, "?", "?"]}, {"y": ["?", 3, "?", "?"]})
+    sizes = {"x[2]": 4, "x[3]": 6}
+    _, facts = bench.run("import", params={"sizes": sizes}, model=bench.model(model))
+    assert facts.signature.batched
+    assert facts.signature.dynamic_axes == sizes
+    assert facts.signature.inputs[0].shape == facts.signature.outputs[0].shape == ("", 3, "", "")
+
+
+FOREST = {
+    "nodes_treeids": [0, 0, 0],
+    "nodes_nodeids": [0, 1, 2],
+    "nodes_featureids": [0, 0, 0],
+    "nodes_values": [0.5, 0.0, 0.0],
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+    "nodes_truenodeids": [1, 0, 0],
+    "nodes_falsenodeids": [2, 0, 0],
+    "class_treeids": [0] * 6,
+    "class_nodeids": [1, 1, 1, 2, 2, 2],
+    "class_ids": [0, 1, 2, 0, 1, 2],
+    "class_weights": [0.125, 0.625, 0.25, 0.5, 0.125, 0.375],
+}
+
+
+def forest(labels: dict[str, Any], kind: int) -> onnx.ModelProto:
+    """As scikit-learn's converters write a classifier: a label, and maps of probabilities."""
+    nodes = [
+        node("Scaler", ["x"], ["z"], domain="ai.onnx.ml", offset=[0.5, 0.0], scale=[2.0, 1.0]),
+        node(
+            "TreeEnsembleClassifier", ["z"], ["label", "p"], domain="ai.onnx.ml", **FOREST, **labels
+        ),
+        node("ZipMap", ["p"], ["probability"], domain="ai.onnx.ml", **labels),
+    ]
+    model = make(nodes, {"x": ["", 2]}, {"label": [""]})
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    maps = model.graph.output.add(name="probability").type.sequence_type.elem_type.map_type
+    maps.key_type = kind
+    maps.value_type.tensor_type.elem_type = TensorProto.FLOAT
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return model
+
+
+LABELS = {
+    "words": (
+        {"classlabels_strings": ["zebra", "ant", "bee"]},
+        TensorProto.STRING,
+        ("zebra", "ant", "bee"),
+    ),
+    "numbers": ({"classlabels_int64s": [7, 3, 5]}, TensorProto.INT64, (7, 3, 5)),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_maps_of_probabilities_become_a_table(bench: Bench, case: str) -> None:
+    """One column for each class, in the order of the classifier, which maps do not keep."""
+    labels, kind, classes = LABELS[case]
+    source = bench.model(forest(labels, kind))
+    out, facts = bench.run("import", model=source)
+    columns = ", ".join(map(str, classes))
+    table = f"output 'probability' is a table of scores, not maps (ZipMap): {columns}"
+    assert facts.signature.mended == (table,)
+    assert [t.name for t in facts.signature.outputs] == ["label", "probability"]
+    assert facts.signature.outputs[1].dtype == "FP32"
+    assert facts.signature.batched
+    out, _ = bench.run("simplify", model=out)
+    row = _row(50, 2)
+    words, table = _session(out).run(None, row)
+    plain_words, maps = _session(source).run(None, row)
+    np.testing.assert_array_equal(words, plain_words)
+    assert len(set(words)) == 2
+    for column, name in enumerate(classes):
+        np.testing.assert_array_equal(table[:, column], np.float32([m[name] for m in maps]))
