@@ -330,3 +330,28 @@ def test_maps_of_probabilities_become_a_table(bench: Bench, case: str) -> None:
     assert len(set(words)) == 2
     for column, name in enumerate(classes):
         np.testing.assert_array_equal(table[:, column], np.float32([m[name] for m in maps]))
+
+
+def test_what_rounding_does_anyway_is_no_change(bench: Bench) -> None:
+    """What cancels out leaves noise alone, which the last bits of the inputs move as much."""
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    weights: dict[str, Any] = {f"w{i}": w[i * 16 : (i + 1) * 16] for i in range(4)}
+    weights.update(w=w, k=np.float32(100))
+    sums = [node("Split", ["x"], [f"x{i}" for i in range(4)], axis=1)]
+    sums += [node("MatMul", [f"x{i}", f"w{i}"], [f"p{i}"]) for i in range(4)]
+    sums.append(node("Sum", [f"p{i}" for i in range(4)], ["s"]))
+    whole = [*sums, node("MatMul", ["x", "w"], ["t"])]
+    turned = [*sums, node("Sum", [f"p{i}" for i in (3, 1, 2, 0)], ["t"])]
+    before, after, wrong = (
+        bench.model(make(nodes, {"x": [3, 64]}, {"y": [3, 64]}, weights)) / "model.onnx"
+        for nodes in (
+            [*whole, node("Sub", ["t", "s"], ["y"])],
+            [*turned, node("Sub", ["t", "s"], ["y"])],
+            [*turned, node("Sub", ["t", "s"], ["d"]), node("Mul", ["d", "k"], ["y"])],
+        )
+    )
+    x = _row(3, 64)
+    first, second = (_session(path.parent).run(None, x)[0] for path in (before, after))
+    assert not np.allclose(first, second, rtol=1e-3, atol=1e-3 * np.abs(first).max())
+    assert why_not_same(before, after) == ""
+    assert why_not_same(before, wrong) == "output 'y' differs"
