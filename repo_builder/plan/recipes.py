@@ -183,8 +183,21 @@ def _quantization(chain: Chain) -> dict[str, Json]:
 
 
 def _quantized(chain: Chain, model: ArtifactRef, *, whole: bool = False) -> ArtifactRef:
-    params = {"scheme": chain.target.int8, "whole": whole, **_quantization(chain)}
+    params: dict[str, Json] = {
+        "scheme": chain.target.int8,
+        "whole": whole,
+        "weight_bits": _weight_bits(chain),
+        **_quantization(chain),
+    }
     return chain.add("quantize", params, model=model, calibration=chain.calibration)
+
+
+def _weight_bits(chain: Chain) -> int:
+    """7 where a processor of the target may lack VNNI and so add products of bytes in 16 bits."""
+    target = chain.target
+    in_openvino = target.openvino is not None and target.openvino.device == "CPU"
+    on_cpu = target.runtime == "onnxruntime" or in_openvino
+    return 7 if on_cpu and "amd64" in target.architectures and not target.cpu.vnni else 8
 
 
 def _tflite(chain: Chain) -> ArtifactRef:

@@ -47,7 +47,7 @@ STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 5, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
-    "quantize": Declaration("quantize", 2, tools=("onnx", "onnxruntime", "numpy")),
+    "quantize": Declaration("quantize", 3, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 3, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",

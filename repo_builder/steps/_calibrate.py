@@ -31,6 +31,9 @@ STRIDE = 4
 OUTLIER = (1e-5, 4)
 """All but this share of values, times this factor, bounds the search; see entropy_threshold."""
 
+BULK = 0.05
+"""Share of the values other than zero below a gap; fewer are stray values near zero."""
+
 _SMOOTH = 1e-9
 """Share of the distribution that every empty bin is given, so that no logarithm is infinite."""
 
@@ -38,7 +41,9 @@ _SMOOTH = 1e-9
 class Histogram:
     """Counts of all finite values of a tensor, around zero, with a limit that doubles as needed.
 
-    Doubling joins bins in pairs, which is exact, so values need to be seen only once.
+    Doubling joins bins in pairs, which is exact, so values need to be seen only once. `exponents`
+    counts values other than zero by the exponent field of float32, however far apart they lie.
+    `infinite` says that some values were.
     """
 
     def __init__(self) -> None:
@@ -46,11 +51,21 @@ class Histogram:
         self.high = -np.inf
         self.limit = 0.0
         self.counts = np.zeros(2 * SIDE, dtype=np.int64)
+        self.exponents = np.zeros(256, dtype=np.int64)
+        self.infinite = False
 
     def add(self, values: Array) -> None:
-        """Count `values`; they must be finite."""
+        """Count `values`, none of which is NaN."""
+        finite = np.isfinite(values)
+        if not finite.all():
+            self.infinite = True
+            values = values[finite]
         if not values.size:
             return
+        bits = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.int32)
+        found = np.bincount((bits >> 23) & 255, minlength=256)
+        found[0] = 0  # zeros
+        self.exponents += found
         low, high = float(values.min()), float(values.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
         largest = max(-low, high)
@@ -70,6 +85,27 @@ class Histogram:
             np.add.at(self.counts, bins, 1)
         else:
             self.counts += np.bincount(bins, minlength=2 * SIDE)
+
+    @property
+    def largest(self) -> float:
+        """The largest finite magnitude; 0 where there is none."""
+        return max(-self.low, self.high, 0.0)
+
+    @property
+    def gap(self) -> int:
+        """Powers of two between the many small values and some large ones that no value has.
+
+        A tensor to which a mask of -10000 was added has a wide gap, and int8 would lose its small
+        values; what is merely spread wide has values in between.
+        """
+        used = np.flatnonzero(self.exponents)
+        total = self.exponents.sum()
+        empty = [
+            int(above - below) - 1
+            for below, above in zip(used[:-1], used[1:], strict=True)
+            if self.exponents[: below + 1].sum() >= BULK * total
+        ]
+        return max(empty, default=0)
 
     @property
     def magnitudes(self) -> Array:
@@ -95,10 +131,14 @@ class Range:
     high: float
 
 
-def watch(names: Iterable[str], runs: Iterable[Mapping[str, Array]]) -> dict[str, Histogram]:
+def watch(
+    names: Iterable[str],
+    runs: Iterable[Mapping[str, Array]],
+    makers: Mapping[str, str] | None = None,
+) -> dict[str, Histogram]:
     """Histograms of the floating-point tensors `names`, over `runs` (tensors of a run by name).
 
-    StepError: a tensor becomes NaN or infinite.
+    StepError: a tensor becomes NaN; `makers` says of which node it comes, in words.
     """
     histograms = {name: Histogram() for name in names}
     for number, tensors in enumerate(runs):
@@ -106,14 +146,18 @@ def watch(names: Iterable[str], runs: Iterable[Mapping[str, Array]]) -> dict[str
             values = tensors[name]
             if values.dtype.kind != "f":
                 continue
-            if not np.isfinite(values).all():
+            if np.isnan(values).any():
                 raise StepError(
-                    f"'{name}' becomes NaN or infinite on calibration row {number}; exclude the "
-                    "nodes around it (optimize: {quantization: {exclude: [...]}}), or write "
-                    "`optimize: {precision: fp32}`"
+                    f"'{name}' becomes NaN on calibration row {number}{_after(name, makers)}, "
+                    "before anything is quantized; mend the model, or leave such rows out"
                 )
             histogram.add(values)
-    return {name: h for name, h in histograms.items() if h.low <= h.high}
+    return {name: h for name, h in histograms.items() if h.low <= h.high or h.infinite}
+
+
+def _after(name: str, makers: Mapping[str, str] | None) -> str:
+    maker = (makers or {}).get(name)
+    return f" in {maker}" if maker else ""
 
 
 def choose(
@@ -123,6 +167,8 @@ def choose(
 
     With `symmetric` the range will be used from -x to x, so what is cut is cut by magnitude.
     """
+    if histogram.low > histogram.high:
+        return Range(0.0, 0.0)
     low, high = histogram.low, histogram.high
     if method == "percentile":
         cut = (1 - percentile / 100) / 2

@@ -5,16 +5,25 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from repo_builder import tflite
 from repo_builder.base.errors import StepError
 from repo_builder.spec.types import CalibrationMethod
-from repo_builder.steps import _calibrate, _data, _onnx, _quantizable, _runtimes
+from repo_builder.steps import (
+    _calibrate,
+    _canonical,
+    _data,
+    _onnx,
+    _prepare,
+    _quantizable,
+    _runtimes,
+    _same,
+)
 from repo_builder.steps._failures import explained
 from repo_builder.targets.types import Scheme
 
@@ -22,7 +31,12 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 FILE = "calibration.npz"
-WAY_OUT = "exclude the node it names, or write `optimize: {precision: fp32}`"
+WAY_OUT = "write `optimize: {precision: fp32}`"
+
+FUSED = (2.0, 0.02)
+"""How much further from fp32 the int8 model may be with ONNX Runtime's fusions than as written:
+this factor, and this much of the norm; kernels in integers round otherwise, by a step here and there.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,9 @@ class Params:
 
     `whole` is for TFLite, which runs int8 only: nothing stays in floating point, not even what
     follows the last heavy operator, and ranges that TFLite's kernels fix replace those seen.
+
+    `weight_bits` 7 is for processors that may lack VNNI: their products of unsigned and signed
+    bytes are added in pairs in 16 bits, which 8 bits overflow (saturate) and 7 never do.
     The rest is `repo_builder.spec.types.Quantization`; `samples` rows are used, from the start.
     """
 
@@ -42,6 +59,7 @@ class Params:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     whole: bool = False
+    weight_bits: Literal[7, 8] = 8
 
 
 @dataclass(frozen=True)
@@ -54,72 +72,121 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """Operators with int8 inputs and those without, by type; ranges of the activations."""
+    """Operators with int8 inputs and those without, by type; ranges of the activations.
+
+    `left` are nodes that int8 would ruin, and why; `left_out` are rewrites that changed answers,
+    and how. `error` is the relative error to fp32 on the first calibration rows.
+    """
 
     quantized: Mapping[str, int]
     floating: Mapping[str, int]
     ranges: Mapping[str, tuple[float, float]]
+    left: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    error: float = 0.0
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """Write the quantized `model.onnx`.
 
-    DataError: the calibration data does not fit. ModelError: `exclude` matches nothing. StepError:
-    nothing to quantize, a tensor is not finite, or the quantizer fails.
+    DataError: the calibration data does not fit. ModelError: `exclude` matches nothing, or nothing
+    may stay in floating point and int8 would ruin a node. StepError: nothing to quantize, a tensor
+    is not finite, the quantizer fails, or ONNX Runtime's fusions change what it wrote.
     """
+    source = _runtimes.load(inputs.model, "onnxruntime")
+    samples = _data.samples(inputs.calibration / FILE, source.inputs, params.samples)
+    with explained(f"the model fails on {FILE}", "check the model and its data"):
+        expected = _same.answers(inputs.model, samples)
     with explained("ONNX Runtime cannot optimize the model", WAY_OUT):
-        model = _quantizable.prepare(_onnx.optimized(inputs.model))
-    nodes = _quantizable.chosen(model.graph.node, params.exclude, params.whole)
+        model = _onnx.optimized(inputs.model)
+    model, left_out = _prepare.prepare(model, expected, samples)
+    nodes = _quantizable.chosen(model, params.exclude, params.whole)
+    seen = _watch(model, nodes, samples)
+    nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
-        raise StepError(
-            "the model has no convolution or matrix product to quantize; "
-            "write `optimize: {precision: fp32}`"
-        )
-    histograms = _watch(model, nodes, inputs.calibration / FILE, params.samples)
+        raise StepError(_nothing(left))
     symmetric = params.scheme == "s8s8"
+    around = {name for node in nodes for name in (*node.input, *node.output)}
     ranges = {
         name: _calibrate.choose(histogram, params.method, params.percentile, symmetric)
-        for name, histogram in histograms.items()
+        for name, histogram in seen.items()
+        if name in around
     }
     if params.whole:
         fixed = tflite.output_ranges(model)
         ranges.update({name: _calibrate.Range(*fixed[name]) for name in fixed.keys() & ranges})
+    chosen = {node.name for node in nodes}
     with explained("the quantizer failed", WAY_OUT):
         quantized = _quantize(model, nodes, ranges, params)
-    source = _onnx.load_graph(inputs.model)
-    _onnx.require_same_interface(source, quantized, "the quantizer", WAY_OUT)
-    in_int8, floating = _count(quantized, {node.name for node in nodes})
+    before = _onnx.load_graph(inputs.model)
+    _onnx.require_same_interface(before, quantized, "the quantizer", WAY_OUT)
+    in_int8, floating = _count(quantized, chosen)
     _onnx.save(quantized, out)
-    return Facts(in_int8, floating, {name: (r.low, r.high) for name, r in sorted(ranges.items())})
+    error = _proven(out, expected, samples)
+    found = {name: (r.low, r.high) for name, r in sorted(ranges.items())}
+    return Facts(in_int8, floating, found, left, left_out, error)
+
+
+def _nothing(left: Mapping[str, str]) -> str:
+    if left:
+        some = "; ".join(f"'{name}' {why}" for name, why in list(left.items())[:3])
+        return f"int8 would ruin every convolution and matrix product: {some}; {WAY_OUT}"
+    return f"the model has no convolution or matrix product to quantize; {WAY_OUT}"
+
+
+def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float:
+    """The relative error of the model in `out` as it is served.
+
+    StepError: it is further off than the file says when run node by node.
+    """
+    served, written = (
+        _error(expected, _same.answers(out, samples, optimize=optimize))
+        for optimize in (True, False)
+    )
+    times, more = FUSED
+    if served > times * written + more:
+        raise StepError(
+            f"the int8 model is off by {written:.3f} of its norm as written and by {served:.3f} as "
+            "ONNX Runtime fuses it; write `optimize: {quantization: {per_channel: false}}`"
+        )
+    return float(f"{served:.3e}")
+
+
+def _error(expected: _same.Answers, found: _same.Answers) -> float:
+    """The largest relative error of an output."""
+    return max(
+        _same.relative([run[name] for run in expected], [run[name] for run in found])
+        for name in expected[0]
+    )
 
 
 def _watch(
-    model: ModelProto, nodes: Sequence[NodeProto], file: Path, count: int
+    model: ModelProto, nodes: Sequence[NodeProto], samples: _data.Samples
 ) -> dict[str, _calibrate.Histogram]:
     """Run the calibration data and look at every tensor around the nodes to quantize."""
     import onnx
 
     stored = {tensor.name for tensor in model.graph.initializer}
-    produced = {name for node in model.graph.node for name in node.output}
+    made = {name: _quantizable.place(n) for n in model.graph.node for name in n.output if name}
     around = {name for node in nodes for name in (*node.input, *node.output) if name} - stored
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     outputs = {value.name for value in model.graph.output}
     observed.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in sorted((around & produced) - outputs)
+        onnx.ValueInfoProto(name=name) for name in sorted((around & made.keys()) - outputs)
     )
     with tempfile.TemporaryDirectory() as scratch:
         _onnx.save(observed, Path(scratch))
         del observed
         runner = _runtimes.load(Path(scratch), "onnxruntime")
-        samples = _data.samples(file, runner.inputs, count)
 
         def tensors(run: int) -> dict[str, _data.Array]:
             feed = samples.feed(run)
             return {**feed, **runner.run(feed)}
 
+        names = [name for name in [*made, *samples.arrays] if name in around]
         with explained(f"the model fails on {FILE}", "check the model and its data"):
-            return _calibrate.watch(sorted(around), map(tensors, range(samples.runs)))
+            return _calibrate.watch(names, map(tensors, range(samples.runs)), made)
 
 
 def _quantize(
@@ -141,7 +208,13 @@ def _quantize(
         "AddQDQPairToWeight": True,
         "DedicatedQDQPair": True,
     }
-    options: dict[str, Any] = {"WeightSymmetric": True}
+    roles = _quantizable.roles(model, nodes)
+    _canonical.copies(model, roles)
+    options: dict[str, Any] = {
+        "WeightSymmetric": True,
+        "TensorQuantOverrides": _overrides(model, nodes, roles, params.scheme),
+        "QDQKeepRemovableActivations": any(_cuts_off_zero(model, node) for node in nodes),
+    }
     if params.scheme == "s8s8":
         options.update(for_tensorrt)
     data = {
@@ -152,7 +225,7 @@ def _quantize(
     quantizer = QDQQuantizer(
         model,
         params.per_channel,
-        False,  # reduce_range: 7 bits, for processors without VNNI
+        params.weight_bits == 7,
         QuantType.QInt8,
         QuantType.QUInt8 if params.scheme == "u8s8" else QuantType.QInt8,
         TensorsData(Method.MinMax, data),
@@ -167,6 +240,49 @@ def _quantize(
     del result.metadata_props[:]
     result.metadata_props.extend(metadata)
     return result
+
+
+def _overrides(
+    model: ModelProto,
+    nodes: Sequence[NodeProto],
+    roles: Mapping[tuple[str, int], str],
+    scheme: Scheme,
+) -> dict[str, list[dict[str, Any]]]:
+    """Stored tensors that are not quantized as weights along the usual axis."""
+    from onnxruntime.quantization.quant_utils import QuantType
+
+    stored = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    activation = {
+        "quant_type": QuantType.QUInt8 if scheme == "u8s8" else QuantType.QInt8,
+        "symmetric": scheme == "s8s8",
+        "reduce_range": False,
+    }
+    found: dict[str, list[dict[str, Any]]] = {}
+    for node in nodes:
+        for number, name in enumerate(node.input):
+            role = roles.get((node.name, number), "")
+            if name not in stored:
+                continue
+            if role == "activation":
+                found[name] = [dict(activation)]
+            elif role.startswith("weights") and _quantizable.axis(node, stored[name]) is None:
+                found[name] = [{"quant_type": QuantType.QInt8, "symmetric": True}]
+    return found
+
+
+def _cuts_off_zero(model: ModelProto, node: NodeProto) -> bool:
+    """Whether this is a Clip to a range without 0, which scales and zero points cannot say."""
+    from onnx import numpy_helper
+
+    if node.op_type != "Clip":
+        return False
+    stored = {t.name: t for t in model.graph.initializer if t.name in node.input[1:]}
+    limits = [
+        float(numpy_helper.to_array(stored[name])) if name in stored else 0.0
+        for name in node.input[1:]
+    ]
+    low, high = (*limits, 0.0, 0.0)[:2]
+    return low > 0 or high < 0
 
 
 def _count(model: ModelProto, chosen: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:

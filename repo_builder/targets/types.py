@@ -67,10 +67,14 @@ class Fact(Shape):
 
 
 class Cpu(Fact):
-    """The general-purpose cores; `cores` 0 means those of the machine that builds."""
+    """The general-purpose cores; `cores` 0 means those of the machine that builds.
+
+    `vnni`: all machines of this target have VNNI, so that int8 weights may use all 8 bits.
+    """
 
     title: Text
     cores: Natural
+    vnni: bool = False
     clock_mhz: Count | None = None
 
 
