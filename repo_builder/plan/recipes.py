@@ -38,7 +38,7 @@ def _openvino(chain: Chain) -> None:
         params.update(last_release=settings.last_release, opset=settings.opset)
     calibration = None
     if precision == "int8":
-        params.update(_quantization(chain))
+        params.update(_quantization(chain), weight_bits=_weight_bits(chain))
         calibration = chain.calibration
     chain.compiled = "compile-openvino"
     cpu = device == "CPU"

@@ -51,7 +51,7 @@ STEPS: dict[str, Declaration] = {
     "compile_onnxruntime": Declaration("compile-onnxruntime", 3, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",
-        2,
+        3,
         tools=("onnx", "openvino", "nncf"),
         extra="openvino",
         limit_s=_HOUR,

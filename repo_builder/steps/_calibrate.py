@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -101,8 +102,8 @@ class Histogram:
         used = np.flatnonzero(self.exponents)
         total = self.exponents.sum()
         empty = [
-            int(above - below) - 1
-            for below, above in zip(used[:-1], used[1:], strict=True)
+            above - below - 1
+            for below, above in pairwise(used.tolist())
             if self.exponents[: below + 1].sum() >= BULK * total
         ]
         return max(empty, default=0)

@@ -60,8 +60,10 @@ def tensor_names(model: ModelProto) -> None:
     for node in walk.nodes(model):
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    for holder in (*graph.initializer, *graph.value_info):
-        holder.name = renamed.get(holder.name, holder.name)
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for value in graph.value_info:
+        value.name = renamed.get(value.name, value.name)
     for inner in walk.graphs(model):
         for value in getattr(inner, "output", ()):
             if not isinstance(value, str):
@@ -242,7 +244,7 @@ def _plain_product(edit: _Edit, node: NodeProto) -> Iterator[NodeProto]:
 def _product(node: NodeProto, inputs: list[str], output: str, made: Mapping[str, Any]) -> NodeProto:
     from onnx import helper
 
-    turned = {"transB": 1} if made.get("transB") else {}
+    turned: dict[str, Any] = {"transB": 1} if made.get("transB") else {}
     return helper.make_node("Gemm", inputs, [output], node.name, **turned)
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from repo_builder.base.errors import ModelError, Problem, StepError
-from repo_builder.steps import _canonical
+from repo_builder.base.errors import ModelError, Problem
+from repo_builder.steps import _canonical, _uneven
 from repo_builder.steps._calibrate import Histogram
 
 if TYPE_CHECKING:
@@ -28,30 +25,6 @@ BETWEEN = frozenset(
 )
 """Operators that can stay in int8 between two heavy ones. Softmax and normalizations are not
 here: they lose much in 8 bits and gain little."""
-
-HUGE = 1e6
-"""Values beyond are no activations but masks or sizes; their scales overflow in products."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What int8 can bear: `gap` as in `Histogram`; `uneven` is the largest factor between inputs of
-    a Concat, which leaves the smaller one 256 / `uneven` levels.
-    """
-
-    gap: int
-    uneven: float
-
-
-TO_FLOAT = Limits(gap=1, uneven=16)
-"""Beyond, a node stays in floating point, which costs time only."""
-
-TO_REFUSE = Limits(gap=3, uneven=16)
-"""Beyond, a model is refused where nothing can stay in floating point."""
-
-INSIDE = Limits(gap=3, uneven=64)
-"""As `TO_REFUSE`, for a node that other weights follow: what they make of it is judged."""
-
 
 def chosen(model: ModelProto, exclude: Iterable[str], whole: bool) -> list[NodeProto]:
     """The nodes to quantize: heavy ones, those between, and an activation right behind.
@@ -123,36 +96,54 @@ def kept(
 ) -> tuple[list[NodeProto], dict[str, str]]:
     """The nodes that int8 does not ruin, and for the others why they stay in floating point.
 
-    `seen`: what the tensors around them were on calibration data. StepError: a heavy node works
-    on infinite values. ModelError: int8 would ruin a node that cannot stay in floating point.
+    `seen`: what the tensors around them were on calibration data. ModelError: int8 would ruin a
+    node that cannot stay in floating point.
     """
     leads_on: set[str] = set()
     left: dict[str, str] = {}
     problems = []
     sizes = _sizes(model)
     for node in reversed(nodes):
-        limits = TO_FLOAT
-        if whole:
-            limits = INSIDE if leads_on.intersection(node.output) else TO_REFUSE
-        if whole and (node.op_type in HEAVY or leads_on.intersection(node.output)):
+        inside = bool(leads_on.intersection(node.output))
+        heavy = node.op_type in HEAVY
+        if heavy or inside:
             leads_on.update(node.input)
-        why = _ruined(node, seen, sizes, limits)
+        limits = _uneven.TO_FLOAT
+        if whole:
+            limits = _uneven.INSIDE if inside else _uneven.TO_REFUSE
+        around = _uneven.Around(node.input, node.output, node.op_type == "Concat", heavy)
+        why = _uneven.why(around, seen, sizes, limits)
         if not why:
             continue
         if whole:
             problems.append(Problem(*why, field=place(node)))
-        elif node.op_type not in HEAVY:
-            left[node.name] = why[0]
-        elif any(seen[name].infinite for name in _around(node) if name in seen):
-            raise StepError(
-                f"{place(node)} {why[0]}; exclude it "
-                f"(optimize: {{quantization: {{exclude: ['{node.name}']}}}})"
-            )
-        else:
-            left[node.name] = why[0]
+        left[node.name] = why[0]
     if problems:
         raise ModelError("int8 would lose values, and this target has nothing else", problems[::-1])
+    left |= _feeding(model, nodes, left)
     return [node for node in nodes if node.name not in left], dict(sorted(left.items()))
+
+
+def _feeding(
+    model: ModelProto, nodes: Sequence[NodeProto], left: Mapping[str, str]
+) -> dict[str, str]:
+    """The nodes between heavy ones and those that stay in floating point, and why they stay too.
+
+    1 - mask times -1e9 is 0 only where the mask is 1 to the last bit, which no scale promises.
+    """
+    chosen = {node.name for node in nodes}
+    feeds: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for node in reversed(model.graph.node):
+        reader = next((feeds[name] for name in node.output if name in feeds), "")
+        if node.name in left:
+            reader = node.name
+        elif not reader or node.op_type in HEAVY:
+            continue
+        elif node.name in chosen:
+            found[node.name] = f"feeds '{reader}', which stays in floating point"
+        feeds.update((name, feeds.get(name, reader)) for name in node.input)
+    return found
 
 
 def place(node: NodeProto) -> str:
@@ -178,55 +169,13 @@ def _excluded(nodes: Sequence[NodeProto], patterns: Sequence[str]) -> set[str]:
     return {name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)}
 
 
-def _around(node: NodeProto) -> Iterator[str]:
-    yield from (name for name in (*node.input, *node.output) if name)
-
-
-def _ruined(
-    node: NodeProto, seen: Mapping[str, Histogram], sizes: Mapping[str, float], limits: Limits
-) -> tuple[str, str] | None:
-    """What int8 would do to `node`, and a way out; None where it does no harm."""
-    around = [(name, seen[name]) for name in _around(node) if name in seen]
-    for name, values in around:
-        if values.infinite:
-            return f"reads or makes infinite values ('{name}')", "mask with -100, not -inf"
-    for name, values in around:
-        if values.largest > HUGE or sizes.get(name, 0.0) > HUGE:
-            return f"works on values up to {values.largest:.3g} ('{name}')", "mask with -100"
-    for name in node.input:
-        if sizes.get(name, 0.0) > HUGE:
-            return f"works on values up to {sizes[name]:.3g} ('{name}')", "mask with -100"
-    if node.op_type in HEAVY:
-        return None
-    for name, values in around:
-        if values.gap > limits.gap:
-            what = f"joins values up to {values.largest:.3g} with far smaller ones in '{name}'"
-            return what, "mask with a value near the others, or outside the model"
-    if node.op_type == "Concat":
-        magnitudes = {
-            name: seen[name].largest if name in seen else sizes.get(name, 0.0)
-            for name in node.input
-        }
-        most = max(magnitudes, key=lambda name: magnitudes[name])
-        least = min(magnitudes, key=lambda name: magnitudes[name] or np.inf)
-        if 0 < magnitudes[least] * limits.uneven < magnitudes[most]:
-            levels = 256 * magnitudes[least] / magnitudes[most]
-            what = (
-                f"puts '{most}' (up to {magnitudes[most]:.3g}) and '{least}' (up to "
-                f"{magnitudes[least]:.3g}) on one scale, which leaves the smaller {levels:.1f} of "
-                "256 levels"
-            )
-            return what, "end the model before it: make its inputs outputs of the model"
-    return None
-
-
 def _sizes(model: ModelProto) -> dict[str, float]:
     """The largest magnitude of every stored tensor that is read by other than heavy nodes."""
     from onnx import TensorProto, numpy_helper
 
     read = {n for node in model.graph.node if node.op_type not in HEAVY for n in node.input}
     return {
-        tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
+        tensor.name: _uneven.largest(numpy_helper.to_array(tensor))
         for tensor in model.graph.initializer
         if tensor.name in read and tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
     }

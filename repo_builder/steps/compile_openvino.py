@@ -6,27 +6,24 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.spec.types import CalibrationMethod, Precision
-from repo_builder.steps import _data, _onnx, _runtimes
+from repo_builder.steps import _data, _onnx, _openvino_int8, _runtimes
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 
 FILE = "calibration.npz"
-HEAVY = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
-"""Operators that int8 makes faster."""
-
 _COUNTED = re.compile(r"([A-Za-z]+_\d+)(?=/|$)")
 """How names begin that OpenVINO gives from a counter of the process."""
 
 
 @dataclass(frozen=True)
 class Params:
-    """For int8 as in `quantize`. NNCF has no entropy calibration.
+    """For int8 as in `quantize`, `weight_bits` too. NNCF has no entropy calibration.
 
     `device` is OpenVINO's name of what shall run the model. Any but the CPU takes one shape only,
     so a varying first dimension becomes 1. `last_release` is the last OpenVINO that knows the
@@ -39,6 +36,7 @@ class Params:
     percentile: float = 99.99
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
+    weight_bits: Literal[7, 8] = 8
     device: str = "CPU"
     last_release: str = ""
     opset: int | None = None
@@ -54,9 +52,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """Heavy operators (`HEAVY`) with int8 weights or inputs, and those without, by type.
+    """Heavy operators with int8 weights or inputs, and those without, by type.
 
-    `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
+    `left` are operators that int8 would ruin, and why. `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
     the model in the runtime that serves it.
     """
 
@@ -64,6 +62,7 @@ class Facts:
     floating: Mapping[str, int]
     opset: int
     level: Level | None
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -82,8 +81,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     names = _name_ports(model, inputs.model)
     if params.device != "CPU":
         _openvino.fix_shapes(model, params.device)
+    left: dict[str, str] = {}
     if params.precision == "int8":
-        model = _quantize(model, inputs.calibration, params)
+        model, left = _quantize(model, inputs.calibration, params)
     _settle_names(model, names)
     with explained("OpenVINO cannot write the model", "see whether the disk is full"):
         ov.save_model(model, out / "model.xml", compress_to_fp16=params.precision == "fp16")
@@ -91,7 +91,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     level = None
     if params.device != "CPU":
         level = _openvino.ask(out / "model.xml", params.device, params.last_release)
-    return Facts(*_count(model), opset, level)
+    return Facts(*_count(model), opset, level, left)
 
 
 def _name_ports(model: Any, source: Path) -> set[str]:
@@ -121,7 +121,10 @@ def _settle_names(model: Any, kept: set[str]) -> None:
             op.set_friendly_name(f"{op.get_type_name()}.{number}")
 
 
-def _quantize(model: Any, calibration: Path | None, params: Params) -> Any:
+def _quantize(
+    model: Any, calibration: Path | None, params: Params
+) -> tuple[Any, dict[str, str]]:
+    """The model in int8, and what stays in floating point because int8 would ruin it."""
     if calibration is None:
         raise DataError(
             "int8 needs calibration data; name it in the spec (data: {calibration: ...})"
@@ -129,15 +132,19 @@ def _quantize(model: Any, calibration: Path | None, params: Params) -> Any:
     import nncf
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
+        OverflowFix,
         QuantizationParameters,
     )
 
     inputs = [_runtimes.openvino_tensor(port) for port in model.inputs]
     samples = _data.samples(calibration / FILE, inputs, params.samples or None)
     ranges = _activation_ranges(params)
-    ignored = _to_leave(model, params.exclude)
+    _openvino_int8.keep_dimensions(model)
+    ruined = _openvino_int8.ruined(model, samples)
+    ignored = _to_leave(model, params.exclude) | ruined.keys()
+    overflow = OverflowFix.ENABLE if params.weight_bits == 7 else OverflowFix.DISABLE
     with explained("NNCF failed", "write `optimize: {precision: fp16}`"):
-        return nncf.quantize(
+        quantized = nncf.quantize(
             model,
             nncf.Dataset(range(samples.runs), samples.feed),
             subset_size=samples.runs,
@@ -146,10 +153,12 @@ def _quantize(model: Any, calibration: Path | None, params: Params) -> Any:
             fast_bias_correction=False,
             ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False),
             advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=overflow,
                 activations_range_estimator_params=ranges,
                 weights_quantization_params=QuantizationParameters(per_channel=params.per_channel),
             ),
         )
+    return quantized, ruined
 
 
 def _activation_ranges(params: Params) -> Any:
@@ -228,4 +237,4 @@ def _in_int8(op: Any) -> bool:
 
 
 def _heavy(op: Any) -> bool:
-    return op.get_type_name() in HEAVY
+    return op.get_type_name() in _openvino_int8.HEAVY

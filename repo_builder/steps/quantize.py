@@ -34,9 +34,8 @@ FILE = "calibration.npz"
 WAY_OUT = "write `optimize: {precision: fp32}`"
 
 FUSED = (2.0, 0.02)
-"""How much further from fp32 the int8 model may be with ONNX Runtime's fusions than as written:
-this factor, and this much of the norm; kernels in integers round otherwise, by a step here and there.
-"""
+"""How much further from fp32 an int8 model may be with ONNX Runtime's fusions than as written: this
+factor, and this much of the norm. Kernels in integers round otherwise, by a step here and there."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ HUGE = (-200.0, -1e3, -1e4, -65504.0, -1e9, float(np.finfo(np.float32).min))
 
 
 @pytest.mark.parametrize("huge", HUGE)
-@pytest.mark.parametrize("mask", (*MASKS, by_a_constant))
+@pytest.mark.parametrize("mask", [*MASKS, by_a_constant])
 def test_a_mask_does_not_swallow_the_scores(bench: Bench, mask: Any, huge: float) -> None:
     feeds: Feeds = {"x": TOKENS}
     inputs: dict[str, Any] = {}
