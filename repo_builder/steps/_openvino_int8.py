@@ -39,6 +39,7 @@ def keep_dimensions(model: Any) -> None:
         result = op.output(0)
         readers, names = list(result.get_target_inputs()), set(result.get_names())
         op.set_attribute("keep_dims", True)
+        op.constructor_validate_and_infer_types()
         squeezed = ops.squeeze(result, op.input_value(1))
         squeezed.set_friendly_name(f"{op.get_friendly_name()}/squeezed")
         for reader in readers:

@@ -26,6 +26,7 @@ BETWEEN = frozenset(
 """Operators that can stay in int8 between two heavy ones. Softmax and normalizations are not
 here: they lose much in 8 bits and gain little."""
 
+
 def chosen(model: ModelProto, exclude: Iterable[str], whole: bool) -> list[NodeProto]:
     """The nodes to quantize: heavy ones, those between, and an activation right behind.
 

@@ -90,6 +90,7 @@ def _uneven(magnitudes: Mapping[str, float], limits: Limits) -> tuple[str, str] 
     levels = 256 * magnitudes[least] / magnitudes[most]
     what = (
         f"puts '{most}' (up to {magnitudes[most]:.3g}) and '{least}' (up to "
-        f"{magnitudes[least]:.3g}) on one scale, which leaves the smaller {levels:.1f} of 256 levels"
+        f"{magnitudes[least]:.3g}) on one scale, which leaves the smaller {levels:.1f} of 256 "
+        "levels"
     )
     return what, "end the model before it: make its inputs outputs of the model"

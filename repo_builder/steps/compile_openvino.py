@@ -54,8 +54,8 @@ class Inputs:
 class Facts:
     """Heavy operators with int8 weights or inputs, and those without, by type.
 
-    `left` are operators that int8 would ruin, and why. `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
-    the model in the runtime that serves it.
+    `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
+    the model in the runtime that serves it. `left` are operators that int8 would ruin, and why.
     """
 
     quantized: Mapping[str, int]
@@ -121,9 +121,7 @@ def _settle_names(model: Any, kept: set[str]) -> None:
             op.set_friendly_name(f"{op.get_type_name()}.{number}")
 
 
-def _quantize(
-    model: Any, calibration: Path | None, params: Params
-) -> tuple[Any, dict[str, str]]:
+def _quantize(model: Any, calibration: Path | None, params: Params) -> tuple[Any, dict[str, str]]:
     """The model in int8, and what stays in floating point because int8 would ruin it."""
     if calibration is None:
         raise DataError(
