@@ -210,7 +210,12 @@ def test_digits_keep_their_accuracy(bench: Bench, method: str) -> None:
     reference, _ = bench.run("reference", params=ACCURACY, model=source, evaluation=evaluation)
     params = {"runtime": "onnxruntime", "threads": 1, **ACCURACY}
     _, facts = bench.run(
-        "verify", params=params, model=out, reference=reference, evaluation=evaluation
+        "verify",
+        params=params,
+        model=out,
+        source=source,
+        reference=reference,
+        evaluation=evaluation,
     )
     assert facts.score.drop <= 0.005
 
