@@ -71,6 +71,7 @@ def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
     import os
 
     from repo_builder.base import templates
+    from repo_builder.introspect import states
 
     source = os.path.relpath(model, path.parent)
     return templates.load("spec.yaml.j2").render(
@@ -80,6 +81,7 @@ def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
         signature=signature,
         sizes=_sizes(signature),
         scores=_scores(signature),
+        states=states.pairs(signature.inputs, signature.outputs),
         shape=_shape,
         scalar=_scalar,
     )

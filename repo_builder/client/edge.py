@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncIterator,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -39,6 +40,7 @@ from repo_builder.client.transport.sync_driver import SyncDriver
 if TYPE_CHECKING:
     # Imported only where many calls at once are wanted: every start would pay for it.
     from repo_builder.client.calls.background import BackgroundLoop
+    from repo_builder.client.sequence import AsyncSequence, SyncSequence
 
 Addresses = str | Sequence[str] | Servers
 
@@ -119,6 +121,22 @@ class EdgeClient(_Client):
     def describe(self, model: str, *, timeout: float | None = None, version: str = "") -> Model:
         """What the server says of `model`: inputs, outputs, labels, version, policy."""
         return self._driver.drive(self._core.describe(model, timeout, version))
+
+    def sequence(
+        self,
+        model: str,
+        *,
+        states: Mapping[str, str] | None = None,
+        initial: Mapping[str, Any] | None = None,
+    ) -> SyncSequence:
+        """One run through a recurrent or streaming model, whose state goes from call to call.
+
+        `states` maps inputs to outputs, as the builder found them where it is not given; `initial`
+        has first values, else zeros.
+        """
+        from repo_builder.client.sequence import SyncSequence
+
+        return SyncSequence(self, model, states, initial)
 
     def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
         """Run `model` on an encoded image (JPEG, PNG ...), prepared as its spec says."""
@@ -253,6 +271,18 @@ class AsyncEdgeClient(_Client):
     ) -> Model:
         """As `EdgeClient.describe`."""
         return await self._driver.drive(self._core.describe(model, timeout, version))
+
+    def sequence(
+        self,
+        model: str,
+        *,
+        states: Mapping[str, str] | None = None,
+        initial: Mapping[str, Any] | None = None,
+    ) -> AsyncSequence:
+        """As `EdgeClient.sequence`; its `infer` is awaited."""
+        from repo_builder.client.sequence import AsyncSequence
+
+        return AsyncSequence(self, model, states, initial)
 
     async def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
         """As `EdgeClient.image`."""

@@ -13,6 +13,7 @@ from repo_builder.base import digest
 from repo_builder.base.artifact import Signature, Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
+from repo_builder.introspect import states
 from repo_builder.repository import lint, render
 from repo_builder.repository.made_by_triton import Made
 from repo_builder.spec.serving import ModelConfig
@@ -211,6 +212,8 @@ def _own_parameters(
         own["repo_builder.labels"] = _text({name: list(lines) for name, lines in labels.items()})
     if spec.preprocess is not None:
         own["repo_builder.preprocess"] = _text(dict(spec.preprocess.parameters))
+    if state := states.pairs(signature.inputs, signature.outputs):
+        own["repo_builder.states"] = _text({**state})
     if confidence is not None:
         own["repo_builder.confidence"] = _text(confidence)
     if empty := [tensor.name for tensor in signature.inputs if _ran_empty(tensor, signature)]:

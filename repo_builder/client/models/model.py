@@ -1,7 +1,8 @@
 """What the client knows of a model: read from the server's config, never from the application.
 
-The builder writes `repo_builder.version`, `.labels`, `.preprocess` and `.confidence` into the
-config's parameters; a model without them works, with no version, labels, image helper or fallback.
+The builder writes `repo_builder.version`, `.labels`, `.preprocess`, `.states` and `.confidence`
+into the config's parameters; a model without them works, with no version, labels, image helper,
+sequence or fallback.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from repo_builder.client.models.tensors import TRITON_TYPES, Array, Batch, Input
 class Model:
     """A model as one side serves it. `max_rows`: 0 is no batch axis, -1 is without limit.
 
-    `joinable`: its rows do not depend on each other, so requests may be joined.
+    `joinable`: its rows do not depend on each other, so requests may be joined. `states` maps
+    inputs to the outputs that are their values for the next call of a sequence.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Model:
     version: str = ""
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: str = ""
+    states: Mapping[str, str] = field(default_factory=dict)
     policy: Policy | None = None
     signatures: dict[Any, Signature] = field(default_factory=dict, compare=False, repr=False)
 
@@ -57,6 +60,7 @@ class Model:
         try:
             policy = Policy.from_json(own["confidence"]) if "confidence" in own else None
             labels = json.loads(own.get("labels", "{}"))
+            states = json.loads(own.get("states", "{}"))
         except (ValueError, TypeError) as broken:
             raise ServerFailed(
                 f"model '{config.name}': its repo_builder parameters cannot be read: {broken}"
@@ -78,6 +82,7 @@ class Model:
             version=own.get("version", ""),
             labels=labels,
             preprocess=own.get("preprocess", ""),
+            states=states,
             policy=policy,
         )
 
