@@ -61,7 +61,7 @@ def decide(
     """
     if target.backend is None:
         raise ValueError(f"target {target.name} runs no Triton")
-    _check(spec, signature)
+    _check(spec, target, signature)
     largest = _largest_batch(spec, target, signature)
     made = Made.of(spec.serving.config)
     inputs, outputs = made.listed(signature, spec.serving.config)
@@ -114,11 +114,16 @@ def _refuse_what_triton_would(config: ModelConfig, spec: Spec, target: Target) -
         raise SpecError(f"Triton would refuse '{spec.name}':", problems)
 
 
-def _check(spec: Spec, signature: Signature) -> None:
+def _check(spec: Spec, target: Target, signature: Signature) -> None:
     """Names that the spec uses must exist in the model, and its batch must be proven."""
     file = str(spec.file)
     made = Made.of(spec.serving.config)
     problems = list(made.problems(signature, spec.serving.config, file))
+    if target.backend == "openvino" and made.inputs:
+        what = f"Triton's openvino backend cannot feed '{min(made.inputs)}' to a model"
+        fix = f"leave {target.name} out, or serve the model on a target of ONNX Runtime"
+        field = f"serving.{made.inputs[min(made.inputs)].partition('.')[0]}"
+        problems.append(Problem(what, fix, file, field=field))
     asked = spec.serving.max_batch_size
     if asked and not signature.batched:
         what = f"{asked}, but the model has no batch dimension: {signature.why_not_batched}"

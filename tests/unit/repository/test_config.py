@@ -318,3 +318,11 @@ def test_controls_and_states_are_the_models() -> None:
         "serving.sequence_batching.state[0].output_name",
         "serving.input[0].name",
     ]
+
+
+def test_openvino_has_no_sequences() -> None:
+    with pytest.raises(SpecError) as refusal:
+        decide("cpu-openvino", KEPT, config={"sequence_batching": {"state": [STATE]}})
+    (problem,) = refusal.value.problems
+    assert problem.field == "serving.sequence_batching"
+    assert "openvino backend cannot feed 's' to a model" in problem.what
