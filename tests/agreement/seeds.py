@@ -5,6 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import onnx
+import onnx.numpy_helper
+import onnx.parser
+
 from repo_builder import introspect
 from repo_builder.base.artifact import Signature
 from repo_builder.repository import config, render
@@ -103,6 +107,41 @@ ensemble_scheduling {
 """
 
 
+CONTROLLED = """
+backend: "onnxruntime"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [4] }
+output { name: "y" data_type: TYPE_FP32 dims: [4] }
+sequence_batching {
+  direct { }
+  control_input { name: "start"
+    control { kind: CONTROL_SEQUENCE_START fp32_false_true: [0, 1] } }
+  control_input { name: "id" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }
+}
+parameters { key: "enable_mem_arena" value { string_value: "off" } }
+model_warmup { name: "w" batch_size: 2
+  inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] zero_data: true } }
+  inputs { key: "start" value { data_type: TYPE_FP32 dims: [1] zero_data: true } }
+  inputs { key: "id" value { data_type: TYPE_UINT64 dims: [1] zero_data: true } } }
+"""
+CONTROLLED_ONNX = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 4] x, float[N, 1] start, uint64[N, 1] id) => (float[N, 4] y) { y = Mul(x, start) }
+"""
+WEIGHTS = """
+backend: "onnxruntime"
+max_batch_size: 0
+input { name: "x" data_type: TYPE_FP32 dims: [-1, 4] }
+input { name: "b" data_type: TYPE_FP32 dims: [4] optional: true }
+output { name: "y" data_type: TYPE_FP32 dims: [-1, 4] }
+parameters { key: "intra_op_thread_count" value { string_value: "1" } }
+"""
+WEIGHTS_ONNX = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 4] x, float[4] b) => (float[N, M] y)
+<float[4] b = {1, 2, 3, 4}, float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}>
+{ z = MatMul(x, w) y = Add(z, b) }
+"""
+
+
 def _spec(name: str, onnx: Path, **serving: object) -> Spec:
     return Spec(
         name=MAIN,
@@ -151,8 +190,36 @@ def _openvino(name: str) -> Repository:
     )
 
 
+def _controlled() -> Repository:
+    """A model with sequence controls, which Triton feeds and a warm-up brings."""
+    model = onnx.parser.parse_model(CONTROLLED_ONNX)
+    return Repository(
+        {
+            f"{MAIN}/config.pbtxt": CONTROLLED.encode(),
+            f"{MAIN}/1/model.onnx": model.SerializeToString(),
+        }
+    )
+
+
+def _weights() -> Repository:
+    """A model with weights in a file of their own, an optional input, and a size left open."""
+    model = onnx.parser.parse_model(WEIGHTS_ONNX)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+    data = onnx.numpy_helper.to_array(weights).tobytes()
+    weights.ClearField("float_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="w.bin")
+    return Repository(
+        {
+            f"{MAIN}/config.pbtxt": WEIGHTS.encode(),
+            f"{MAIN}/1/model.onnx": model.SerializeToString(),
+            f"{MAIN}/1/w.bin": data,
+        }
+    )
+
+
 def seeds() -> dict[str, Repository]:
-    """The dozen, by name."""
+    """All of them, by name."""
     inner = {f"@{n}/config.pbtxt": HEAD.encode() for n in ("pre", "post")}
     inner |= {f"@{n}/1/model.py": PYTHON_MODEL for n in ("pre", "post")}
     return {
@@ -167,6 +234,8 @@ def seeds() -> dict[str, Repository]:
         "reshaped": python(RESHAPED, **{"labels.txt": b"a\nb\nc\nd\n"}),
         "warmed": python(WARMED, **{"warmup/data": b"\0" * 16}),
         "plain": python(HEAD),
+        "controlled": _controlled(),
+        "weights": _weights(),
         "ensemble": Repository(
             {f"{MAIN}/config.pbtxt": ENSEMBLE.encode(), f"{MAIN}/1": None, **inner}
         ),
