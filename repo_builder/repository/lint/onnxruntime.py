@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from repo_builder.base.errors import did_you_mean
+from repo_builder.repository.lint import release
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.onnx_io import UNDECLARED, Border, Io
 from repo_builder.repository.lint.rule import Rule
@@ -19,8 +19,6 @@ _BF16 = 14
 """TYPE_BF16."""
 _BF16_FROM = (26, 3)
 """The release of Triton whose backend was the first to take it (onnxruntime_backend#335)."""
-_SERVED = (24, 10)
-"""The release of Triton that lint follows where no target names another."""
 NEWEST_IR = 14
 NEWEST_OPSETS = {
     "": 28,
@@ -190,22 +188,13 @@ def _shapes(model: Model) -> Iterator[tuple[str, str, list[int], tuple[int, ...]
 
 def bf16(model: Model) -> Iterator[Hit]:
     """TYPE_BF16 needs Triton 26.03; our Python-based backend takes it before."""
-    if not _here(model) or _release(model) >= _BF16_FROM:
+    if not _here(model) or not release.older(model, _BF16_FROM):
         return
     for kind in ("input", "output"):
         for i, tensor in enumerate(getattr(model.config, kind)):
             if tensor.data_type == _BF16:
                 what = "TYPE_BF16 is unknown to the C++ backend before Triton 26.03"
                 yield Hit(what, f"{kind}[{i}].data_type", "--target names what serves it")
-
-
-def _release(model: Model) -> tuple[int, int]:
-    """The release of Triton that serves; the newest there is where it is one of our images."""
-    if model.target is None:
-        return _SERVED
-    named = (re.fullmatch(r"Triton (\d\d)\.(\d\d)", r.name) for r in model.target.releases)
-    found = [(int(match[1]), int(match[2])) for match in named if match]
-    return max(found, default=_BF16_FROM)
 
 
 def batch_fixed(model: Model) -> Iterator[Hit]:

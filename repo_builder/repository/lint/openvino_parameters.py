@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 
 from repo_builder.base.errors import did_you_mean
-from repo_builder.repository.lint import library, numbers
+from repo_builder.repository.lint import library, numbers, release
 from repo_builder.repository.lint.model import Model
 from repo_builder.repository.lint.rule import Rule
 from repo_builder.repository.lint.types import Hit
 
 _BACKEND = "openvino_backend/src/openvino.cc"
+_DEVICE_FROM = (25, 10)
 _COMPILATION = "COMPILATION_NUM_THREADS"
 _KNOWN = (
     "TARGET_DEVICE",
@@ -63,6 +64,14 @@ def compilation_threads(model: Model) -> Iterator[Hit]:
         yield Hit("OpenVINO 2026.4 refuses it", f'parameters["{_COMPILATION}"]', fix)
 
 
+def device_ignored(model: Model) -> Iterator[Hit]:
+    """TARGET_DEVICE is read from Triton 25.10 on; before, the model runs on the CPU."""
+    device = (model.parameter("TARGET_DEVICE") or "CPU").upper()
+    if _here(model) and device != "CPU" and release.older(model, _DEVICE_FROM):
+        what = "is not read by the C++ backend before Triton 25.10: the model runs on the CPU"
+        yield Hit(what, 'parameters["TARGET_DEVICE"]', "--target names what serves it")
+
+
 def extension(model: Model) -> Iterator[Hit]:
     """The library of an extension is there."""
     key = "CPU_EXTENSION_PATH"
@@ -110,6 +119,7 @@ def batch_padding(model: Model) -> Iterator[Hit]:
 RULES = (
     Rule("openvino-parameter-value", "error", "backend", _BACKEND, parameter_value),
     Rule("openvino-compilation", "error", "backend", "openvino", compilation_threads),
+    Rule("openvino-device", "warning", "sense", _BACKEND, device_ignored),
     Rule("openvino-extension", "error", "backend", _BACKEND, extension),
     Rule("openvino-parameter-unknown", "warning", "sense", _BACKEND, parameter_unknown),
     Rule("openvino-batch", "warning", "c++", "server#7363", batch_set),

@@ -231,6 +231,10 @@ BACKEND_CASES: dict[str, tuple[World, World]] = {
         ir(parameter("COMPILATION_NUM_THREADS", "4", IR)),
         ir(parameter("INFERENCE_NUM_THREADS", "4", IR)),
     ),
+    "openvino-device": (
+        ir(parameter("TARGET_DEVICE", "NPU", IR)),
+        for_target(ir(parameter("TARGET_DEVICE", "NPU", IR))),
+    ),
     "openvino-extension": (
         ir(parameter("CPU_EXTENSION_PATH", "/nowhere/ops.so", IR)),
         ir(parameter("CPU_EXTENSION_PATH", "", IR)),
