@@ -27,7 +27,7 @@ class Unavailable(ClientError):
 
 
 class Overloaded(ClientError):
-    """The client's own queue is full; the request was never sent."""
+    """A queue is full: the client's own, and the request was never sent, or the server's."""
 
 
 class ServerFailed(ClientError):

@@ -176,6 +176,25 @@ def test_both_sides_gone_is_one_error_that_names_both(client, edge_proxy, cloud_
     assert cloud_proxy.address in str(caught.value)
 
 
+def test_both_sides_refusing_end_a_call_at_once_and_it_says_what_to_do(
+    client, edge_proxy, cloud_proxy
+):
+    for proxy in (edge_proxy, cloud_proxy):
+        proxy.refuse = True
+        proxy.reset()
+    eventually(lambda: refused_fast(client))
+    cure = "is a Triton running there.*repo-builder serve.*address"
+    with pytest.raises(Unavailable, match=cure):
+        client.infer("echo", rows(1), timeout=30.0)
+
+
+def refused_fast(client: EdgeClient) -> bool:
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        client.infer("echo", rows(1), timeout=30.0)
+    return time.monotonic() - begun < 5
+
+
 def test_a_blackholed_edge_without_a_cloud_ends_at_the_deadline(edge_proxy):
     with EdgeClient(edge_proxy.address) as client:
         checked(client, rows(1), 10.0)
@@ -408,6 +427,38 @@ def test_a_server_that_refuses_for_lack_of_room(pair):
         for one, answer in zip(x, answers, strict=True):
             assert answer["id"].tolist() == one[:, 3:].tolist()
         assert "retries_total" in client.metrics.prometheus()
+
+
+def test_a_full_queue_of_the_server_is_an_overload(pair):
+    with EdgeClient(pair.edge.grpc_url, retry=Retry(attempts=1, patient=False)) as client:
+        answers = client.infer_many(
+            "full", [rows(1)] * 8, concurrency=8, timeout=20.0, return_errors=True
+        )
+        refused = [answer for answer in answers if isinstance(answer, Exception)]
+        assert refused
+        assert {type(answer) for answer in refused} == {Overloaded}
+        assert "queue" in str(refused[0])
+
+
+def test_a_request_that_no_server_would_take_is_not_sent(pair):
+    with EdgeClient(pair.edge.grpc_url) as client:
+        x = np.zeros((1, 2**29), np.float32)  # pages of zeros that nobody touches
+        with pytest.raises(InvalidInput, match=r"has 21474836\d\d bytes.*takes at most 2147483647"):
+            client.infer("big", x)
+        assert client.infer("big", x[:, :3])["y"].tolist() == [[0, 0, 0]]
+
+
+def test_an_answer_without_an_output_is_an_error_of_the_client(triton, tmp_path):
+    folder = models.big(tmp_path)
+    config = folder / "config.pbtxt"
+    config.write_text(config.read_text() + 'output [{ name: "z" data_type: TYPE_FP32 dims: [1] }]')
+    server = triton(tmp_path)
+    for minimum in (1, 2**30):
+        memory = SharedMemory(minimum=minimum)
+        with EdgeClient(server.grpc_url, shared_memory=memory) as client:
+            for _ in range(2):
+                with pytest.raises(ServerFailed, match="'big': its answer lacks the output 'z'"):
+                    client.infer("big", np.ones((1, 4), np.float32))
 
 
 def test_a_full_queue_sheds_load_at_once(pair):

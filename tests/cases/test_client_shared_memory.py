@@ -14,6 +14,7 @@ from typing import Any
 import client_models as models
 import numpy as np
 import pytest
+import triton_models
 import tritonclient.grpc as tritonclient
 from faults import Proxy
 
@@ -90,6 +91,29 @@ def test_a_region_whose_call_was_given_up_is_never_lent_again(pair):
         proxy.blackhole = False
         assert np.array_equal(client.infer("big", x, timeout=5.0)["y"], x)
         assert used - regions(), "the one it was in is gone"
+
+
+def test_a_server_forgets_the_region_of_a_late_call_once_it_can(triton, tmp_path):
+    """It refuses while it uses the region."""
+    triton_models.add(tmp_path, "looping", triton_models.looping())
+    server = triton(tmp_path)
+    long, short = ({"x": np.ones(1, np.float32), "turns": np.array([turns])} for turns in (4000, 1))
+    admin = tritonclient.InferenceServerClient(server.grpc_url)
+
+    def registered() -> set[str]:
+        return set(admin.get_system_shared_memory_status().regions)
+
+    with EdgeClient(server.grpc_url, shared_memory=SharedMemory(minimum=1)) as client:
+        client.infer("looping", short, timeout=30.0)
+        with pytest.raises(DeadlineExceeded):
+            client.infer("looping", long, timeout=0.3)
+        client.infer("looping", short, timeout=60.0)  # runs after it, and asks before that
+        end = time.monotonic() + 20
+        while not registered() <= regions():
+            client.infer("looping", short, timeout=60.0)
+            assert time.monotonic() < end, "the region was forgotten here, not there"
+    assert not registered()
+    admin.close()
 
 
 def test_a_server_that_was_restarted_has_forgotten_the_regions(triton, tmp_path):

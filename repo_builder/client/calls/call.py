@@ -20,6 +20,7 @@ from repo_builder.client.errors import (
     DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
+    Overloaded,
     ServerFailed,
     Unavailable,
 )
@@ -84,7 +85,9 @@ class Call:
         if not isinstance(other, Failure):
             return self._result(other, ["cloud"] * other.batch.count)
         hopeless = other.kind == "absent" == answer.kind or "failed" in (answer.kind, other.kind)
-        if hopeless or not context.settings.retry.patient:
+        # Nothing listens on either side, which no waiting cures.
+        refused = answer.kind == other.kind == "unreachable"
+        if hopeless or refused or not context.settings.retry.patient:
             raise self._error(context.edge, answer, other)
         # Neither side answers now: wait for the nearer one as long as the caller would.
         again = yield from self._query(context.edge, self.name, inputs, self.deadline, True)
@@ -130,6 +133,7 @@ class Call:
             return got
         outputs, served = got
         model = yield from catalog.confirmed(upstream, model, version, served, deadline)
+        model.check_answer(outputs)
         if cached is not None and missing is not None:
             for i, row in enumerate(missing):
                 cached[row] = {key: array[i] for key, array in outputs.items()}
@@ -280,8 +284,14 @@ class Call:
             return Closed(f"the client was closed; {text}")
         if "rejected" in kinds:
             return InvalidInput(text)
+        if kinds == {"unreachable"}:
+            text += (
+                "; is a Triton running there? Start it (repo-builder serve), or mend the address"
+            )
         if kinds == {"absent"}:
             return ModelNotFound(text)
         if "late" in kinds and spent:
             return DeadlineExceeded(text)
+        if "busy" in kinds and kinds <= {"busy", "unreachable", "broken"}:
+            return Overloaded(text)
         return ServerFailed(text) if kinds == {"failed"} else Unavailable(text)

@@ -74,7 +74,7 @@ class Context:
         self.fallback = CloudFallback(
             settings.fallback, self.catalog, self.run, self.metrics, clock
         )
-        self.regions = RegionPool(settings.shared_memory, self.metrics)
+        self.regions = RegionPool(settings.shared_memory, self.metrics, clock)
         self.cache: ResponseCache | None = None
         self.spool: Spool | None = None
         # Imported only where wanted: SQLite and the like cost every start a few milliseconds.
@@ -102,7 +102,7 @@ class Context:
         regions = self.regions
 
         def parse(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = wire.decode_outputs(response)
+            outputs = wire.decode_outputs(model.name, response)
             return wire.with_row_axis(model.name, outputs, batch.signature.rows), str(
                 response.model_version
             )

@@ -25,7 +25,8 @@ class Model:
     """A model as one side serves it. `max_rows`: 0 is no batch axis, -1 is without limit.
 
     `joinable`: its rows do not depend on each other, so requests may be joined. `states` maps
-    inputs to the outputs that are their values for the next call of a sequence.
+    inputs to the outputs that are their values for the next call of a sequence. `may_be_empty`: the
+    inputs that may have a dimension of size 0; None: nobody has looked, the server decides.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Model:
     max_rows: int
     repeatable: bool = True
     joinable: bool = False
+    may_be_empty: frozenset[str] | None = None
     version: str = ""
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: str = ""
@@ -61,6 +63,7 @@ class Model:
             policy = Policy.from_json(own["confidence"]) if "confidence" in own else None
             labels = json.loads(own.get("labels", "{}"))
             states = json.loads(own.get("states", "{}"))
+            may_be_empty = frozenset(json.loads(own.get("may_be_empty", "[]")))
         except (ValueError, TypeError) as broken:
             raise ServerFailed(
                 f"model '{config.name}': its repo_builder parameters cannot be read: {broken}"
@@ -79,6 +82,7 @@ class Model:
             max_rows=max_rows,
             repeatable=not stateful,
             joinable=max_rows > 1 and config.HasField("dynamic_batching") and not stateful,
+            may_be_empty=may_be_empty if "version" in own else None,
             version=own.get("version", ""),
             labels=labels,
             preprocess=own.get("preprocess", ""),
@@ -152,7 +156,20 @@ class Model:
             raise self._wrong(
                 f"input '{tensor.name}' has shape {wants}, {list(array.shape)} was given"
             )
+        untried = self.may_be_empty is not None and tensor.name not in self.may_be_empty
+        if untried and 0 in array.shape[int(axes) :]:
+            raise self._wrong(
+                f"input '{tensor.name}' of shape {list(array.shape)} was given; it was not "
+                "verified with a dimension of size 0"
+            )
         return np.ascontiguousarray(array)
+
+    def check_answer(self, outputs: Mapping[str, Array]) -> None:
+        """ServerFailed where an output is missing, as in answers that Triton cached for others."""
+        missing = [tensor.name for tensor in self.outputs if tensor.name not in outputs]
+        if missing:
+            names = ", ".join(f"'{name}'" for name in missing)
+            raise ServerFailed(f"model '{self.name}': its answer lacks the output {names}")
 
     def _names(self) -> str:
         return ", ".join(f"'{tensor.name}'" for tensor in self.inputs)

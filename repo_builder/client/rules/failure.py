@@ -32,6 +32,8 @@ class Failure:
                 return "unreachable"
             if "queue" in details:
                 return "busy"
+            if "timeout expired" in details:  # it waited in Triton's queue longer than it might
+                return "late"
             if "model" in details or "not ready" in details:
                 return "absent"
             return "broken"

@@ -1,7 +1,8 @@
 """System shared memory with a server on the same host: a pool of regions, and who may use them.
 
 A region belongs to one server and, while leased, to one call. A region whose call did not come back
-may still be read or written by the server: it is retired, never lent again.
+may still be read or written by the server: it is retired, never lent again. The server does not
+forget a region that it uses, so it is asked again later.
 
 Crashes: every region is a file in /dev/shm under an exclusive lock that the kernel drops with its
 owner, whatever becomes of that. Whoever opens a pool next removes the files that nobody holds, and
@@ -15,6 +16,8 @@ import mmap
 import os
 import secrets
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import DTYPES, Batch
 from repo_builder.client.options import SharedMemory, is_local
 from repo_builder.client.rules.attempts import PreparedRequest
-from repo_builder.client.rules.effects import Effects, Send
+from repo_builder.client.rules.effects import Effects, Send, Sleep
 from repo_builder.client.rules.failure import Failure
 from repo_builder.client.rules.routing import Endpoint
 from repo_builder.client.transport.wire import (
@@ -45,6 +48,24 @@ _ALIGN = 64
 # After this many failures in a row that shared memory has to do with, a server gets none any more:
 # it runs in another container, or does not allow it.
 _MAX_FAILURES = 3
+# After how many seconds a server that still used a region is asked again to forget it, and how long
+# a client that is closed waits for that.
+_AGAIN_S = 1.0
+_CLOSE_S = 2.0
+
+
+@dataclass(frozen=True)
+class _Retired:
+    """A region that a server is to forget, from `due` on; `endpoint` None: whichever has it.
+
+    `used`: the server has refused, and holds its memory still.
+    """
+
+    name: str
+    endpoint: Endpoint | None
+    size: int
+    due: float = 0.0
+    used: bool = False
 
 
 class Region:
@@ -77,13 +98,13 @@ class Region:
 class RegionPool:
     """The regions of one client."""
 
-    def __init__(self, options: SharedMemory, metrics: Metrics) -> None:
-        self._options, self._metrics = options, metrics
+    def __init__(self, options: SharedMemory, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._options, self._metrics, self._clock = options, metrics, clock
         self._lock = threading.Lock()
         self._free: dict[Endpoint, list[Region]] = {}
         self._bytes = 0
         self._failures: dict[Endpoint, int] = {}
-        self._to_unregister: list[str] = []
+        self._retired: list[_Retired] = []
         self._swept = False
 
     def accepts(self, endpoint: Endpoint, batch: Batch) -> bool:
@@ -119,19 +140,23 @@ class RegionPool:
         self._metrics.count("shared_memory_bytes_total", (), sum(sizes))
 
         def parse(response: Any) -> tuple[dict[str, Array], str]:
-            outputs = decode_outputs(response, into)
-            for output in response.outputs:
-                if output.name in into:
-                    shape, dtype = tuple(output.shape), DTYPES[output.datatype]
-                    outputs[output.name] = region.view(into[output.name][1], dtype, shape).copy()
+            try:
+                outputs = decode_outputs(model.name, response, into)
+                for output in response.outputs:
+                    if output.name in into:
+                        view = region.view(
+                            into[output.name][1], DTYPES[output.datatype], tuple(output.shape)
+                        )
+                        outputs[output.name] = view.copy()
+            finally:
+                self._release(endpoint, region)
             self._failures.pop(endpoint, None)
-            self._release(endpoint, region)
             record_output_sizes(batch, outputs)
             return with_row_axis(model.name, outputs, batch.signature.rows), response.model_version
 
         def discard(running: bool) -> None:
             if running:
-                self._retire(region)
+                self._retire(endpoint, region)
             else:
                 self._release(endpoint, region)
 
@@ -151,16 +176,23 @@ class RegionPool:
         """Have the servers forget all regions, and remove them."""
         with self._lock:
             free, self._free = self._free, {}
-        for endpoint, regions in free.items():
-            for region in regions:
-                self._retire(region)
-            yield from self._unregister(endpoint)
+            for endpoint, regions in free.items():
+                for region in regions:
+                    self._drop(endpoint, region)
+        end = self._clock() + _CLOSE_S
+        while True:
+            for holder in {one.endpoint for one in self._retired if one.endpoint}:
+                yield from self._unregister(holder, every=True)
+            if self._clock() >= end or not any(one.endpoint for one in self._retired):
+                return
+            yield Sleep(0.05)
 
     def _lease(self, endpoint: Endpoint, size: int, timeout: float) -> Effects[Region | None]:
         self._sweep()
-        if self._to_unregister:
+        if self._retired:
             yield from self._unregister(endpoint)
         with self._lock:
+            room = self._options.max_bytes - sum(one.size for one in self._retired if one.used)
             free = self._free.setdefault(endpoint, [])
             fitting = [one for one in free if one.size >= size]
             region = min(fitting, key=lambda one: one.size, default=None)
@@ -169,9 +201,9 @@ class RegionPool:
             else:
                 # Powers of two, so that calls of similar size share regions.
                 rounded = 1 << (size - 1).bit_length()
-                while free and self._bytes + rounded > self._options.max_bytes:
-                    self._drop(free.pop(0))
-                if self._bytes + rounded > self._options.max_bytes:
+                while free and self._bytes + rounded > room:
+                    self._drop(endpoint, free.pop(0))
+                if self._bytes + rounded > room:
                     return None
                 try:
                     region = Region(rounded)
@@ -186,10 +218,10 @@ class RegionPool:
             try:
                 said = yield Send(endpoint, "SystemSharedMemoryRegister", body, timeout)
             except BaseException:
-                self._retire(region)
+                self._retire(endpoint, region)
                 raise
             if isinstance(said, Failure) and "already" not in said.details:
-                self._retire(region)
+                self._retire(endpoint, region)
                 if said.kind not in ("unreachable", "broken", "late"):
                     self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
                 return None
@@ -200,23 +232,36 @@ class RegionPool:
         with self._lock:
             self._free.setdefault(endpoint, []).append(region)
 
-    def _retire(self, region: Region) -> None:
+    def _retire(self, endpoint: Endpoint, region: Region) -> None:
         with self._lock:
-            self._drop(region)
+            self._drop(endpoint, region)
 
-    def _drop(self, region: Region) -> None:
+    def _drop(self, endpoint: Endpoint, region: Region) -> None:
         self._bytes -= region.size
         if region.registered:
-            self._to_unregister.append(region.name)
+            self._retired.append(_Retired(region.name, endpoint, region.size))
         region.remove()
 
-    def _unregister(self, endpoint: Endpoint) -> Effects[None]:
+    def _unregister(self, endpoint: Endpoint, *, every: bool = False) -> Effects[None]:
+        """Have the server forget what is due, or `every` region; what it still uses is kept."""
+        now = self._clock()
         with self._lock:
-            names, self._to_unregister = self._to_unregister, []
-        for name in names:
-            body = service_pb2.SystemSharedMemoryUnregisterRequest(name=name).SerializeToString()
-            # A region in use is refused, and goes with the server.
-            yield Send(endpoint, "SystemSharedMemoryUnregister", body, 0.5)
+            due = [
+                one
+                for one in self._retired
+                if one.endpoint in (None, endpoint) and (every or one.due <= now)
+            ]
+            self._retired = [one for one in self._retired if one not in due]
+        for one in due:
+            body = service_pb2.SystemSharedMemoryUnregisterRequest(name=one.name)
+            said = yield Send(
+                endpoint, "SystemSharedMemoryUnregister", body.SerializeToString(), 0.5
+            )
+            # A server that is gone holds nothing.
+            if isinstance(said, Failure) and said.kind != "unreachable" and one.endpoint:
+                again = replace(one, due=self._clock() + _AGAIN_S, used=True)
+                with self._lock:
+                    self._retired.append(again)
 
     def _sweep(self) -> None:
         """Remove what dead owners left behind, once."""
@@ -231,7 +276,7 @@ class RegionPool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
-                self._to_unregister.append(path.name)
+                self._retired.append(_Retired(path.name, None, 0))
             except OSError:
                 continue
             finally:

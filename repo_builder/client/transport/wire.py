@@ -21,7 +21,7 @@ from tritonclient.utils import (
     serialize_byte_tensor,
 )
 
-from repo_builder.client.errors import ServerFailed
+from repo_builder.client.errors import InvalidInput, ServerFailed
 from repo_builder.client.models.tensors import DTYPES, Batch, Signature
 
 Array = npt.NDArray[Any]
@@ -30,6 +30,7 @@ RegionSlice = tuple[str, int, int]
 
 SERVICE = "/inference.GRPCInferenceService/"
 _MAX_HEADERS = 64
+_MAX_BYTES = 2**31 - 1  # of a message that a server takes
 _COPY_BELOW = 32 * 1024  # below this, tobytes is quicker than a memory view
 
 
@@ -44,7 +45,8 @@ def infer_request(
     """A ModelInferRequest that the server may drop from its queue after `timeout` seconds.
 
     With `slices` (one per input) the tensors are in shared memory. `outputs` are the ones wanted,
-    with their slice of a region, or None for the wire; empty is all, over the wire.
+    with their slice of a region, or None for the wire; empty is all, over the wire. InvalidInput
+    where it is larger than a server takes.
     """
     signature = batch.signature
     key = (model, version, slices, outputs)
@@ -59,6 +61,12 @@ def infer_request(
     for tensor, array in zip(signature.tensors, batch.arrays, strict=True):
         data = _payload(tensor.datatype, array)
         parts += (_length(len(data)), data)
+    size = sum(map(len, parts))
+    if size > _MAX_BYTES:
+        raise InvalidInput(
+            f"model '{model}': the request has {size} bytes, a server takes at most {_MAX_BYTES}; "
+            "send fewer rows at once"
+        )
     return b"".join(parts)
 
 
@@ -140,9 +148,16 @@ def _payload(datatype: str, array: Array) -> Any:
     return memoryview(flat)
 
 
-def decode_outputs(response: Any, elsewhere: Collection[str] = ()) -> dict[str, Array]:
-    """The outputs that came over the wire, read-only; those `elsewhere` left an empty place."""
+def decode_outputs(model: str, response: Any, elsewhere: Collection[str] = ()) -> dict[str, Array]:
+    """The outputs that came over the wire, read-only; those `elsewhere` left an empty place.
+
+    ServerFailed where the answer has fewer tensors than it says.
+    """
     raw = response.raw_output_contents
+    if len(raw) != len(response.outputs) and any(o.name not in elsewhere for o in response.outputs):
+        raise ServerFailed(
+            f"model '{model}': {len(response.outputs)} outputs were announced, {len(raw)} came"
+        )
     return {
         output.name: _array(output.datatype, tuple(output.shape), raw[i])
         for i, output in enumerate(response.outputs)

@@ -39,6 +39,24 @@ def test_a_batch_axis_in_the_dims_is_seen():
     assert one.batch(np.zeros(2, np.float32)).signature.single
 
 
+@pytest.mark.parametrize("batch", [0, 4])
+def test_a_size_of_0_that_the_build_did_not_run_is_refused(batch):
+    config = model_config_pb2.ModelConfig(name="m", max_batch_size=batch)
+    for name in ("x", "y"):
+        config.input.add(name=name, data_type="TYPE_FP32", dims=[-1] if batch else [4, -1])
+    config.output.add(name="z", data_type="TYPE_FP32", dims=[2])
+    full = np.zeros((4, 3), np.float32)
+    for empty in ("x", "y"):
+        given = {"x": full, "y": full, empty: full[:, :0]}
+        assert Model.of_config(config).batch(given).count  # built by others: the server decides
+    config.parameters["repo_builder.version"].string_value = "1.0.0"
+    config.parameters["repo_builder.may_be_empty"].string_value = '["y"]'
+    one = Model.of_config(config)
+    assert one.batch({"x": full, "y": full[:, :0]}).count
+    with pytest.raises(InvalidInput, match=r"'x' of shape \[4, 0\].*not verified with .* size 0"):
+        one.batch({"x": full[:, :0], "y": full})
+
+
 def test_config_parameters_that_cannot_be_read_are_named():
     config = model_config_pb2.ModelConfig(name="m", max_batch_size=4)
     config.input.add(name="x", data_type="TYPE_FP32", dims=[2])

@@ -15,6 +15,7 @@ from repo_builder.client.rules.failure import Failure
         ("UNAVAILABLE", "Socket closed", "broken"),
         ("UNAVAILABLE", "Request for unknown model: 'm' has no available versions", "absent"),
         ("UNAVAILABLE", "Exceeds maximum queue size", "busy"),
+        ("UNAVAILABLE", "Request timeout expired", "late"),
         ("UNKNOWN", "Stream removed", "broken"),
         ("INTERNAL", "RST_STREAM", "broken"),
         ("INTERNAL", "it broke", "failed"),
