@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +17,7 @@ from repo_builder.steps._data import Array, Samples
 from repo_builder.steps._failures import explained
 from repo_builder.steps._runtimes import Runner
 
+LEAST_RUNS = 4
 OUTPUTS = "outputs.npz"
 SHAPES = "shapes.json"
 
@@ -22,10 +25,16 @@ Answers: TypeAlias = Mapping[str, Sequence[Array]]
 """Output -> one array for each run."""
 
 
-def collect(runner: Runner, samples: Samples) -> dict[str, list[Array]]:
-    """Run all samples, one run after another. ModelError where a run fails."""
+def collect(runner: Runner, samples: Samples, seconds: float = math.inf) -> dict[str, list[Array]]:
+    """Run all samples, one run after another; after `seconds` no more once `LEAST_RUNS` are done.
+
+    ModelError where a run fails.
+    """
     answers: dict[str, list[Array]] = {tensor.name: [] for tensor in runner.outputs}
+    begun = time.monotonic()
     for run in range(samples.runs):
+        if run >= LEAST_RUNS and time.monotonic() - begun > seconds:
+            break
         with explained(f"the model fails on row {run}", "check the model and its data", ModelError):
             for name, array in runner.run(samples.feed(run)).items():
                 answers[name].append(np.asarray(array))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,9 @@ from repo_builder.steps import (
     _sampling,
 )
 from repo_builder.steps._failures import explained
+
+SECONDS = 30.0
+"""Without a metric to judge, a slow runtime is asked no more rows after this."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,22 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """
     options = _runtimes.Options(params.threads)
     runner = _runtimes.load(inputs.model, params.runtime, options)
+    source: _answers.Answers
     source, source_joined = _answers.read(inputs.reference)
+    runs: Sequence[int] | None
     rows = _rows.compared(inputs, inputs.reference, runner.inputs, params)
-    if params.sampled and rows.evaluation is not None and params.metric is not None:
+    runs = None
+    if rows.evaluation is None:
+        built = _answers.collect(runner, rows.samples, SECONDS)
+        runs = range(min(map(len, built.values())))
+        rows = replace(rows, samples=rows.samples.take(runs))
+    elif params.sampled and params.metric is not None:
         runs, built = _sampled(runner, rows.evaluation, params, source)
         rows = replace(rows, samples=rows.samples.take(runs), evaluation=rows.evaluation.take(runs))
-        source, source_joined = _taken(source, runs, rows.samples)
     else:
-        runs, built = None, _answers.collect(runner, rows.samples)
+        built = _answers.collect(runner, rows.samples)
+    if runs is not None:
+        source, source_joined = _taken(source, runs, rows.samples)
     missing = sorted(source.keys() - built.keys())
     if missing:
         raise ModelError(f"the built model lacks the source's outputs {', '.join(missing)}")
@@ -183,7 +194,7 @@ def _sampled(
 
 
 def _taken(
-    answers: _answers.Answers, runs: list[int], samples: _data.Samples
+    answers: _answers.Answers, runs: Sequence[int], samples: _data.Samples
 ) -> tuple[dict[str, list[_data.Array]], dict[str, _data.Array]]:
     """The answers of these runs, for each run and joined."""
     part = {name: [arrays[run] for run in runs] for name, arrays in answers.items()}

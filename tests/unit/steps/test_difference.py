@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repo_builder.steps._difference import Difference, compare, groups
+from repo_builder.steps._columns import groups
+from repo_builder.steps._difference import Difference, compare
 from repo_builder.steps._limits import DEFAULTS, broken, limits
 
 RANDOM = np.random.default_rng(0)

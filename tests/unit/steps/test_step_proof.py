@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from workbench import Bench, cnn, make
 
-from repo_builder.steps import _batch, _data, _rounded, _runtimes
+from repo_builder.steps import _answers, _batch, _data, _rounded, _runtimes
 
 RANDOM = np.random.default_rng(0)
 
@@ -307,3 +307,11 @@ def test_one_row_is_enough_to_try_a_batch(bench: Bench) -> None:
         runner = _runtimes.load(bench.model(model), "onnxruntime")
         samples = _data.check({"x": x}, runner.inputs, "rows")
         assert _batch.why_not(runner, samples, runner.run({"x": x})).startswith(said)
+
+
+def test_a_slow_runtime_is_asked_for_fewer_rows(bench: Bench) -> None:
+    runner = _runtimes.load(bench.model(cnn()), "onnxruntime")
+    x = RANDOM.standard_normal((20, 3, 16, 16)).astype(np.float32)
+    samples = _data.check({"x": x}, runner.inputs, "rows")
+    assert len(_answers.collect(runner, samples)["y"]) == 20
+    assert len(_answers.collect(runner, samples, seconds=-1)["y"]) == _answers.LEAST_RUNS
