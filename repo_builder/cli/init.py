@@ -49,14 +49,18 @@ def command(model: Path, out: Path | None, force: bool) -> None:
 
 def _signature(model: Path) -> Signature:
     """Look into the model and run it, in a process of its own: a model may crash its runtime."""
+    import tempfile
+
     from repo_builder import introspect
     from repo_builder.base.errors import ModelError, RepoBuilderError
     from repo_builder.introspect.runtime import first_line
+    from repo_builder.run.pin import without_links
     from repo_builder.run.processes import StepProcesses, WorkerDied
 
-    with StepProcesses(1) as processes:
+    with tempfile.TemporaryDirectory() as scratch, StepProcesses(1) as processes:
+        plain = without_links(model, Path(scratch))
         try:
-            signature: Signature = processes.submit(introspect.signature, model).result()
+            signature: Signature = processes.submit(introspect.signature, plain).result()
         except RepoBuilderError:
             raise
         except WorkerDied as failure:

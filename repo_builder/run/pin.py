@@ -7,6 +7,7 @@ reads no large file again.
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -66,6 +67,22 @@ def contents(path: Path, store: Store) -> Contents | None:
     found = cache.contents(path)
     cache.save()
     return found
+
+
+def without_links(model: Path, folder: Path) -> Path:
+    """`model` itself; or a copy in `folder`, where it or its external data are links.
+
+    Hugging Face's cache is such: links beside each other to files that lie apart. A build copies
+    what it reads; a runtime that is given the links refuses data outside the model's folder.
+    """
+    files = {name: model.parent / name for name in (model.name, *_external_data(model))}
+    if not any(file.is_symlink() for file in files.values()):
+        return model
+    for name, file in files.items():
+        if file.is_file():  # what is missing, introspection tells
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name)
+    return folder / model.name
 
 
 def _installed(tool: str) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
 from test_bad_input import CRASHES, GOOD, model
 from test_build import repo_builder
@@ -79,3 +81,29 @@ def test_a_model_that_cannot_be_used_is_a_line(tmp_path: Path) -> None:
         assert what in ended.stderr
         assert ended.stderr.count("\n") == 1
         assert list(tmp_path.glob("*.yaml")) == []
+
+
+def test_a_model_of_links_with_its_weights_beside_the_link(tmp_path: Path) -> None:
+    """The layout of Hugging Face's cache; `init` reads it, and `build` too."""
+    net = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 512] x) => (float[N, 512] y) '
+        "{ y = Add(x, w) }"
+    )
+    weight = np.arange(512, dtype=np.float32)
+    net.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main" / "onnx"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    onnx.save(net, blobs / "net.onnx", save_as_external_data=True, location="net.onnx_data")
+    for name, blob in (("net.onnx", "1f00"), ("net.onnx_data", "2e11")):
+        (blobs / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(f"../../../blobs/{blob}")
+    ended = repo_builder("init", snapshot / "net.onnx", "--out", "net.yaml", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "dimension 0 is a batch" in (tmp_path / "net.yaml").read_text(encoding="utf-8")
+    built = repo_builder("build", "net.yaml", "--store", "store", "--out", "out", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    (served,) = (tmp_path / "out" / "cpu").glob("models/net/*/model.onnx")
+    x = np.zeros((2, 512), np.float32)
+    session = onnxruntime.InferenceSession(served)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], np.stack([weight, weight]))
