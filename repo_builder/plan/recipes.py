@@ -269,12 +269,14 @@ def _check(
     # A runtime that stands in for the device's takes the cores that are here.
     cores = 0 if chain.why_not_executed else chain.target.cores
     served: dict[str, Json] = {"runtime": runtime, "threads": cores}
+    opaque = runtime in ("qnn", "litert") and "quantize" in chain.steps
     chain.add(
         "verify",
         {**served, **_judged(chain.spec), **_allowed(chain.spec), **_sampled(chain.spec, runtime)},
         model=model,
         source=ArtifactRef(chain.steps["import"]),
         reference=reference,
+        quantized=ArtifactRef(chain.steps["quantize"]) if opaque else None,
         emulated=emulated,
         **_rows(chain),
     )

@@ -95,9 +95,12 @@ class _OpenVino:
         settings |= self._more
         if options.threads:
             settings["INFERENCE_NUM_THREADS"] = options.threads
-        self._compiled = ov.compile_model(folder / "model.xml", "CPU", settings)
-        self.inputs = tuple(map(openvino_tensor, self._compiled.inputs))
-        self.outputs = tuple(map(openvino_tensor, self._compiled.outputs))
+        core = ov.Core()
+        model = core.read_model(folder / "model.xml")
+        # Once compiled, a port may have names of inner tensors too, and those come first.
+        self.inputs = tuple(map(openvino_tensor, model.inputs))
+        self.outputs = tuple(map(openvino_tensor, model.outputs))
+        self._compiled = core.compile_model(model, "CPU", settings)
         hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
         self.in_bf16 = hint.get_type_name() == "bf16"
         self._request = self._compiled.create_infer_request()

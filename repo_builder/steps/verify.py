@@ -59,12 +59,14 @@ class Params:
 class Inputs:
     """`model`: the built one. `source`: the imported one. `reference`: what `reference` wrote.
 
+    `quantized`: an ONNX model of the same numbers, to look inside of what shows no inner tensors.
     `emulated`: what `emulate-fp16` wrote, for devices that compute in fp16. The data: as there.
     """
 
     model: Path
     source: Path
     reference: Path
+    quantized: Path | None = None
     emulated: Path | None = None
     evaluation: Path | None = None
     calibration: Path | None = None
@@ -143,9 +145,10 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     first = ""
     if broken:
         with explained(_UNNAMED, "see which outputs differ"):
-            first = _bisect.first(
-                inputs.source, inputs.model, params.runtime, rows.samples, allowed
-            )
+            inside = (inputs.model, params.runtime)
+            if inputs.quantized is not None:
+                inside = (inputs.quantized, "onnxruntime")
+            first = _bisect.first(inputs.source, *inside, rows.samples, allowed)
     if inputs.emulated is not None:
         emulated, built_joined = _answers.read(inputs.emulated)
         if runs is not None:

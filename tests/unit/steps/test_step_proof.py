@@ -63,6 +63,29 @@ def test_the_first_wrong_node_in_openvino_is_named(bench: Bench) -> None:
     assert facts.first in ("node 'conv2' (Conv)", "node 'relu2' (Relu)")
 
 
+def test_the_first_wrong_node_in_tflite_is_named(bench: Bench) -> None:
+    """TFLite shows no inner tensors, but the quantized model from which it was made does."""
+    even = cnn(mean="GlobalAveragePool")
+    scale = next(tensor for tensor in even.graph.initializer if tensor.name == "scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.ones(5, np.float32), "scale"))
+    wrong = changed(even, "w2", 3.0)
+    calibration = bench.data("calibration", x=RANDOM.random((16, 3, 16, 16), np.float32))
+    quantized, _ = bench.run(
+        "quantize",
+        params={"scheme": "u8s8", "whole": True, "samples": 16},
+        model=bench.model(wrong),
+        calibration=calibration,
+    )
+    built, _ = bench.run("compile-tflite", model=quantized)
+    source = bench.model(even)
+    reference, _ = bench.run("reference", model=source, calibration=calibration)
+    inputs = {"source": source, "reference": reference, "calibration": calibration}
+    params = {"runtime": "litert", "precision": "int8"}
+    _, facts = bench.run("verify", params=params, model=built, quantized=quantized, **inputs)
+    assert facts.broken
+    assert facts.first == "node 'conv2' (Conv)"
+
+
 def test_limits_of_the_precision_and_of_the_spec(bench: Bench) -> None:
     built = changed(cnn(), "w3", 1.005)
     assert prove(bench, cnn(), built).broken
@@ -315,3 +338,19 @@ def test_a_slow_runtime_is_asked_for_fewer_rows(bench: Bench) -> None:
     samples = _data.check({"x": x}, runner.inputs, "rows")
     assert len(_answers.collect(runner, samples)["y"]) == 20
     assert len(_answers.collect(runner, samples, seconds=-1)["y"]) == _answers.LEAST_RUNS
+
+
+def test_outputs_that_openvino_renames_when_it_compiles(bench: Bench) -> None:
+    """An If on a constant is inlined, and its output has the name of the branch's tensor too."""
+    branches = {}
+    for name, kind in (("then_branch", "Relu"), ("else_branch", "Abs")):
+        inner = helper.make_tensor_value_info("B_inner", TensorProto.FLOAT, ["N", 4])
+        body = [helper.make_node(kind, ["m"], ["B_inner"], f"{name}_{kind}")]
+        branches[name] = helper.make_graph(body, name, [], [inner])
+    nodes = [
+        helper.make_node("Neg", ["x"], ["m"]),
+        helper.make_node("If", ["yes"], ["y"], "if", **branches),
+    ]
+    model = make(nodes, {"x": ["N", 4]}, {"y": ["N", 4]}, {"yes": np.array(True)})
+    built, _ = bench.run("compile-openvino", model=bench.model(model))
+    assert prove(bench, model, built, "openvino").broken == ()
