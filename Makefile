@@ -33,6 +33,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/client.py
 	.ci/engine start && trap '.ci/engine stop' EXIT && $(BIN)/python benchmarks/images.py
+	$(BIN)/python benchmarks/serving_cpu.py
 
 findings:
 	PYTHON=$(PYTHON) findings/run

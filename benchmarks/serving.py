@@ -93,10 +93,10 @@ def on(cores: Collection[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def write_specs(folder: Path) -> None:
+def write_specs(folder: Path, models: Collection[str] = MODELS) -> None:
     """The models and their specs; a model's batch dimension is 1 in the package."""
     light = Path(onnx.__file__).parent / "backend/test/data/light"
-    for name in MODELS:
+    for name in models:
         model = onnx.load(light / f"light_{name}.onnx")
         graph = model.graph
         weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -249,16 +249,21 @@ Results = dict[str, dict[str, dict[str, dict[int, list[float]]]]]
 """placement -> model -> what ran -> clients -> requests/s of each round."""
 
 
-def run(seconds: float, rounds: int, work: Path) -> Results:
-    """Build for every placement, and measure each in every round."""
+def build(work: Path, models: Collection[str] = MODELS) -> None:
+    """Build the models into `work`/build, for a target with every core and one with one."""
     specs, devices = work / "specs", work / "devices"
     specs.mkdir()
     devices.mkdir()
-    write_specs(specs)
+    write_specs(specs, models)
     (devices / "one-core.yaml").write_text(ONE_CORE)
     words = ["build", str(specs), "--out", str(work / "build"), "--store", str(work / "store")]
-    words += ["--targets-dir", str(devices)]
+    words += ["--targets-dir", str(devices), "--no-images"]
     subprocess.run([sys.executable, "-m", "repo_builder", *words], check=True)
+
+
+def run(seconds: float, rounds: int, work: Path) -> Results:
+    """Build for every placement, and measure each in every round."""
+    build(work)
     results: Results = {}
     for placement in placements():
         built = work / "build" / placement.target / "models"
