@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ SLOW = 1.0
 
 def signature(graph: Graph, given: Mapping[str, int]) -> Signature:
     """The model's interface; see `repo_builder.introspect.signature`."""
+    graph = _names_apart(graph, given)
     why = _why_not_by_shape(graph)
     tried: Attempt | None = None
     failure = ""
@@ -78,6 +81,24 @@ def ports(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     tried, _ = small_batch(graph, {})
     outputs, _ = settle(graph, *_shapes(graph, tried, {}))
     return graph.inputs, outputs
+
+
+def _names_apart(graph: Graph, given: Mapping[str, int]) -> Graph:
+    """`graph`, without names of dimensions that stand for different sizes in different inputs.
+
+    That is shown where the model runs with these dimensions apart and not with them alike.
+    """
+    places = Counter(size for tensor in graph.inputs for size in tensor.shape[1:] if size)
+    shared = {name for name, count in places.items() if count > 1 and isinstance(name, str)}
+    if not shared or attempt(graph, None, given)[0] is not None:
+        return graph
+    inputs = tuple(
+        dataclasses.replace(t, shape=tuple("" if size in shared else size for size in t.shape))
+        for t in graph.inputs
+    )
+    told = [f"dimensions called '{name}' are of different sizes" for name in sorted(shared)]
+    apart = dataclasses.replace(graph, inputs=inputs, mended=(*graph.mended, *told))
+    return graph if attempt(apart, None, given)[0] is None else apart
 
 
 def _shapes(

@@ -311,3 +311,15 @@ def test_lack_of_memory_is_no_fact_about_the_model(tmp_path: Path) -> None:
     text = "g (float[N, 1] x) => (float[N, L] y) <int64[2] s = {1, 1000000000000}>"
     with pytest.raises(MemoryError):
         look(tmp_path, text + " { y = Expand(x, s) }")
+
+
+def test_one_name_for_dimensions_of_different_sizes(tmp_path: Path) -> None:
+    text = (
+        "g (float[N, s] a, float[N, s] b) => (float[N, 2] y) <float[3, 2] v = {1, 2, 3, 4, 5, 6}, "
+        "float[2, 2] w = {1, 2, 3, 4}> { p = MatMul(a, v) q = MatMul(b, w) y = Add(p, q) }"
+    )
+    found = look(tmp_path, text)
+    assert [tensor.shape for tensor in found.inputs] == [("N", ""), ("N", "")]
+    assert found.dynamic_axes == {"a[1]": 3, "b[1]": 2}
+    assert found.mended == ("dimensions called 's' are of different sizes",)
+    assert found.batched
