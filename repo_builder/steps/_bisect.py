@@ -18,7 +18,7 @@ from repo_builder.steps._difference import compare
 from repo_builder.steps._limits import Limits, broken
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 ROWS = 4
 """Rows on which inner tensors are compared."""
@@ -96,9 +96,30 @@ class _OnnxTensors:
         self._model = model
         self._optimize = optimize
         self.names: Set[str] = set(_inner.makers(model))
+        self._as_read = _as_read(model)
 
     def values(self, names: Sequence[str], samples: Samples) -> Iterator[Mapping[str, Array]]:
-        return _inner.values(self._model, names, samples, optimize=self._optimize)
+        read = [self._as_read.get(name, name) for name in names]
+        for found in _inner.values(self._model, read, samples, optimize=self._optimize):
+            yield {name: found[other] for name, other in zip(names, read, strict=True)}
+
+
+def _as_read(model: ModelProto) -> dict[str, str]:
+    """Tensors that are quantized before anything reads them -> what is read in their place.
+
+    A Relu may be nothing but the lower end of that range, and its tensor holds what it was given.
+    """
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = {}
+    for name, nodes in readers.items():
+        if all(node.op_type == "QuantizeLinear" for node in nodes):
+            dequantized = [n for q in nodes for n in readers.get(q.output[0], [])]
+            if dequantized and dequantized[0].op_type == "DequantizeLinear":
+                found[name] = dequantized[0].output[0]
+    return found
 
 
 class _OpenVinoTensors:
