@@ -44,6 +44,8 @@ def assemble(
     spec = variant.spec
     base = row_start(variant, outcome, spec.optimize.precision)
     entries = {step: outcome.entries.get(key) for step, key in variant.steps.items()}
+    if (entry := entries["import"]) and (form := entry.facts.get("quantized")):
+        base["precision"] = f"int8 ({form} source)"
     measured = _figures(entries, variant)
     failed = [outcome.errors[key] for key in variant.steps.values() if key in outcome.errors]
     if failed:

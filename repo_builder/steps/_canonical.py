@@ -114,6 +114,14 @@ def copies(model: ModelProto, roles: Mapping[tuple[str, int], str]) -> None:
                 node.input[number] = copy.name
 
 
+def forget_unused(model: ModelProto) -> None:
+    """Remove stored tensors that nothing reads."""
+    used = {name for node in model.graph.node for name in node.input} | captured(model.graph)
+    used |= {value.name for value in model.graph.output}
+    for tensor in [t for t in model.graph.initializer if t.name not in used]:
+        model.graph.initializer.remove(tensor)
+
+
 def captured(graph: GraphProto) -> set[str]:
     """Names of tensors that bodies of If, Loop and Scan in `graph` read."""
     found: set[str] = set()
@@ -179,10 +187,7 @@ def _rebuild(
     ]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    used = {name for new in nodes for name in new.input} | captured(model.graph)
-    used |= {value.name for value in model.graph.output}
-    for tensor in [t for t in model.graph.initializer if t.name not in used]:
-        model.graph.initializer.remove(tensor)
+    forget_unused(model)
 
 
 def _plain_product(edit: _Edit, node: NodeProto) -> Iterator[NodeProto]:

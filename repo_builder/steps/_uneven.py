@@ -66,12 +66,14 @@ def why(
             return f"works on values up to {magnitude:.3g} ('{name}')", _MASK
     if around.heavy:
         return None
+    if around.joins and (
+        found := _uneven({n: magnitudes[n] for n in around.inputs if magnitudes.get(n)}, limits)
+    ):
+        return found
     for name, values in tensors:
         if values.gap > limits.gap:
             what = f"joins values up to {values.largest:.3g} with far smaller ones in '{name}'"
             return what, _MASK
-    if around.joins:
-        return _uneven({n: magnitudes[n] for n in around.inputs if magnitudes.get(n)}, limits)
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repo_builder.base.errors import DataError, ModelError, SpecError
+from repo_builder.introspect import quantized
 from repo_builder.spec.types import CalibrationMethod, Precision
 from repo_builder.steps import _data, _onnx, _openvino_int8, _runtimes
 from repo_builder.steps._failures import explained
@@ -76,13 +77,18 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
     from repo_builder.steps import _openvino
 
+    already = quantized.find(_onnx.load_graph(inputs.model))
+    if already is not None:
+        _refuse(already, params)
     with explained("OpenVINO cannot convert the model", "use target `cpu`", ModelError):
         model = ov.convert_model(inputs.model / _onnx.MODEL)
     names = _name_ports(model, inputs.model)
     if params.device != "CPU":
         _openvino.fix_shapes(model, params.device)
     left: dict[str, str] = {}
-    if params.precision == "int8":
+    if already is not None:
+        _openvino_int8.keep_dimensions(model)
+    elif params.precision == "int8":
         model, left = _quantize(model, inputs.calibration, params)
     _settle_names(model, names)
     with explained("OpenVINO cannot write the model", "see whether the disk is full"):
@@ -92,6 +98,20 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     if params.device != "CPU":
         level = _openvino.ask(out / "model.xml", params.device, params.last_release)
     return Facts(*_count(model), opset, level, left)
+
+
+def _refuse(already: quantized.Quantized, params: Params) -> None:
+    """ModelError where OpenVINO cannot take a model that is quantized already."""
+    if already.form in ("QOperator", "dynamic"):
+        raise ModelError(
+            f"the model {already.what}, which OpenVINO cannot read; export it as QDQ, use target "
+            "`cpu`, or give its floating-point source"
+        )
+    if params.precision == "fp16":
+        raise ModelError(
+            f"the model {already.what}; write `optimize: {{precision: int8}}`, which keeps its "
+            "scales"
+        )
 
 
 def _name_ports(model: Any, source: Path) -> set[str]:
@@ -142,7 +162,7 @@ def _quantize(model: Any, calibration: Path | None, params: Params) -> tuple[Any
     ignored = _to_leave(model, params.exclude) | ruined.keys()
     overflow = OverflowFix.ENABLE if params.weight_bits == 7 else OverflowFix.DISABLE
     with explained("NNCF failed", "write `optimize: {precision: fp16}`"):
-        quantized = nncf.quantize(
+        made = nncf.quantize(
             model,
             nncf.Dataset(range(samples.runs), samples.feed),
             subset_size=samples.runs,
@@ -156,7 +176,7 @@ def _quantize(model: Any, calibration: Path | None, params: Params) -> tuple[Any
                 weights_quantization_params=QuantizationParameters(per_channel=params.per_channel),
             ),
         )
-    return quantized, ruined
+    return made, ruined
 
 
 def _activation_ranges(params: Params) -> Any:

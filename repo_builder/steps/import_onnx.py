@@ -29,13 +29,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the model is. `parameters` counts the elements of all stored tensors."""
+    """What the model is. `parameters` counts the elements of all stored tensors; `quantized` is the
+    form in which it is quantized already (see `introspect.quantized`), or "".
+    """
 
     signature: Signature
     opset: int
     ir_version: int
     parameters: int
     producer: str
+    quantized: str = ""
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -52,6 +55,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     import onnx
 
     from repo_builder import introspect
+    from repo_builder.introspect import quantized
 
     path = inputs.model / _onnx.MODEL
     signature = introspect.signature(path, params.sizes)
@@ -59,12 +63,14 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     ir_version = model.ir_version
     model = introspect.settled(model, signature)
     _onnx.fix_weights(model)
+    already = quantized.find(model)
     facts = Facts(
         signature=signature,
         opset=walk.opset(model),
         ir_version=ir_version,
         parameters=sum(map(_onnx.elements, walk.tensors(model))),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
+        quantized=already.form if already else "",
     )
     _onnx.save(model, out)
     del model

@@ -13,8 +13,10 @@ import numpy as np
 
 from repo_builder import tflite
 from repo_builder.base.errors import StepError
+from repo_builder.introspect import quantized as quantized_source
 from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import (
+    _already,
     _calibrate,
     _canonical,
     _data,
@@ -74,7 +76,8 @@ class Facts:
     """Operators with int8 inputs and those without, by type; ranges of the activations.
 
     `left` are nodes that int8 would ruin, and why; `left_out` are rewrites that changed answers,
-    and how. `error` is the relative error to fp32 on the first calibration rows.
+    and how. `error` is the relative error to fp32 on the first calibration rows. `form` is that of
+    a source that was quantized already and is passed on with its own scales, else "".
     """
 
     quantized: Mapping[str, int]
@@ -83,6 +86,7 @@ class Facts:
     left: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     error: float = 0.0
+    form: str = ""
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -92,6 +96,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     may stay in floating point and int8 would ruin a node. StepError: nothing to quantize, a tensor
     is not finite, the quantizer fails, or ONNX Runtime's fusions change what it wrote.
     """
+    given = _onnx.load_graph(inputs.model)
+    if (already := quantized_source.find(given)) is not None:
+        return _passed_on(inputs.model, already, params, out)
     source = _runtimes.load(inputs.model, "onnxruntime")
     samples = _data.samples(inputs.calibration / FILE, source.inputs, params.samples)
     with explained(f"the model fails on {FILE}", "check the model and its data"):
@@ -117,13 +124,30 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     chosen = {node.name for node in nodes}
     with explained("the quantizer failed", WAY_OUT):
         quantized = _quantize(model, nodes, ranges, params)
-    before = _onnx.load_graph(inputs.model)
-    _onnx.require_same_interface(before, quantized, "the quantizer", WAY_OUT)
+    _onnx.require_same_interface(given, quantized, "the quantizer", WAY_OUT)
     in_int8, floating = _count(quantized, chosen)
     _onnx.save(quantized, out)
     error = _proven(out, expected, samples)
     found = {name: (r.low, r.high) for name, r in sorted(ranges.items())}
     return Facts(in_int8, floating, found, left, left_out, error)
+
+
+def _passed_on(
+    folder: Path, already: quantized_source.Quantized, params: Params, out: Path
+) -> Facts:
+    """Write a model that is quantized already as it is: its scales were chosen with care.
+
+    ModelError, in one sentence: the target cannot take them.
+    """
+    _already.require(already, params.scheme, params.whole)
+    model = _onnx.load(folder)
+    if params.whole:
+        _already.require_whole(model, already)
+    if params.weight_bits == 7:
+        _already.shift_weights(model)
+    counted = _count(model, {node.name for node in model.graph.node})
+    _onnx.save(model, out)
+    return Facts(*counted, {}, form=already.form)
 
 
 def _nothing(left: Mapping[str, str]) -> str:
@@ -212,6 +236,8 @@ def _quantize(
     options: dict[str, Any] = {
         "WeightSymmetric": True,
         "TensorQuantOverrides": _overrides(model, nodes, roles, params.scheme),
+        # Also what only moves an input's values, such as the Transpose that Keras puts first.
+        "ForceQuantizeNoInputCheck": params.whole,
         "QDQKeepRemovableActivations": any(_cuts_off_zero(model, node) for node in nodes),
     }
     if params.scheme == "s8s8":

@@ -29,11 +29,16 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
         for tensor in model.graph.initializer
         if tensor.data_type in (TensorProto.INT8, TensorProto.UINT8)
     }
+    signed = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_type in (TensorProto.INT8, TensorProto.INT32)
+    }
     pairs = 0
     for node in model.graph.node:
         if node.op_type in _QDQ:
             pairs += 1
-            if why := _asymmetric(node, arrays):
+            if why := _asymmetric(node, arrays, signed):
                 refused.setdefault(why, []).append(node)
     for why, nodes in refused.items():
         first = nodes[0]
@@ -43,7 +48,9 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
     if precision == "int8" and not pairs:
         found.append(Problem("asked for int8, but nothing is quantized", "quantize it before"))
     if precision != "int8" and pairs:
-        found.append(Problem(f"asked for {precision}, but it is quantized", "ask for int8"))
+        what = f"asked for {precision}, but the model is quantized already (QDQ)"
+        fix = "write `optimize: {precision: int8}`, which keeps its scales"
+        found.append(Problem(what, fix))
     if precision == "fp16" and TensorProto.FLOAT16 not in types:
         found.append(Problem("asked for fp16, but no weight is", "convert it before"))
     if dla and precision != "fp16":
@@ -52,9 +59,13 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
     return found
 
 
-def _asymmetric(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+def _asymmetric(
+    node: onnx.NodeProto, arrays: Mapping[str, np.ndarray[Any, Any]], signed: set[str]
+) -> str:
     """Why TensorRT refuses this Q or DQ node; "" where it does not."""
     if len(node.input) < 3:
+        if node.op_type == "DequantizeLinear" and node.input[0] in signed:
+            return ""
         return "no zero point means uint8, TensorRT takes int8"
     zero_point = arrays.get(node.input[2])
     if zero_point is None:

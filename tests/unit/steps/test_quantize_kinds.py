@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.helper import make_node as op
 from workbench import Bench, make
 
+from repo_builder import tflite
 from repo_builder.base.errors import ModelError, StepError
 from repo_builder.steps import _runtimes
 
@@ -525,6 +526,33 @@ def test_a_concat_of_uneven_ranges_is_refused_where_nothing_may_float(bench: Ben
         ModelError, match=r"(?s)Concat node 'join'.*levels.*end the model before it"
     ):
         quantize(bench, model, {"x": IMAGES}, whole=True)
+
+
+@pytest.mark.parametrize("kind", ["Transpose", "Reshape"])
+def test_what_moves_the_input_first_goes_to_microcontrollers(bench: Bench, kind: str) -> None:
+    """Keras and TensorFlow export images as [N, H, W, C], with a Transpose in front."""
+    first = op("Transpose", ["x"], ["t"], "front", perm=[0, 3, 1, 2])
+    weights = {"W": normal(1, 4, 3, 3, 3), "V": normal(2, 4, 2)}
+    if kind == "Reshape":
+        first, weights["shape"] = (
+            op("Reshape", ["x", "shape"], ["t"], "front"),
+            np.array([-1, 3, 8, 8]),
+        )
+    nodes = [
+        first,
+        op("Conv", ["t", "W"], ["c"], "conv", pads=[1] * 4),
+        op("Relu", ["c"], ["r"]),
+        op("GlobalAveragePool", ["r"], ["g"]),
+        op("Flatten", ["g"], ["f"]),
+        op("Gemm", ["f", "V"], ["y"], "dense"),
+    ]
+    model = make(nodes, {"x": ["n", 8, 8, 3]}, {"y": ["n", 2]}, weights)
+    feeds = {"x": IMAGES.transpose(0, 2, 3, 1)}
+    out, facts = quantize(bench, model, feeds, whole=True)
+    assert cosine(bench, model, out, feeds) > 0.99
+    assert not facts.floating
+    written = tflite.write(onnx.load(out / "model.onnx"))
+    assert "CONV_2D" in written.ops
 
 
 # --- old opsets

@@ -33,7 +33,7 @@ def test_symmetric_int8_is_fine(tmp_path: Path) -> None:
     model = quantize(nets.plain_cnn(), tmp_path, extra_options=SYMMETRIC)
     assert check.problems(model, "int8") == []
     assert [p.what for p in check.problems(model, "fp32")] == [
-        "asked for fp32, but it is quantized"
+        "asked for fp32, but the model is quantized already (QDQ)"
     ]
 
 
