@@ -817,14 +817,15 @@ def forest(r: Any) -> Made:
 
 
 def zip_map(r: Any) -> Made:
+    ml, four = "ai.onnx.ml", [0.1] * 4
     nodes = [
-        node("Scaler", ["x"], ["s"], "scaler", domain="ai.onnx.ml", offset=[0.1] * 4, scale=[2.0] * 4),
+        node("Scaler", ["x"], ["s"], "scaler", domain=ml, offset=four, scale=[2.0] * 4),
         node(
-            "LinearClassifier", ["s"], ["label", "scores"], "logistic", domain="ai.onnx.ml",
+            "LinearClassifier", ["s"], ["label", "scores"], "logistic", domain=ml,
             coefficients=r.standard_normal(12).tolist(), intercepts=[0.0, 0.1, 0.2],
             classlabels_ints=[0, 1, 2], post_transform="SOFTMAX", multi_class=1,
         ),
-        node("ZipMap", ["scores"], ["maps"], "zip", domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2]),
+        node("ZipMap", ["scores"], ["maps"], "zip", domain=ml, classlabels_int64s=[0, 1, 2]),
     ]  # fmt: skip
     made = model(
         nodes, {"x": (FLOAT, ["n", 4])}, {"label": (INT64, ["n"])}, {}, domains={"ai.onnx.ml": 3}

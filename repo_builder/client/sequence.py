@@ -9,8 +9,8 @@ The state travels with every call, so any server may answer the next one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,18 @@ from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import Array, Tensor
 from repo_builder.client.result import Result
 
-if TYPE_CHECKING:
-    from repo_builder.client.edge import AsyncEdgeClient, EdgeClient
+Described_co = TypeVar("Described_co", covariant=True)
+Answered_co = TypeVar("Answered_co", covariant=True)
+
+
+class _Client(Protocol[Described_co, Answered_co]):
+    """What a sequence needs of a client: to ask what a model is like, and what it answers."""
+
+    def describe(self, model: str, *, timeout: float | None, version: str) -> Described_co: ...
+
+    def infer(
+        self, model: str, inputs: Mapping[str, Any], *, timeout: float | None, version: str
+    ) -> Answered_co: ...
 
 
 class _State:
@@ -80,7 +90,7 @@ class SyncSequence(_State):
 
     def __init__(
         self,
-        client: EdgeClient,
+        client: _Client[Model, Result],
         model: str,
         states: Mapping[str, str] | None,
         initial: Mapping[str, Any] | None,
@@ -105,7 +115,7 @@ class AsyncSequence(_State):
 
     def __init__(
         self,
-        client: AsyncEdgeClient,
+        client: _Client[Awaitable[Model], Awaitable[Result]],
         model: str,
         states: Mapping[str, str] | None,
         initial: Mapping[str, Any] | None,
