@@ -18,6 +18,9 @@ Values = int | Literal["ones", "zeros"]
 SIZES = (8, 32, 64, 224, 1, 2, 3, 4, 16)
 """Sizes to try for dimensions that nothing else fixes, in this order."""
 
+IMAGE_SIZES = (64, 224, 32, 8, 1, 2, 3, 4, 16)
+"""The same where an input looks like an image: nets that shrink it leave nothing of 8 pixels."""
+
 VALUES: tuple[Values, ...] = (8, 2, "ones", "zeros")
 """Integers below 8, below 2 (indices and lengths are often small), then constants."""
 
@@ -79,7 +82,10 @@ def sizes(
     if not free.keys() - fixed.keys():
         yield {name: fixed[name] for name in free}
         return
-    for size in SIZES:
+    images = any(
+        len(t.shape) == 4 and not all(isinstance(d, int) for d in t.shape[1:]) for t in inputs
+    )
+    for size in IMAGE_SIZES if images else SIZES:
         axes = {name: fixed.get(name, size) for name in free}
         shapes = [concrete(t, axes, 1 if skip_batch else None) for t in inputs]
         if all(math.prod(shape) <= LARGEST for shape in shapes):

@@ -80,7 +80,7 @@ STEPS: dict[str, Declaration] = {
     "compile_tflite_micro": Declaration(
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
-    "reference": Declaration("reference", 4, tools=("onnxruntime",)),
+    "reference": Declaration("reference", 5, tools=("onnxruntime",)),
     "fp16_ranges": Declaration("fp16-ranges", 1, tools=("onnx", "onnxruntime")),
     "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 4, tools=("onnx", "onnxruntime")),

@@ -38,7 +38,7 @@ BATCHED = {
     "convolution with dynamic channels, height and width": (
         "g (float[N, C, H, W] x) => (float[N, 2, H, W] y) <float[2, 3, 1, 1] w = "
         "{1, 2, 3, 4, 5, 6}> { y = Conv(x, w) }",
-        {"C": 3, "H": 8, "W": 8},
+        {"C": 3, "H": 64, "W": 64},
     ),
     "indices": (
         "g (int64[N] x) => (float[N, 2] y) <float[4, 2] t = {1,2,3,4,5,6,7,8}> "
