@@ -85,6 +85,7 @@ def _render(name: str, model: Path, path: Path, signature: Signature) -> str:
         signature=signature,
         sizes=_sizes(signature),
         scores=_scores(signature),
+        detections=_detections(signature),
         states=states.pairs(signature.inputs, signature.outputs),
         shape=_shape,
         scalar=_scalar,
@@ -96,6 +97,15 @@ def _scores(signature: Signature) -> str:
     floating = [t for t in signature.outputs if t.dtype in ("FP16", "BF16", "FP32", "FP64")]
     tables = [t for t in floating if len(t.shape) > 1]
     return (tables or floating or list(signature.outputs))[0].name
+
+
+def _detections(signature: Signature) -> str:
+    """The output that looks like that of a detector as Ultralytics exports it, "" for none."""
+    from repo_builder.base import detections
+
+    images = len(signature.inputs) == 1 and len(signature.inputs[0].shape) == 4
+    found = [t.name for t in signature.outputs if detections.looks_like(t.shape)]
+    return found[0] if images and len(found) == len(signature.outputs) == 1 else ""
 
 
 def _sizes(signature: Signature) -> dict[str, object]:

@@ -364,6 +364,7 @@ def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) ->
         "cloud": fallback.cloud,
         "cloud_latency_ms": fallback.cloud_latency_ms,
         "cloud_cost": fallback.cloud_cost,
+        "layout": fallback.layout,
     }
     chain.add(
         "calibrate-confidence",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repo_builder.base import detections
 from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.spec.types import Pipeline, Spec, Stage
@@ -60,6 +61,8 @@ def _nms(stage: Stage, _known: KnownModels) -> Interface:
         "boxes": TensorType("FP32", (ROWS, "boxes", 4)),
         "scores": TensorType("FP32", (ROWS, "boxes", "classes")),
     }
+    if stage.params["layout"] == detections.LAYOUT:
+        inputs = {"detections": TensorType("FP32", (ROWS, "4 + classes", "boxes"))}
     if "to_image" in stage.inputs:
         inputs["to_image"] = TensorType("FP32", (ROWS, 4))
     outputs = {
@@ -143,6 +146,9 @@ def _wires(pipeline: Pipeline, known: KnownModels) -> Iterator[Problem]:
     first: dict[str, tuple[str, TensorType]] = {}
     for name, stage in pipeline.stages.items():
         ends = interface(stage, known)
+        if ends and (hint := _other_layout(pipeline, known, stage, ends)):
+            yield hint
+            continue
         for tensor, (source, output) in stage.inputs.items():
             at = ("steps", name, "inputs", tensor)
             here = ends.inputs.get(tensor) if ends else None
@@ -160,9 +166,32 @@ def _wires(pipeline: Pipeline, known: KnownModels) -> Iterator[Problem]:
             elif here and there and not there.fits(here):
                 what = _both(" -> ", f"{source}.{output}", there, f"{name}.{tensor}", here)
                 yield say(at, what, "make both ends equal")
+            elif there and tensor == "detections" and (why := detections.wrong(there.shape)):
+                fix = "write the output [n, 4 + classes, boxes] of a detector"
+                yield say(at, f"'{source}.{output}' {why}", fix)
         for tensor in sorted(set(ends.inputs) - set(stage.inputs)) if ends else ():
             what = f"the input '{tensor}' of '{name}' comes from nowhere"
             yield say(("steps", name, "inputs"), what, f"write `{tensor}: STEP.OUTPUT`")
+
+
+def _other_layout(
+    pipeline: Pipeline, known: KnownModels, stage: Stage, ends: Interface
+) -> Problem | None:
+    """That separate boxes and scores are asked of a detector which gives both in one output."""
+    if stage.kind != "nms" or stage.params["layout"] == detections.LAYOUT:
+        return None
+    for tensor, (source, output) in stage.inputs.items():
+        there, _ = _writer(pipeline, known, source, output)
+        here = ends.inputs.get(tensor)
+        fits = there is None or (here is not None and there.fits(here))
+        if not fits and there and detections.looks_like(there.shape):
+            end = f"{source}.{output}"
+            what = (
+                f"{end} {_port(there, True)} looks like boxes and scores in one, as of Ultralytics"
+            )
+            fix = f"write `nms: {{layout: {detections.LAYOUT}}}` and `detections: {end}`"
+            return pipeline.document.problem(("steps", stage.name, "inputs", tensor), what, fix)
+    return None
 
 
 def _outputs(pipeline: Pipeline, known: KnownModels) -> Iterator[Problem]:

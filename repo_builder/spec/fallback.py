@@ -47,7 +47,14 @@ def fallback(
     if own and raw.data.calibration and own.path == raw.data.calibration.path:
         what = "is the calibration data too, which the quantized model has seen"
         tell(("data", "confidence", "path"), what, "use other samples")
-    output = asked.output or (evaluation.outputs.get("scores", "") if evaluation else "")
+    outputs = evaluation.outputs if evaluation else {}
+    output = asked.output or outputs.get("scores", "") or outputs.get("detections", "")
+    layout = asked.layout or (
+        "ultralytics" if detector and output == outputs.get("detections") else "scores"
+    )
+    if layout == "ultralytics" and not detector:
+        what = f"{layout}, which only max_score reads"
+        tell(("fallback", "layout"), what, "write `policy: max_score` with a threshold")
     if not output:
         tell(("fallback", "output"), "is missing", "write the model's output of scores")
     label, samples = (own.label, own.samples) if own else ("", None)
@@ -66,4 +73,5 @@ def fallback(
         cloud=asked.cloud,
         cloud_latency_ms=asked.cloud_latency_ms,
         cloud_cost=asked.cloud_cost,
+        layout=layout,
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from repo_builder.client.models.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import (
     CalibrationMethod,
@@ -181,6 +181,9 @@ class RawFallback(Raw):
     """The model's output that it is measured on; that of the evaluation where it is not given."""
     activation: Activation = "logits"
     """What that output holds: logits or probabilities."""
+    layout: ScoreLayout | None = None
+    """scores: all values are scores; ultralytics: those of [n, 4 + classes, k] without the boxes,
+    for max_score. That of the evaluation's metric where it is not given."""
     max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
     """At most this share of the sure answers may be wrong; the threshold follows from it."""
     confidence_level: Annotated[float, Field(ge=0.5, lt=1)] = 0.95

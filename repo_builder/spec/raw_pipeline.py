@@ -16,8 +16,16 @@ KINDS = ("model", "preprocess", "nms", "top_k")
 
 
 class RawNms(Raw):
-    """Non-maximum suppression, class by class, of boxes (x1, y1, x2, y2) with scores per class."""
+    """Non-maximum suppression, class by class, of boxes with scores per class."""
 
+    layout: Literal["corners", "ultralytics"] = "corners"
+    """corners: `boxes` [n, 4] (x1, y1, x2, y2) and `scores` [n, classes]; ultralytics: one tensor
+    `detections` [4 + classes, n] (center x, center y, width, height, probabilities)."""
+    input_size: (
+        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] | None
+    ) = None
+    """[height, width] of the model's input where its boxes are fractions of that; else they are
+    pixels."""
     iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """A box that overlaps a better one of its class by more than this is dropped."""
     score_threshold: Annotated[float, Field(ge=0)] = 0.25

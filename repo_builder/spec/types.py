@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
-from repo_builder.client.models.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 
 if TYPE_CHECKING:
     from repo_builder.targets.types import HardwareCompatibility
@@ -185,6 +185,7 @@ class Fallback:
     cloud_onnx: Path | None = None
     cloud_latency_ms: float | None = None
     cloud_cost: float = 1.0
+    layout: ScoreLayout = "scores"
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ STEPS: dict[str, Declaration] = {
     "fp16_ranges": Declaration("fp16-ranges", 1, tools=("onnx", "onnxruntime")),
     "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 4, tools=("onnx", "onnxruntime")),
-    "calibrate_confidence": Declaration("calibrate-confidence", 1, tools=("onnxruntime",)),
+    "calibrate_confidence": Declaration("calibrate-confidence", 2, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from repo_builder.base import digest
+from repo_builder.base import detections, digest
 from repo_builder.base.errors import DataError, ModelError, RepoBuilderError, did_you_mean
 from repo_builder.client.models.confidence import Floats, Policy, logits_of, score
-from repo_builder.client.models.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.steps import _answers, _data, _judge, _metrics, _runtimes
 from repo_builder.steps import _confidence as confidence
 from repo_builder.steps._data import Array
@@ -45,6 +45,7 @@ class Params:
     cloud: str = ""
     cloud_latency_ms: float | None = None
     cloud_cost: float = 1.0
+    layout: ScoreLayout = "scores"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def detect(values: Array, params: Params, model_digest: str) -> Facts:
     """The policy of a detector: a fixed threshold, and how many images are sure at it."""
     threshold = params.threshold
     assert threshold is not None  # noqa: S101 - the spec is checked
-    scores = score(params.policy, values, params.activation)
+    _check_layout(values, params)
+    scores = score(params.policy, values, params.activation, layout=params.layout)
     sure = scores >= threshold
     policy = Policy(
         policy=params.policy,
@@ -171,6 +173,7 @@ def detect(values: Array, params: Params, model_digest: str) -> Facts:
         coverage=float(sure.mean()),
         digest=model_digest,
         cloud_model=params.cloud,
+        layout=params.layout,
     )
     return Facts(
         policy=policy,
@@ -217,6 +220,24 @@ def _edge_answers(inputs: Inputs, params: Params) -> tuple[Array, Array | None]:
     logits = logits_of(values, params.activation)
     _metrics.compute("accuracy", {"scores": logits}, {"label": labels}, {})
     return values, labels
+
+
+def _check_layout(values: Array, params: Params) -> None:
+    """Boxes taken for scores would make every image sure."""
+    what = f"'{params.output}' is {list(values.shape)}"
+    if params.layout == "scores":
+        if detections.looks_like(values.shape) and values[:, 4:].max() <= 1 < values[:, :4].max():
+            raise DataError(
+                f"{what} and looks like boxes and scores in one; write `layout: ultralytics`"
+            )
+        return
+    why = detections.wrong(values.shape) if values.ndim == 3 else "has another number of axes"
+    if not why and not ((values[:, 4:] >= 0).all() and (values[:, 4:] <= 1).all()):
+        why = "holds more than probabilities from channel 4 on"
+    if why:
+        raise DataError(
+            f"{what} and {why}; `layout: {params.layout}` needs a detector's [n, 4 + classes, k]"
+        )
 
 
 def _check_activation(values: Array, params: Params) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repo_builder.base import detections
 from repo_builder.steps import _onnx
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Params:
     score_threshold: float
     max_boxes: int
     to_image: bool
+    layout: str = "corners"
+    input_size: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,23 @@ class Facts:
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
-    """Write `model.onnx`: boxes [rows, n, 4] (x1, y1, x2, y2) and scores [rows, n, classes]."""
+    """Write `model.onnx`: boxes [rows, n, 4] (x1, y1, x2, y2) and scores [rows, n, classes].
+
+    Of the layout `ultralytics` both are in `detections` [rows, 4 + classes, n]; the boxes as center
+    x, center y, width, height.
+    """
     import onnx
     from onnx import TensorProto, helper
 
     graph = _Graph()
-    _suppress(graph, params)
+    one = params.layout == detections.LAYOUT
+    _suppress(graph, params, *(_corners(graph) if one else _separate(graph)))
     ports = helper.make_tensor_value_info
-    given: list[tuple[str, list[int | str]]] = [
-        ("boxes", ["rows", "boxes", 4]),
-        ("scores", ["rows", "boxes", "classes"]),
-    ]
+    given: list[tuple[str, list[int | str]]] = (
+        [("detections", ["rows", "channels", "boxes"])]
+        if one
+        else [("boxes", ["rows", "boxes", 4]), ("scores", ["rows", "boxes", "classes"])]
+    )
     if params.to_image:
         given.append(("to_image", ["rows", 4]))
     most = params.max_boxes
@@ -107,7 +116,29 @@ class _Graph:
         return name
 
 
-def _suppress(graph: _Graph, params: Params) -> None:
+def _separate(graph: _Graph) -> tuple[str, str]:
+    """The inputs as boxes [rows, n, 4] and scores [rows, classes, n]."""
+    return "boxes", graph.add("Transpose", ["scores"], "by_class", perm=[0, 2, 1])
+
+
+def _corners(graph: _Graph) -> tuple[str, str]:
+    """The same of `detections`: the corners lie half a width and height around the center.
+
+    Gather, and not Slice, since OpenVINO has to see that boxes have four numbers.
+    """
+    pairs = (("center", graph.int64("xy", 0, 1)), ("size", graph.int64("wh", 2, 3)))
+    center, size = (graph.add("Gather", ["detections", of], to, axis=1) for to, of in pairs)
+    bounds = (("first", 4), ("last", np.iinfo(np.int64).max), ("channel_axis", 1))
+    classes = [graph.int64(name, value) for name, value in bounds]
+    by_class = graph.add("Slice", ["detections", *classes], "by_class")
+    half = graph.add("Mul", [size, graph.float32("one_half", 0.5, scalar=True)], "half_size")
+    low = graph.add("Sub", [center, half], "low_corner")
+    high = graph.add("Add", [center, half], "high_corner")
+    corners = graph.add("Concat", [low, high], "corners", axis=1)
+    return graph.add("Transpose", [corners], "corner_boxes", perm=[0, 2, 1]), by_class
+
+
+def _suppress(graph: _Graph, params: Params, boxes: str, by_class: str) -> None:
     """What is kept gets its score and all else -1; then the best of an image's [classes * n].
 
     NonMaxSuppression gives rows (image, class, box) of any number, which ScatterND puts back in
@@ -118,8 +149,11 @@ def _suppress(graph: _Graph, params: Params) -> None:
         graph.float32("iou_threshold", params.iou_threshold),
         graph.float32("score_threshold", params.score_threshold),
     )
-    by_class = graph.add("Transpose", ["scores"], "by_class", perm=[0, 2, 1])
-    kept = graph.add("NonMaxSuppression", ["boxes", by_class, most, *thresholds], "kept")
+    if params.input_size:
+        height, width = params.input_size
+        pixels = graph.float32("input_size", width, height, width, height)
+        boxes = graph.add("Mul", [boxes, pixels], "pixel_boxes")
+    kept = graph.add("NonMaxSuppression", [boxes, by_class, most, *thresholds], "kept")
     shape = graph.add("Shape", [by_class], "shape")
     nothing = graph.add("ConstantOfShape", [shape], "nothing", value=_minus_one())
     chosen = graph.add("GatherND", [by_class, kept], "kept_scores")
@@ -135,13 +169,13 @@ def _suppress(graph: _Graph, params: Params) -> None:
     found = graph.add("GreaterOrEqual", ["best", zero], "found")
     graph.add("Where", [found, "best", zero], "score")
 
-    each = graph.add("Shape", ["boxes"], "each", start=1, end=2)
+    each = graph.add("Shape", [boxes], "each", start=1, end=2)
     cls = graph.add("Div", ["position", each], "any_class")
     graph.add("Where", [found, cls, graph.int64("no_class", -1, scalar=True)], "class")
     number = graph.add("Mod", ["position", each], "number")
     last = graph.int64("last_axis", 2)
     index = graph.add("Unsqueeze", [number, last], "index")
-    box = graph.add("GatherND", ["boxes", index], "any_box", batch_dims=1)
+    box = graph.add("GatherND", [boxes, index], "any_box", batch_dims=1)
     if params.to_image:
         box = _to_image(graph, box)
     mask = graph.add("Unsqueeze", [found, last], "mask")

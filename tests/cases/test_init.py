@@ -10,6 +10,7 @@ import onnx
 import onnx.parser
 import onnxruntime
 import pytest
+import squares
 from test_bad_input import CRASHES, GOOD, model
 from test_build import repo_builder
 
@@ -107,3 +108,14 @@ def test_a_model_of_links_with_its_weights_beside_the_link(tmp_path: Path) -> No
     x = np.zeros((2, 512), np.float32)
     session = onnxruntime.InferenceSession(served)
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], np.stack([weight, weight]))
+
+
+def test_a_detector_in_ultralytics_layout_is_told_what_to_write(tmp_path: Path) -> None:
+    onnx.save(squares.model(), tmp_path / "squares.onnx")
+    ended = repo_builder("init", "squares.onnx", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    text = (tmp_path / "squares.yaml").read_text()
+    assert "metric: map50_ultralytics, outputs: {detections: output0}}" in text
+    assert "{policy: max_score, output: output0, layout: ultralytics, threshold: 0.5}" in text
+    assert "nms: {layout: ultralytics}, with inputs: {detections: STEP.output0}" in text
+    load([tmp_path / "squares.yaml"], targets.load(None))

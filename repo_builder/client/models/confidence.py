@@ -7,7 +7,8 @@ max_probability  the largest probability of the row
 margin           the largest minus the second largest probability
 entropy          1 - H(p) / log(K): 1 is one class for certain, 0 is all alike
 energy           T * logsumexp(z / T), the negated free energy (Liu et al., NeurIPS 2020); unbounded
-max_score        the largest score of all detections of an image; no temperature
+max_score        the largest score of all detections of an image; no temperature. Of the layout
+                 `ultralytics`, [n, 4 + classes, k], the first four channels are boxes
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.client.models.policies import Activation, PolicyName
+from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 _TINY = 1e-12
+_BOX_CHANNELS = 4
+"""Center x, center y, width, height."""
 
 
 def logits_of(values: Array, activation: Activation) -> Floats:
@@ -48,11 +51,16 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 
 
 def score(
-    policy: PolicyName, values: Array, activation: Activation, temperature: float = 1.0
+    policy: PolicyName,
+    values: Array,
+    activation: Activation,
+    temperature: float = 1.0,
+    layout: ScoreLayout = "scores",
 ) -> Floats:
     """One score per row of `values` `[n, ...]`; what each policy means stands at the top."""
     if policy == "max_score":
-        flat = np.asarray(values, np.float64).reshape(len(values), -1)
+        scores = values[:, _BOX_CHANNELS:] if layout == "ultralytics" else values
+        flat = np.asarray(scores, np.float64).reshape(len(values), -1)
         # An image without any detection has no score: not sure of anything.
         return flat.max(axis=1) if flat.shape[1] else np.zeros(len(values))
     logits = logits_of(values, activation)
@@ -78,7 +86,8 @@ class Policy:
     so no row is. `max_error` with `confidence_level` is the promise the threshold was chosen for:
     the share of wrong answers among the sure ones; None where the threshold was set by hand.
     `coverage` is the share of sure rows on the calibration data; `digest` names the artifact that
-    was calibrated; `cloud_model` is the model that unsure rows go to ("" is the same name).
+    was calibrated; `cloud_model` is the model that unsure rows go to ("" is the same name);
+    `layout` says where `max_score` finds scores in the output.
     """
 
     policy: PolicyName
@@ -91,18 +100,22 @@ class Policy:
     coverage: float | None = None
     digest: str = ""
     cloud_model: str = ""
+    layout: ScoreLayout = "scores"
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(PolicyName):
             raise ValueError(f"confidence policy {self.policy!r}: not one of {PolicyName}")
         if self.activation not in get_args(Activation):
             raise ValueError(f"activation {self.activation!r}: not one of {Activation}")
+        if self.layout not in get_args(ScoreLayout):
+            raise ValueError(f"layout {self.layout!r}: not one of {ScoreLayout}")
         if not self.temperature > 0:
             raise ValueError(f"temperature {self.temperature}: must be above 0")
 
     def scores(self, outputs: Mapping[str, Array]) -> Floats:
         """One score per row."""
-        return score(self.policy, outputs[self.output], self.activation, self.temperature)
+        values = outputs[self.output]
+        return score(self.policy, values, self.activation, self.temperature, self.layout)
 
     def sure(self, scores: Floats) -> npt.NDArray[np.bool_]:
         """Which rows are sure. A score that is not a number is not."""

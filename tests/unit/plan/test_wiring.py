@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from repo_builder import steps, targets
@@ -254,3 +255,86 @@ def test_the_configs_are_golden(
     texts = [render.text(config) for _, config in sorted(configs.items())]
     GOLDEN.mkdir(exist_ok=True)
     golden(GOLDEN / f"{name}@{target}.pbtxt", "\n".join(texts))
+
+
+FIND = """\
+kind: pipeline
+name: read-digit
+version: 1.0.0
+targets: [cpu]
+inputs: [images]
+steps:
+  find: {model: squares, inputs: {images: images}}
+  best: {nms: {layout: ultralytics}, inputs: {detections: find.output0}}
+outputs: {box: best.box}
+sample: {images: x.npy}
+"""
+
+
+def with_output(folder: Path, shape: list[int | str]) -> None:
+    """A model `squares` whose one output is declared so; planning runs nothing."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["images"], ["output0"])],
+        "g",
+        [value("images", 1, shape)],
+        [value("output0", 1, shape)],
+    )
+    onnx.save(onnx.helper.make_model(graph), folder / "squares.onnx")
+    spec = "name: squares\nversion: 1.0.0\nsource: {onnx: squares.onnx}\ntargets: [cpu]\n"
+    (folder / "squares.yaml").write_text(spec)
+    (folder / "x.npy").write_bytes(b"")
+
+
+@pytest.mark.parametrize("shape", [["n", 6, 64], [1, 84, 8400], ["n", 6, "k"], ["n", "c", "k"]])
+def test_one_output_of_a_detector_fits(specs: Path, shape: list[int | str]) -> None:
+    with_output(specs, shape)
+    (specs / "read-digit.yaml").write_text(FIND)
+    (pipeline,) = planned(specs).pipelines
+    assert set(pipeline.interfaces["best"].inputs) == {"detections"}
+
+
+LOOKS = "looks like boxes and scores in one, as of Ultralytics; write `nms: {layout: ultralytics}`"
+
+
+@pytest.mark.parametrize(
+    ("shape", "old", "new", "problem"),
+    [
+        (
+            ["n", 6, 64], "{layout: ultralytics}", "{}",
+            f"best.inputs.detections: find.output0 FP32 [6,64] {LOOKS} and `detections: "
+            "find.output0`",
+        ),
+        (
+            ["n", 84, "k"], "layout: ultralytics}, inputs: {detections: find.output0}",
+            "}, inputs: {scores: find.output0, box: find.output0}",
+            f"best.inputs.box: find.output0 FP32 [84,k] {LOOKS} and `detections: find.output0`",
+        ),
+        (
+            ["n", 6, 64], "layout: ultralytics}, inputs: {detections: find.output0}",
+            "}, inputs: {scores: find.output0, boxes: find.output0}",
+            f"best.inputs.boxes: find.output0 FP32 [6,64] {LOOKS} and `detections: find.output0`",
+        ),
+        (
+            ["n", 8400, 84], "", "",
+            "best.inputs.detections: 'find.output0' has 8400 channels for 84 boxes, as if it were "
+            "transposed; write the output [n, 4 + classes, boxes] of a detector",
+        ),
+        (
+            ["n", 4, 64], "", "",
+            "best.inputs.detections: 'find.output0' has 4 channels, of which no class is left "
+            "behind x, y, w, h; write the output [n, 4 + classes, boxes] of a detector",
+        ),
+        (
+            ["n", 64], "", "",
+            "best.inputs.detections: find.output0 FP32 [64] -> best.detections FP32 "
+            "[4 + classes,boxes]; make both ends equal",
+        ),
+    ],
+)  # fmt: skip
+def test_another_layout_of_a_detector_is_told(
+    specs: Path, shape: list[int | str], old: str, new: str, problem: str
+) -> None:
+    with_output(specs, shape)
+    assert old in FIND
+    assert said(specs, FIND.replace(old, new)) == [f"read-digit.yaml:8: steps.{problem}"]

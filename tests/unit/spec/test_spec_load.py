@@ -417,6 +417,26 @@ def test_a_cloud_model_is_found_among_the_specs_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "output", "layout"),
+    [
+        ("", "y", "ultralytics"),
+        (", output: y", "y", "ultralytics"),
+        (", output: z", "z", "scores"),
+        (", output: z, layout: ultralytics", "z", "ultralytics"),
+        (", layout: scores", "y", "scores"),
+    ],
+)
+def test_a_detectors_fallback_reads_the_layout_of_its_metric(
+    folder: Path, more: str, output: str, layout: str
+) -> None:
+    evaluation = "{path: e.npz, metric: map50_ultralytics, outputs: {detections: y}}"
+    text = MINIMAL + f"data: {{evaluation: {evaluation}}}\n"
+    (spec,) = one(folder, text + f"fallback: {{policy: max_score, threshold: 0.5{more}}}")
+    assert spec.fallback is not None
+    assert (spec.fallback.output, spec.fallback.layout) == (output, layout)
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         (MINIMAL + "fallback: {max_error: 0.1}", "fallback: needs labelled data that the model"),
@@ -442,6 +462,10 @@ def test_a_cloud_model_is_found_among_the_specs_read(folder: Path) -> None:
             MINIMAL
             + "data: {evaluation: {path: e.npz, metric: map50}}\nfallback: {max_error: 0.1}",
             "needs the class of every row, which data for map50 does not have; use max_score",
+        ),
+        (
+            CLASSIFIER + "fallback: {max_error: 0.1, layout: ultralytics}",
+            "fallback.layout: ultralytics, which only max_score reads; write `policy: max_score`",
         ),
         (
             MINIMAL + "data: {confidence: {path: e.npz}}\nfallback: {max_error: 0.1}",

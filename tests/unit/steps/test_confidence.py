@@ -194,3 +194,16 @@ def test_the_split_is_the_same_everywhere():
     assert len(tune) == 250
     assert sorted([*tune, *test]) == list(range(1000))
     assert logits_of(np.zeros((3, 2, 2)), "logits").shape == (3, 4)
+
+
+def test_max_score_of_ultralytics_one_output_leaves_its_boxes_out():
+    one = np.zeros((3, 6, 9), np.float32)
+    one[:, :4] = 500
+    one[0, 5, 2], one[1, 4, 8] = 0.9, 0.2
+    policy = Policy("max_score", "y", "probabilities", threshold=0.5, layout="ultralytics")
+    assert policy.scores({"y": one}) == pytest.approx([0.9, 0.2, 0.0])
+    assert policy.sure(policy.scores({"y": one})).tolist() == [True, False, False]
+    assert Policy.from_json(policy.to_json()) == policy
+    assert Policy.from_json('{"policy": "max_score", "output": "y"}').layout == "scores"
+    with pytest.raises(ValueError, match="layout 'rows'"):
+        Policy.from_json('{"policy": "max_score", "output": "y", "layout": "rows"}')

@@ -147,3 +147,55 @@ def test_the_digest_follows_data_and_policy(bench: Bench) -> None:
     )
     assert one.policy == other.policy
     assert one.calibration != other.calibration
+
+
+DETECTOR = {"policy": "max_score", "label": "", "max_error": None, "threshold": 0.5}
+
+
+def detector(channels: int, boxes: int) -> onnx.ModelProto:
+    """`y` is `x`, [N, channels, boxes]."""
+    shape = ["N", channels, boxes]
+    return make([helper.make_node("Identity", ["x"], ["y"])], {"x": shape}, {"y": shape})
+
+
+def detections(shape: tuple[int, int], rest: float = 0.0) -> Any:
+    rows = np.zeros((10, *shape), np.float32)
+    rows[:, :4], rows[:, 4:] = 300, rest
+    rows[:3, 4] = 0.9
+    return rows
+
+
+def test_a_detector_with_one_output_is_scored_without_its_boxes(bench: Bench) -> None:
+    inputs = {
+        "model": bench.model(detector(6, 20)),
+        "data": bench.data("evaluation", x=detections((6, 20))),
+    }
+    params = {**PARAMS, **DETECTOR}
+    one = {**params, "layout": "ultralytics"}
+    _, facts = bench.run("calibrate-confidence", params=one, **inputs)
+    assert (facts.kept, facts.tested, facts.policy.layout) == (3, 10, "ultralytics")
+    with pytest.raises(DataError, match="boxes and scores in one; write `layout: ultralytics`"):
+        bench.run("calibrate-confidence", params=params, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rest", "message"),
+    [
+        ((20, 6), 0.0, "has 20 channels for 6 boxes, as if it were transposed"),
+        ((4, 20), 0.0, "has 4 channels, of which no class is left"),
+        ((6, 20), -2.0, "holds more than probabilities from channel 4 on"),
+    ],
+)
+def test_another_layout_is_told(
+    bench: Bench, shape: tuple[int, int], rest: float, message: str
+) -> None:
+    rows = np.full((10, *shape), 1.0, np.float32)
+    if shape[0] > 4:
+        rows = detections(shape, rest)
+    with pytest.raises(DataError, match=message):
+        bench.run(
+            "calibrate-confidence",
+            params={**PARAMS, **DETECTOR, "layout": "ultralytics"},
+            model=bench.model(detector(*shape)),
+            data=bench.data("evaluation", x=rows),
+        )

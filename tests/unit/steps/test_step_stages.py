@@ -74,6 +74,34 @@ def test_suppression_is_that_of_a_plain_loop(tmp_path: Path, most: int, to_image
             assert not box[row, n:].any()
 
 
+@pytest.mark.parametrize("layout", ["corners", "ultralytics"])
+@pytest.mark.parametrize("size", [None, [48, 64]])
+def test_layouts_and_sizes_mean_the_same_boxes(
+    tmp_path: Path, layout: str, size: list[int] | None
+) -> None:
+    random = np.random.default_rng(3)
+    center, side = (random.uniform(low, high, (2, 30, 2)) for low, high in ((0, 60), (5, 40)))
+    corners = np.concatenate([center - side / 2, center + side / 2], axis=2).astype(np.float32)
+    scores = random.uniform(0, 1, (2, 30, 3)).astype(np.float32)
+    asked: dict[str, dict[str, Array]] = {"corners": {"boxes": corners, "scores": scores}}
+    one = np.concatenate([center, side, scores], axis=2).astype(np.float32).transpose(0, 2, 1)
+    pixels = np.tile(np.array([64, 48], np.float32), 2) if size else np.ones(4, np.float32)
+    asked["corners"]["boxes"] = corners / pixels
+    one[:, :4] /= pixels[:, None]
+    asked["ultralytics"] = {"detections": np.ascontiguousarray(one)}
+    params = stage_nms.Params(0.4, 0.3, 40, False, layout, size)
+    stage_nms.run(stage_nms.Inputs(), params, tmp_path)
+    session = ort.InferenceSession(tmp_path / "model.onnx")
+    box, score, cls, number = session.run(["box", "score", "class", "count"], asked[layout])
+    for row in range(2):
+        want = suppressed(corners[row], scores[row], params)
+        assert number[row] == [len(want)]
+        assert cls[row, : len(want)].tolist() == [c for _, c, _ in want]
+        np.testing.assert_allclose(score[row, : len(want)], [s for s, _, _ in want])
+        expected = corners[row][[b for _, _, b in want]]
+        np.testing.assert_allclose(box[row, : len(want)], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_found_is_padding_only(tmp_path: Path) -> None:
     stage_nms.run(stage_nms.Inputs(), stage_nms.Params(0.5, 0.9, 4, False), tmp_path)
     session = ort.InferenceSession(tmp_path / "model.onnx")
