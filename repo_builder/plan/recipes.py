@@ -25,7 +25,9 @@ def _onnxruntime(chain: Chain) -> None:
     if precision == "int8":
         model = _quantized(chain, model)
     chain.compiled = "compile-onnxruntime"
-    model = chain.add(chain.compiled, {"precision": precision}, model=model)
+    bits = 8 if precision == "int8" else _weight_bits(chain)
+    params: dict[str, Json] = {"precision": precision, "weight_bits": bits}
+    model = chain.add(chain.compiled, params, model=model)
     _check(chain, model, "onnxruntime", profile=True)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from repo_builder.introspect import walk
+from repo_builder.base.errors import ModelError
+from repo_builder.introspect import quantized, walk
 from repo_builder.spec.types import Precision
-from repo_builder.steps import _fp16, _onnx, _rounded
+from repo_builder.steps import _already, _fp16, _onnx, _rounded
 from repo_builder.steps._failures import explained
 
 if TYPE_CHECKING:
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """`fp16` converts weights and operators, not the interface; `int8` models come as QDQ."""
+    """`fp16` converts weights and operators, not the interface; `int8` models come as QDQ.
+
+    `weight_bits` 7: int8 weights of a model that came quantized may not saturate, see `quantize`.
+    """
 
     precision: Precision = "fp32"
+    weight_bits: Literal[7, 8] = 8
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,16 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     ModelError where the runtime refuses the model, StepError where the conversion fails.
     """
     source = _onnx.load_graph(inputs.model)
+    already = quantized.find(source) if params.precision != "int8" else None
+    if already and params.precision == "fp16":
+        raise ModelError(
+            f"the model {already.what}; write `optimize: {{precision: int8}}`, which keeps its "
+            "scales"
+        )
     with explained("ONNX Runtime cannot optimize the model", "check it with onnx.checker"):
         model = _onnx.optimized(inputs.model)
+    if already and params.weight_bits == 7:
+        _already.shift_weights(model)
     kept: list[str] = []
     if params.precision == "fp16":
         with explained("conversion to fp16 failed", _fp16.WAY_OUT):

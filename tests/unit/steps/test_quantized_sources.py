@@ -177,3 +177,17 @@ def test_openvino_takes_pairs_and_says_what_it_cannot_read(bench: Bench) -> None
     assert np.linalg.norm(answer - expected) < 0.02 * np.linalg.norm(expected)
     with pytest.raises(ModelError, match="QOperator.*OpenVINO cannot read; export it as QDQ"):
         bench.run("compile-openvino", params=params, model=bench.model(operators()))
+
+
+def test_asked_for_other_precisions(bench: Bench) -> None:
+    source = bench.model(trained(folded=True))
+    before = _runtimes.load(source, "onnxruntime").run({"x": X})["y"]
+    params = {"precision": "fp32", "weight_bits": 7}
+    out, _ = bench.run("compile-onnxruntime", params=params, model=source)
+    types = {tensor.data_type for tensor in onnx.load(out / "model.onnx").graph.initializer}
+    assert onnx.TensorProto.UINT8 in types
+    after = _runtimes.load(out, "onnxruntime").run({"x": X})["y"]
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
+    for step in ("compile-onnxruntime", "compile-openvino"):
+        with pytest.raises(ModelError, match=r"quantized already .*precision: int8"):
+            bench.run(step, params={"precision": "fp16"}, model=source)
