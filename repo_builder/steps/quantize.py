@@ -124,6 +124,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     chosen = {node.name for node in nodes}
     with explained("the quantizer failed", WAY_OUT):
         quantized = _quantize(model, nodes, ranges, params)
+    _onnx.unname_dimensions(given, quantized)
     _onnx.require_same_interface(given, quantized, "the quantizer", WAY_OUT)
     in_int8, floating = _count(quantized, chosen)
     _onnx.save(quantized, out)

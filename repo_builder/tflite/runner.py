@@ -43,8 +43,10 @@ class Runner:
             self._one({name: array[i * block : (i + 1) * block] for name, array in feeds.items()})
             for i in range(rows)
         ]
+        if len(parts) == 1:  # also of an output without dimensions
+            return parts[0]
         return {
-            port.name: np.concatenate([part[port.name] for part in parts])
+            port.name: np.concatenate([np.atleast_1d(part[port.name]) for part in parts])
             for port in self.ports.outputs
         }
 
