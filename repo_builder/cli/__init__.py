@@ -16,6 +16,7 @@ from repo_builder import __version__
 
 COMMANDS = {
     "init": "Write a commented spec for an ONNX model.",
+    "data": "Make calibration and evaluation data from images, tables, arrays.",
     "build": "Build, verify and assemble the models of spec files.",
     "plan": "Show what a build would run, and why.",
     "lint": "Find what Triton would refuse, in any model repository.",

@@ -62,6 +62,19 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
     return sorted(_with_clouds(specs), key=lambda spec: spec.id)
 
 
+def document_of(path: Path) -> Document:
+    """The spec file at `path` over its folder's defaults, not validated; files need not exist.
+
+    SpecError with all problems where it cannot be read.
+    """
+    problems: list[Problem] = []
+    whole, unread = _read(path, _defaults(path.parent / DEFAULTS, problems))
+    problems += unread
+    if whole is None or problems:
+        raise SpecError(f"{path} cannot be read:", problems)
+    return whole
+
+
 def _files(roots: Iterable[Path], problems: list[Problem]) -> list[Path]:
     """The spec files that `roots` stand for, each once."""
     files: dict[Path, Path] = {}

@@ -1,0 +1,131 @@
+"""What the data are for: the inputs of a model, and what its spec says of data, with lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from repo_builder.base import validate
+from repo_builder.base.artifact import Tensor
+from repo_builder.base.document import Document
+from repo_builder.base.errors import DataError, ModelError, SpecError
+from repo_builder.data.rows import Rows
+from repo_builder.introspect import declared
+from repo_builder.spec import load
+from repo_builder.spec.metrics import REQUIRES
+from repo_builder.spec.raw import RawSpec
+from repo_builder.steps import _data
+
+_CHUNK = 1024
+"""Runs that are checked at once, so that memory stays small."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model of a spec: its inputs and first output as its file declares them."""
+
+    spec: Document
+    raw: RawSpec
+    inputs: tuple[Tensor, ...]
+    output: str
+
+    @property
+    def only_input(self) -> str:
+        """The name of the input where there is one, else ""."""
+        return self.inputs[0].name if len(self.inputs) == 1 else ""
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Input -> numpy's name of its type; text is `object`."""
+        return {tensor.name: str(_data.numpy_type(tensor)) for tensor in self.inputs}
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """The metric and the name of its label; the model where there is a spec."""
+
+    metric: str = "accuracy"
+    label: str = "label"
+    model: Model | None = field(default=None)
+
+
+def purpose(spec: Path | None, metric: str | None) -> Purpose:
+    """What data for `spec` are for; `metric` wins over the spec's.
+
+    SpecError or ModelError where spec or model cannot be read.
+    """
+    if spec is None:
+        return Purpose(metric or "accuracy", _label(metric or "accuracy", {}))
+    model = _model(spec)
+    evaluation = model.raw.data.evaluation
+    chosen = metric or (evaluation.metric if evaluation else "accuracy")
+    return Purpose(chosen, _label(chosen, evaluation.labels if evaluation else {}), model)
+
+
+def _label(metric: str, names: Mapping[str, str]) -> str:
+    needs = next((r.labels for name, r in REQUIRES.items() if name == metric), ())
+    first = needs[0] if needs else "label"
+    return names.get(first, first)
+
+
+def _model(path: Path) -> Model:
+    whole = load.document_of(path)
+    raw, problems = validate.check(RawSpec, whole)
+    if not isinstance(raw, RawSpec):
+        raise SpecError(f"{path} has {len(problems)} problems:", problems)
+    file = path.parent / raw.source.onnx
+    try:
+        interface = declared.interface(file)
+    except OSError as failure:
+        problem = whole.problem(("source", "onnx"), f"{file}: {failure.strerror}", "see the path")
+        raise SpecError("the spec names no model:", [problem]) from None
+    if interface is None:
+        problem = whole.problem(("source", "onnx"), f"{file} is no ONNX model", "export it again")
+        raise ModelError("the model cannot be read:", [problem])
+    inputs = tuple(
+        Tensor(name, kind.dtype, kind.shape)
+        for name, kind in interface.inputs.items()
+        if kind.shape is not None
+    )
+    return Model(whole, raw, inputs, next(iter(interface.outputs), ""))
+
+
+def check(rows: Rows, wanted: Purpose) -> None:
+    """DataError, with file and line of the spec, for all of `rows` that the model cannot take."""
+    clash = sorted(set(rows.inputs) & set(rows.labels))
+    if clash:
+        raise DataError(f"'{clash[0]}' is an input and a label; name one otherwise")
+    model = wanted.model
+    if model is None:
+        return
+    names = {tensor.name for tensor in model.inputs}
+    at = ("preprocess",) if model.raw.preprocess else ("source", "onnx")
+    problems = [
+        model.spec.problem(at, f"the model has no input '{name}'", f"it has: {sorted(names)}")
+        for name in rows.inputs
+        if name not in names
+    ]
+    whole = block(rows, wanted)
+    count = max(rows.count // whole, 1) * whole
+    for start in range(0, count, _CHUNK * whole):
+        part = {n: a[start : min(start + _CHUNK * whole, count)] for n, a in rows.inputs.items()}
+        try:
+            _data.check(part, model.inputs, "the data")
+        except DataError as failure:
+            after = f" (counted from row {start})" if start else ""
+            problems += [model.spec.problem(at, p.what + after, p.fix) for p in failure.problems]
+            break
+    if problems:
+        raise DataError("the data do not fit the model:", problems)
+
+
+def block(rows: Rows, wanted: Purpose) -> int:
+    """How many rows the model takes at once: the least multiple of its fixed first dimensions."""
+    sizes = [
+        tensor.shape[0]
+        for tensor in (wanted.model.inputs if wanted.model else ())
+        if tensor.name in rows.inputs and rows.inputs[tensor.name].ndim == len(tensor.shape)
+    ]
+    return math.lcm(*(size for size in sizes if isinstance(size, int)))
