@@ -45,12 +45,11 @@ def require_whole(model: ModelProto, already: Quantized) -> None:
     try:
         qdq.read(model)
     except ModelError as failure:
-        first = failure.problems[0] if failure.problems else failure
-        count = len(failure.problems)
-        more = f" and {count - 1} more" if count > 1 else ""
+        reasons = [f"{p.field}: {p.what}" for p in failure.problems] or [failure.message]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         raise ModelError(
-            f"the model {already.what}, but not all of it ({first}{more}), and TFLite has nothing "
-            f"else; quantize every operator, or {SOURCE}"
+            f"the model {already.what}, but not all of it as TFLite needs it ({reasons[0]}{more}); "
+            f"quantize every operator, or {SOURCE}"
         ) from failure
 
 
