@@ -235,7 +235,7 @@ def _judged(spec: Spec) -> dict[str, Json]:
 
 def _reference(chain: Chain) -> ArtifactRef:
     source = ArtifactRef(chain.steps["import"])
-    known = sizes.of(chain.spec, chain.pins, static=False)
+    known = sizes.of(chain.spec, chain.pins, static="fix-shapes" in chain.steps)
     params: dict[str, Json] = {"sizes": {**known}, **_judged(chain.spec)}
     return chain.add("reference", params, model=source, **_rows(chain))
 

@@ -101,3 +101,13 @@ def test_models_without_open_dimensions_share_their_steps_among_all_targets() ->
     specs = [spec(target) for target in ("cpu", "snapdragon-qcs8275", "jetson-orin-nx")]
     made = plan(specs, CATALOG, DECLARATIONS, known(("N", 3, 8, 8)))
     assert len({variant.steps["simplify"] for variant in made.variants}) == 1
+
+
+def test_a_static_model_is_compared_at_its_own_sizes() -> None:
+    """The batch is a state's second dimension too, which becomes 1 for the device."""
+    the_pins = known(("N", 16), state=(2, "N", 8))
+    made = plan([spec("cpu"), spec("intel-npu", precision="fp16")], CATALOG, DECLARATIONS, the_pins)
+    on_cpu, on_npu = (
+        made.nodes[variant.steps["reference"]].params["sizes"] for variant in made.variants
+    )
+    assert (on_cpu, on_npu) == ({}, {"N": 1})
