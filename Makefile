@@ -7,6 +7,7 @@ BIN := .venv/bin
 .PHONY: demo test check bench findings lock golden clean
 
 demo: .venv/ready
+	@echo "Building 6 examples: some 100 steps; minutes, 5 to 10 on two cores"
 	$(BIN)/repo-builder build model_specs/
 	@echo
 	@echo "Serve it:   $(BIN)/repo-builder serve build/cpu"
@@ -23,7 +24,8 @@ check: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "Setting up .venv from requirements.lock: some minutes, by the network"
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 

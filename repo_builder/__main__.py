@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 
 import click
 
@@ -29,6 +30,8 @@ def main() -> None:
         failure.show()
         sys.exit(failure.exit_code)
     except RepoBuilderError as failure:
+        if console.talk.debug:
+            traceback.print_exception(failure)
         console.error(str(failure))
         sys.exit(failure.exit_code)
 

@@ -10,16 +10,31 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TextIO
 
 from repo_builder.base.errors import OutputError, disk_fix
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
 _CODES = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
+
+
+@dataclass
+class Talk:
+    """How much is said on stderr: `quiet` leaves warnings and errors, `verbose` adds details.
+
+    `debug` adds the traceback of a failure.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+
+talk = Talk()
+"""What the user asked for; the command line sets it when it starts."""
 
 
 def colour_wanted(stream: TextIO) -> bool:
@@ -37,18 +52,29 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 
 def say(text: str) -> None:
-    """A line of talk, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A line of talk, on stderr; not where the user wants quiet."""
+    if not talk.quiet:
+        _to_stderr(text)
+
+
+def detail(text: str) -> None:
+    """A line of talk that only who asked for more wants to read."""
+    if talk.verbose:
+        _to_stderr(paint(text, "dim"))
 
 
 def warn(text: str) -> None:
     """A warning, on stderr."""
-    say(f"{paint('warning:', 'yellow')} {text}")
+    _to_stderr(f"{paint('warning:', 'yellow')} {text}")
 
 
 def error(text: str) -> None:
     """An error, on stderr."""
-    say(f"{paint('error:', 'red')} {text}")
+    _to_stderr(f"{paint('error:', 'red')} {text}")
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def out(text: str) -> None:
@@ -68,32 +94,87 @@ def out_json(value: Any) -> None:
 
 
 _NARROWEST = 8
+_NO_NOTES: Mapping[int, str] = MappingProxyType({})
+_NO_COLOURS: Mapping[str, str] = MappingProxyType({})
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
-    """A plain table that fits the terminal: the widest text column is cut with an ellipsis.
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Iterable[int] = (),
+    *,
+    drop: Iterable[int] = (),
+    wrap: int | None = None,
+    notes: Mapping[int, str] = _NO_NOTES,
+    colours: Mapping[str, str] = _NO_COLOURS,
+) -> str:
+    """A plain table that fits the terminal.
 
-    `right` names the columns to align right (figures); those are never cut, nor is the first,
-    which names the row: where even so it does not fit, lines are too long. Where stdout is no
-    terminal, and COLUMNS does not ask for a width, nothing is cut.
+    `right` names the columns to align right (figures). Where the room is too small, the columns of
+    `drop` go, the first of them first, then the widest text column is cut with an ellipsis, or its
+    text goes on below where it is the column `wrap`. Figures are never cut, nor is the first
+    column, which names the row: where even so it does not fit, lines are too long. `notes` (by
+    number of the row, from 0) stand below their rows, indented. A cell whose text is in `colours`
+    gets that colour. Where stdout is no terminal, and COLUMNS does not ask for a width, all stays.
     """
     cells = [list(header), *(list(row) for row in rows)]
+    columns = list(range(len(header)))
     aligned_right = set(right)
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    widths = [max(len(row[i]) for row in cells) for i in columns]
+    room = None
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        room = max(40, shutil.get_terminal_size().columns) - 2 * (len(widths) - 1)
-        cuttable = [i for i in range(1, len(widths)) if i not in aligned_right]
-        while sum(widths) > room and any(widths[i] > _NARROWEST for i in cuttable):
-            widths[max(cuttable, key=lambda i: widths[i])] -= 1
+        room = max(40, shutil.get_terminal_size().columns)
+        _fit(widths, columns, room, aligned_right, drop)
     lines = []
     for number, row in enumerate(cells):
-        parts = []
-        for i, cell in enumerate(row):
-            text = cell if len(cell) <= widths[i] else cell[: widths[i] - 1] + "…"
-            parts.append(text.rjust(widths[i]) if i in aligned_right else text.ljust(widths[i]))
-        line = "  ".join(parts).rstrip()
-        lines.append(paint(line, "bold", sys.stdout) if number == 0 else line)
+        for line in _lines(row, widths, columns, wrap):
+            parts = []
+            for i, text in zip(columns, line, strict=True):
+                padded = text.rjust(widths[i]) if i in aligned_right else text.ljust(widths[i])
+                colour = colours.get(row[i]) if number else None
+                parts.append(paint(padded, colour, sys.stdout) if colour else padded)
+            joined = "  ".join(parts).rstrip()
+            lines.append(paint(joined, "bold", sys.stdout) if number == 0 else joined)
+        for paragraph in notes.get(number - 1, "").splitlines():
+            lines += _wrapped(paragraph, room and room - 4, "    ")
     return "\n".join(lines)
+
+
+def _fit(
+    widths: list[int], columns: list[int], room: int, fixed: set[int], drop: Iterable[int]
+) -> None:
+    """Take `columns` away and make `widths` smaller until a line is no longer than `room`."""
+
+    def spare() -> int:
+        return room - sum(widths[i] + 2 for i in columns) + 2
+
+    for i in drop:
+        if spare() >= 0:
+            break
+        columns.remove(i)
+    cuttable = [i for i in columns[1:] if i not in fixed]
+    while spare() < 0 and any(widths[i] > _NARROWEST for i in cuttable):
+        widths[max(cuttable, key=lambda i: widths[i])] -= 1
+
+
+def _lines(
+    row: Sequence[str], widths: Sequence[int], columns: Sequence[int], wrap: int | None
+) -> list[list[str]]:
+    """A row as the lines it takes: one, or more where the column `wrap` is wrapped."""
+    first = []
+    more: list[str] = []
+    for i in columns:
+        text = row[i]
+        if i == wrap and len(text) > widths[i]:
+            text, *more = _wrapped(text, widths[i])
+        first.append(text if len(text) <= widths[i] else text[: widths[i] - 1] + "…")
+    return [first, *([part if i == wrap else "" for i in columns] for part in more)]
+
+
+def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
+    if width is None:
+        return [indent + text]
+    return [indent + line for line in textwrap.wrap(text, max(width, _NARROWEST))]
 
 
 def megabytes(size: int) -> str:
@@ -112,61 +193,3 @@ def seconds(value: float) -> str:
     if value < 60:
         return f"{value:.0f}s"
     return f"{int(value // 60)}m{int(value % 60):02d}s"
-
-
-class Steps:
-    """Live progress of steps that run side by side, on stderr.
-
-    On a terminal: a line for each running step, with its time. Elsewhere, and for every step that
-    has ended: one line. A context manager; nothing stays on the screen but the lines.
-    """
-
-    def __init__(self) -> None:
-        self._begun: dict[str, float] = {}
-        self._tasks: dict[str, TaskID] = {}
-        self._live: Progress | None = None
-
-    def __enter__(self) -> Steps:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def start(self, key: str, label: str) -> None:
-        """A step began."""
-        self._begun[key] = time.monotonic()
-        if sys.stderr.isatty():
-            self._tasks[key] = self._progress().add_task(label, total=None)
-
-    def done(self, key: str, label: str, note: str = "") -> None:
-        """A step ended well."""
-        self._end(key, paint("✓", "green"), label, note)
-
-    def fail(self, key: str, label: str, note: str) -> None:
-        """A step failed; `note` is the reason, in one line."""
-        self._end(key, paint("✗", "red"), label, note)
-
-    def _end(self, key: str, mark: str, label: str, note: str) -> None:
-        begun = self._begun.pop(key, None)
-        taken = "" if begun is None else f"  {paint(seconds(time.monotonic() - begun), 'dim')}"
-        if self._live and key in self._tasks:
-            self._live.remove_task(self._tasks.pop(key))
-        say(f"{mark} {label}{taken}" + (f"  {note}" if note else ""))
-
-    def _progress(self) -> Progress:
-        if self._live is None:
-            from rich.console import Console
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            self._live = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                redirect_stdout=True,
-                redirect_stderr=True,
-            )
-            self._live.start()
-        return self._live

@@ -62,7 +62,9 @@ class MissingExtra(RepoBuilderError):
     exit_code = 4
 
     def __init__(self, extra: str, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs an extra: pip install 'repo-builder[{extra}]'")
+        from repo_builder.base import extras
+
+        super().__init__(f"{needed_for} needs an extra: {extras.pip_install(extra)}")
         self.args = (extra, needed_for)
 
 

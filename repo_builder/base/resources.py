@@ -1,4 +1,5 @@
-"""Finds the files that ship beside the code: `templates/` and `dockerfiles/`.
+"""Finds the files that ship beside the code: `templates/`, `dockerfiles/`,
+`model_specs/` (the examples) and `compose/`.
 
 In a checkout they lie at the top level, where they are edited; in a wheel, inside the package.
 """

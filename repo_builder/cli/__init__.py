@@ -13,6 +13,7 @@ import importlib
 import click
 
 from repo_builder import __version__
+from repo_builder.cli import _talk
 
 COMMANDS = {
     "init": "Write a commented spec for an ONNX model.",
@@ -26,6 +27,8 @@ COMMANDS = {
     "keys": "Make and list signing keys; sign a built repository.",
     "pins": "Show what images are made of, and pin base images by digest.",
     "cache": "Look after the store of results.",
+    "examples": "Copy the example specs and models.",
+    "compose": "Print a compose file: edge, cloud or dev.",
     "schema": "Print the JSON Schema of spec files, for editors.",
     "completion": "Print what lets a shell complete commands and options.",
     "serve": "Serve a repository with Triton until Ctrl-C.",
@@ -49,6 +52,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"repo_builder.cli.{cmd_name}")
         command: click.Command = module.command
+        _talk.add_options(command)
         return command
 
     def resolve_command(
@@ -74,3 +78,6 @@ def cli() -> None:
 
     Start with: repo-builder build model_specs/
     """
+
+
+_talk.add_options(cli)

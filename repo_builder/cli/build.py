@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from repo_builder.base import console, ending
+from repo_builder.base.progress import Steps
 from repo_builder.cli import _images, _options
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     envvar="REPO_BUILDER_IMAGES",
     help="Make a container image for each target. [default: where an engine answers]",
 )
+@click.option("--all", "show_all", is_flag=True, help="Also show what did not change.")
 @_options.json_option
 def command(
     *,
@@ -85,6 +89,7 @@ def command(
     together: tuple[str, ...],
     scheduler: str,
     images: bool | None,
+    show_all: bool,
     as_json: bool,
 ) -> None:
     """Optimize, compile and verify models, and assemble Triton repositories.
@@ -110,15 +115,16 @@ def command(
         multi_target=dict(map(_group, together)),
         scheduler=scheduler,
     )
-    with console.Steps() as steps:
+    with Steps() as steps:
         report = build(request, _Progress(steps))
-    for row in report.rows:
+    shown = [row for row in report.rows if show_all or row.status != "cached"]
+    for row in report.rows if as_json else shown:
         if row.confidence and row.confidence.warning:
             console.warn(f"{row.id}: {row.confidence.warning}")
     if as_json:
         console.out_json(report.as_json())
     else:
-        _print(report, out)
+        _print(report, shown, out)
     if images is not False:
         _images.make(report.repositories, out, required=images is True)
     if not report.good:
@@ -138,12 +144,16 @@ def _group(text: str) -> tuple[str, tuple[str, ...]]:
 class _Progress:
     """Tells the console what the executor does, in the words of the user's specs."""
 
-    def __init__(self, steps: console.Steps) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.steps = steps
 
     def planned(self, plan: Plan) -> None:
         """Remember the plan, whose variants give the steps their names."""
         self.plan = plan
+
+    def counted(self, steps: int) -> None:
+        """So many steps are going to run."""
+        self.steps.expect(steps)
 
     def started(self, node: Node) -> None:
         """A step was given to a worker."""
@@ -155,6 +165,8 @@ class _Progress:
 
     def failed(self, node: Node, error: RepoBuilderError) -> None:
         """A step failed."""
+        if console.talk.debug:
+            traceback.print_exception(error)
         self.steps.fail(node.key, self._label(node), str(error))
 
     def _label(self, node: Node) -> str:
@@ -165,46 +177,54 @@ class _Progress:
         return f"{', '.join(names)} {node.step}"
 
 
-def _print(report: Report, out: Path) -> None:
-    rows = [_cells(row) for row in report.rows]
-    header = (
-        "model@target",
-        "precision",
-        "size",
-        "score",
-        "drop",
-        "difference",
-        "ms (p50)",
-        "verified",
-        "digest",
-        "status",
-    )
-    console.out(console.table(header, rows, right=(2, 3, 4, 5, 6)))
-    for row in report.rows:
-        for warning in row.warnings:
-            console.warn(f"{row.id}: {warning}")
-    _print_budgets(report)
-    if (
-        not any(row.ran for row in report.rows)
-        and report.good
-        and not any(repository["changed"] for repository in report.repositories.values())
-    ):
-        console.say(f"nothing changed ({console.seconds(report.seconds)})")
-    for repository in report.repositories.values():
-        if repository["changed"]:
-            console.say(f"published {repository['folder']} ({len(repository['models'])} models)")
+def _print(report: Report, shown: list[Row], out: Path) -> None:
+    if shown:
+        _print_rows(shown)
+        _print_budgets(shown)
+    changed = {t: made for t, made in report.repositories.items() if made["changed"]}
+    if not shown and not changed:
+        models = len({row.name for row in report.rows})
+        console.say(f"nothing changed ({models} models; --all lists them)")
+    for repository in changed.values():
+        console.say(f"published {repository['folder']} ({len(repository['models'])} models)")
     served = [target for target in report.repositories if (out / target / "models").is_dir()]
     serve = f"   serve: repo-builder serve {out}/{served[0]}" if served else ""
     console.say(f"report: {out}/report.html{serve}")
 
 
-def _print_budgets(report: Report) -> None:
+def _print_rows(rows: list[Row]) -> None:
+    """The table; the reason of a row that failed stands below it."""
+    columns = [_cells(row) for row in rows]
+    if all(cells["kept"] == "-" for cells in columns):
+        for cells in columns:
+            del cells["kept"]
+    header = list(columns[0])
+    text = console.table(
+        header,
+        [list(cells.values()) for cells in columns],
+        right=[header.index(name) for name in _FIGURES if name in header],
+        drop=[header.index(name) for name in _DROPPED if name in header],
+        notes={number: row.reason for number, row in enumerate(rows) if not row.good},
+        colours={"built": "green", "cached": "dim", "failed": "red", "gate failed": "yellow"},
+    )
+    console.out(text)
+    for row in rows:
+        for warning in row.warnings:
+            console.warn(f"{row.id}: {warning}")
+
+
+_FIGURES = ("size", "score", "drop", "difference", "ms (p50)")
+_DROPPED = ("digest", "difference", "precision", "verified", "score", "kept", "ms (p50)", "size")
+"""Columns that a narrow terminal does without, the first of them first."""
+
+
+def _print_budgets(rows: list[Row]) -> None:
     """Where the time of each pipeline goes, against its budget."""
-    budgets = [(row.id, row.budget) for row in report.rows if row.budget is not None]
+    budgets = [(row.id, row.budget) for row in rows if row.budget is not None]
     if not budgets:
         return
     stages = tuple(budgets[0][1].stages)
-    rows = [
+    cells = [
         (
             name,
             *(f"{budget.stages[stage]:.2f}" for stage in stages),
@@ -215,22 +235,44 @@ def _print_budgets(report: Report) -> None:
     ]
     header = ("pipeline@target, ms", *stages, "total", "budget")
     console.out("")
-    console.out(console.table(header, rows, right=tuple(range(1, len(header)))))
+    figures = range(1, len(header))
+    console.out(console.table(header, cells, figures, drop=figures[: len(stages)]))
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> dict[str, str]:
+    """A row of the table: header -> cell."""
     score, latency = row.score, row.latency
+    return {
+        "model@target": row.id,
+        "precision": row.precision,
+        "size": console.megabytes(row.size) if row.size is not None else "-",
+        "score": f"{score.built:.4f}" if score else "-",
+        "drop": f"{score.drop:+.4f}" if score else "-",
+        "difference": f"{row.relative:.2g}" if row.relative is not None else "-",
+        "ms (p50)": f"{latency.p50_ms:.2f}" if latency else "-",
+        "kept": _kept(row),
+        "verified": row.level or "-",
+        "digest": row.digest or "-",
+        "status": row.status,
+    }
+
+
+def _kept(row: Row) -> str:
+    """The share of rows that the edge answers; where labels are too few, how many are enough."""
+    policy = row.confidence
+    if policy is None:
+        return "-"
+    if policy.chosen is not None:
+        return f"{policy.chosen.coverage:.0%}"
+    if policy.max_error is None:
+        return "0%"
+    from repo_builder.steps._confidence import samples_needed
+
+    needed = samples_needed(policy.max_error, policy.confidence_level)
+    if policy.tested >= needed:
+        return "0%"
     return (
-        row.id,
-        row.precision,
-        console.megabytes(row.size) if row.size is not None else "-",
-        f"{score.built:.4f}" if score else "-",
-        f"{score.drop:+.4f}" if score else "-",
-        f"{row.relative:.2g}" if row.relative is not None else "-",
-        f"{latency.p50_ms:.2f}" if latency else "-",
-        row.level or "-",
-        row.digest or "-",
-        row.status,
+        f"0%, {math.ceil(needed * (policy.tuned + policy.tested) / max(policy.tested, 1))} labels"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,9 @@ _SHOWN_VALUES = 10
     multiple=True,
     required=True,
     metavar="[NAME=]FILE",
-    help="A .npy file, or an image where the model says how to read one; NAME may be left out "
-    "where the model has one input.",
+    help="A .npy file, a .npz file (its arrays are named like inputs, or NAME takes the only one), "
+    "a .txt file for an input of strings (a row a line), or an image where the model says how to "
+    "read one; NAME may be left out where the model has one input.",
 )
 @click.option("--url", default="localhost:8001", show_default=True, help="Triton's gRPC endpoint.")
 @click.option("--cloud", metavar="URL", help="The Triton to ask where the model is not sure.")
@@ -137,6 +139,9 @@ class _Model:
             name, named, file = argument.partition("=")
             if not named or Path(argument).exists():
                 file = argument
+                if Path(file).suffix.lower() == ".npz":
+                    tensors |= self._archive(Path(file))
+                    continue
                 if len(self.inputs) > 1:
                     raise InferError(
                         f"{self._name} has several inputs; "
@@ -153,22 +158,50 @@ class _Model:
             raise InferError(f"{self._name} also needs --input for: {', '.join(sorted(missing))}")
         return tensors
 
+    def _archive(self, file: Path) -> dict[str, Array]:
+        """The arrays of a .npz file that are named like inputs; else its only one, for the only."""
+        with _reading(file):
+            arrays = _arrays(file)
+        found = {name: array for name, array in arrays.items() if name in self.inputs}
+        if not found and len(arrays) == len(self.inputs) == 1:
+            return dict(zip(self.inputs, arrays.values(), strict=True))
+        if not found:
+            raise InferError(
+                f"{file}: has {', '.join(arrays) or 'no array'}; "
+                f"{self._name} takes {', '.join(self.inputs)}"
+            )
+        return found
+
     def _read(self, name: str, file: Path) -> Array:
         import numpy as np
 
-        try:
+        with _reading(file):
             if file.suffix.lower() in _IMAGES:
                 return self._image(name, file)
-            array = np.load(file, allow_pickle=False)
-        except OSError as error:
-            raise InferError(f"{file}: {error.strerror or error}") from None
-        except (ValueError, EOFError) as error:
-            raise InferError(f"{file}: cannot be used: {error}") from None
-        except ModuleNotFoundError:
-            raise MissingExtra("build", "reading images") from None
+            if file.suffix.lower() == ".txt":
+                return self._text(name, file)
+            if file.suffix.lower() == ".npz":
+                arrays = _arrays(file)
+                if name not in arrays and len(arrays) != 1:
+                    raise ValueError(f"has no array '{name}'; {did_you_mean(name, arrays)}")
+                return arrays.get(name, next(iter(arrays.values())))
+            array: Array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
-            raise InferError(f"{file}: holds several arrays; give a .npy file")
+            raise InferError(f"{file}: holds several arrays; call it .npz")
         return array
+
+    def _text(self, name: str, file: Path) -> Array:
+        """The lines of a file, one for each row of an input of strings."""
+        import numpy as np
+
+        tensor = self.inputs[name]
+        if tensor.dtype.kind != "O":
+            raise ValueError(f"'{name}' takes {tensor.dtype}, no text; give a .npy file")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        content = np.empty(len(lines), object)
+        content[:] = [line.encode() for line in lines]
+        # A row of one string has shape [1], as Triton's configs write it.
+        return content.reshape(-1, *(1 for _ in tensor.dims[1:]))
 
     def _image(self, name: str, file: Path) -> Array:
         """An image as the model takes it: the file itself, or what its preprocessing makes."""
@@ -209,6 +242,29 @@ class _Model:
             [[labels[i], float(row[i])] for i in (-row).argsort(kind="stable")[:count]]
             for row in rows
         ]
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """What goes wrong with a file of the user, as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InferError(f"{file}: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InferError(f"{file}: cannot be used: {error}") from None
+    except ModuleNotFoundError:
+        raise MissingExtra("build", "reading images") from None
+
+
+def _arrays(file: Path) -> dict[str, Array]:
+    """The arrays of a .npz file."""
+    import numpy as np
+
+    with np.load(file, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("is no .npz file")
+        return dict(archive)
 
 
 def _plain(array: Array) -> Array:

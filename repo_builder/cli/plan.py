@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @_options.specs_argument
 @_options.selection_options
 @_options.store_option
+@click.option("--all", "show_all", is_flag=True, help="Also show what is cached.")
 @_options.json_option
 def command(
     specs: tuple[Path, ...],
@@ -25,9 +26,10 @@ def command(
     on: tuple[str, ...],
     targets_dir: Path | None,
     store: Path | None,
+    show_all: bool,
     as_json: bool,
 ) -> None:
-    """Show which steps a build would run, which are cached, and why.
+    """Show which steps a build would run, and why.
 
     Nothing is built or written but the memory of file digests.
     """
@@ -47,10 +49,19 @@ def command(
     if as_json:
         console.out_json([line.as_json() for line in lines])
         return
-    rows = [(line.id, line.step, _would(line), line.why) for line in lines]
-    console.out(console.table(("model@target", "step", "would", "why"), rows))
+    shown = [line for line in lines if show_all or not line.cached]
+    if shown:
+        rows = [(line.id, line.step, _would(line), line.why) for line in shown]
+        header = ("model@target", "step", "would", "why")
+        text = console.table(header, rows, wrap=3, colours=_COLOURS)
+        console.out(text)
     waiting = {line.key for line in lines if not line.cached and not line.refused}
-    console.say(f"{len(waiting)} steps to run" if waiting else "nothing to do")
+    what = f"{len(waiting)} steps to run" if waiting else "nothing to do"
+    models = len({line.id.partition("@")[0] for line in lines})
+    console.say(f"{what} ({models} models; --all lists what is cached too)")
+
+
+_COLOURS = {"run": "cyan", "cached": "dim", "refuse": "red"}
 
 
 def _would(line: Line) -> str:

@@ -29,6 +29,9 @@ class Progress(Protocol):
     def planned(self, plan: Plan) -> None:
         """The plan is made; nothing runs yet."""
 
+    def counted(self, steps: int) -> None:
+        """So many steps have no result in the store yet; they run from now on."""
+
     def started(self, node: Node) -> None:
         """A step was given to a worker."""
 
@@ -128,6 +131,7 @@ class _Execution:
         for key, error in refused.items():
             self._fail(self.plan.nodes[key], error)
         self.entries, self.waiting = cached_and_missing(self.plan, wanted, self.store)
+        self.progress.counted(len(self.waiting))
         while True:
             while len(self.running) < self.jobs and (node := self._next()):
                 self._start(node)

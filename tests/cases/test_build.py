@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -51,7 +52,12 @@ def test_a_second_build_does_nothing_and_says_so(place: Workplace) -> None:
     before = (place.out / "cpu").readlink()
     ended = place.run("build")
     assert ended.returncode == 0
-    assert "nothing changed" in ended.stderr
+    said = [line for line in ended.stderr.splitlines() if "image" not in line]
+    assert re.fullmatch(r"nothing changed \(\d+ models; --all lists them\)", said[0])
+    assert said[1].startswith("report: ")
+    assert len(said) == 2
+    assert ended.stdout == ""
+    assert "digits@cpu " in place.run("build", "--all").stdout
     assert (place.out / "cpu").readlink() == before
 
 
@@ -186,7 +192,10 @@ def test_a_model_that_fails_leaves_the_others(place: Workplace) -> None:
     assert ended.returncode == 6
     assert "broken.onnx: not an ONNX model" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert "cached" in ended.stdout
+    header, row, reason = ended.stdout.splitlines()
+    assert header.startswith("model@target")
+    assert row.startswith("broken@cpu")
+    assert "broken.onnx: not an ONNX model" in reason
 
 
 def test_a_model_whose_spec_is_gone_leaves_the_repository(place: Workplace) -> None:

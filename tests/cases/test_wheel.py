@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -121,7 +120,9 @@ def closure(name: str, environment: Path) -> set[str]:
 
 def test_it_builds_and_serves_from_another_folder(full: Path) -> None:
     place = full.parent
-    shutil.copytree(ROOT / "model_specs", place / "specs")
+    copied = run(full, "examples", "copy", "specs")
+    assert copied.returncode == 0, copied.stderr
+    assert "edge" in run(full, "compose", "edge").stdout
     built = run(full, "build", "specs", "--only", "digits@cpu", "--store", "store", "--json")
     assert built.returncode == 0, built.stderr
     assert [row["status"] for row in json.loads(built.stdout)["rows"]] == ["built"]
@@ -173,7 +174,7 @@ def test_a_bare_install_has_its_shell_and_its_client(bare: Path) -> None:
     ],
 )
 def test_a_bare_install_says_which_extra_a_command_needs(
-    bare: Path, arguments: tuple[str, ...], extra: str
+    bare: Path, wheel: Path, arguments: tuple[str, ...], extra: str
 ) -> None:
     repository = bare.parent / "build" / "cpu" / "models" / "digits"
     repository.mkdir(parents=True, exist_ok=True)
@@ -181,4 +182,4 @@ def test_a_bare_install_says_which_extra_a_command_needs(
     ended = run(bare, *arguments)
     assert ended.returncode == 4, ended.stderr
     assert ended.stderr.count("\n") == 1
-    assert f"pip install 'repo-builder[{extra}]'" in ended.stderr
+    assert f"pip install '{wheel}[{extra}]'" in ended.stderr

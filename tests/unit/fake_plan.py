@@ -66,6 +66,7 @@ class Seen:
     most: int = 0
 
     def planned(self, plan: Plan) -> None: ...
+    def counted(self, steps: int) -> None: ...
 
     def started(self, node: Node) -> None:
         self.events.append(("started", str(node.params["name"])))

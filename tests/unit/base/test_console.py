@@ -83,18 +83,39 @@ def test_results_go_to_stdout_and_talk_to_stderr(capsys: pytest.CaptureFixture[s
     assert captured.err == "talk\nwarning: careful\n"
 
 
-def test_steps_are_a_line_each_where_there_is_no_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with console.Steps() as steps:
-        steps.start("k1", "digits import")
-        steps.start("k2", "digits@cpu verify")
-        steps.done("k1", "digits import")
-        steps.fail("k2", "digits@cpu verify", "it crashed")
-    assert re.fullmatch(
-        r"✓ digits import  0\.0s\n✗ digits@cpu verify  0\.0s  it crashed\n",
-        capsys.readouterr().err,
-    )
+def test_a_narrow_terminal_loses_columns_before_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    header, rows = ("id", "a", "b", "state"), [("digits@cpu", "x" * 20, "y" * 20, "built")]
+    text = console.table(header, rows, drop=[1, 2])
+    assert text.split("\n")[1].split() == ["digits@cpu", "y" * 20, "built"]
+    monkeypatch.setenv("COLUMNS", "100")
+    assert "x" * 20 in console.table(header, rows, drop=[1, 2])
+
+
+def test_reasons_stand_whole_below_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    why = "digits.onnx: " + "not an ONNX model " * 6
+    text = console.table(("id", "state"), [("a", "built"), ("b", "failed")], notes={1: why})
+    lines = text.split("\n")
+    assert [line.split()[0] for line in lines[:3]] == ["id", "a", "b"]
+    assert all(line.startswith("    ") and len(line) <= 60 for line in lines[3:])
+    assert " ".join(line.strip() for line in lines[3:]) == why.strip()
+
+
+def test_a_column_that_wraps_loses_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    why = "the file evaluation.npz changed since the last build of this model and target"
+    text = console.table(("id", "step", "why"), [("digits@cpu", "import", why)], wrap=2)
+    lines = text.split("\n")[1:]
+    assert len(lines) > 1
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(lines).replace("digits@cpu  import", "").split() == why.split()
+
+
+def test_states_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = console.table(("id", "state"), [("a", "failed")], colours={"failed": "red"})
+    assert "\x1b[31mfailed\x1b[0m" in text
 
 
 @pytest.mark.parametrize(

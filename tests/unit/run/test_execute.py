@@ -167,7 +167,8 @@ def test_a_tool_that_is_not_installed_names_its_extra(
     key = graph.add("x", step="foreign")
     error = fake_plan.run(graph, store, executor).errors[key]
     assert type(error) is MissingExtra
-    assert str(error) == "the step foreign needs an extra: pip install 'repo-builder[openvino]'"
+    assert str(error).startswith("the step foreign needs an extra: pip install ")
+    assert str(error).endswith("[openvino]'")
 
 
 @pytest.mark.parametrize("change", ["changed", "gone"])

@@ -1,0 +1,112 @@
+"""Live progress of steps that run side by side, on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from repo_builder.base import console
+from repo_builder.base.console import paint, seconds
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.progress import Progress, TaskID
+
+
+class Steps:
+    """Progress of steps that run side by side.
+
+    On a terminal: a bar with the count of all and an estimate of the time that is left, and a line
+    for each running step, with its time. Elsewhere, and for every step that has ended: one line,
+    such as `[12/99] ✓ digits import 0.3s`. A context manager; nothing stays on the screen but the
+    lines. Where the user wants quiet, there is nothing.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._total = self._ended = 0
+        self._live: Live | None = None
+        self._all: Progress | None = None
+        self._running: Progress | None = None
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def expect(self, more: int) -> None:
+        """So `more` steps are going to run, beside those that have ended."""
+        self._total = self._ended + more
+        if more and sys.stderr.isatty() and not console.talk.quiet:
+            self._draw()
+
+    def start(self, key: str, label: str) -> None:
+        """A step began."""
+        self._begun[key] = time.monotonic()
+        if self._running:
+            self._tasks[key] = self._running.add_task(label, total=None)
+        console.detail(f"  {label} begins")
+
+    def done(self, key: str, label: str, note: str = "") -> None:
+        """A step ended well."""
+        console.say(self._end(key, paint("✓", "green"), label, note))
+
+    def fail(self, key: str, label: str, note: str) -> None:
+        """A step failed; `note` is the reason, in one line."""
+        console.say(self._end(key, paint("✗", "red"), label, note))
+
+    def _end(self, key: str, mark: str, label: str, note: str) -> str:
+        begun = self._begun.pop(key, None)
+        taken = "" if begun is None else f" {paint(seconds(time.monotonic() - begun), 'dim')}"
+        if self._running and key in self._tasks:
+            self._running.remove_task(self._tasks.pop(key))
+        self._ended += 1
+        if self._all:
+            self._all.update(self._all.task_ids[0], completed=self._ended)
+        width = len(str(self._total))
+        count = f"[{self._ended:{width}}/{self._total}] " if self._total else ""
+        return f"{count}{mark} {label}{taken}" + (f"  {note}" if note else "")
+
+    def _draw(self) -> None:
+        """Show the bar, or give the one that is there its new length."""
+        if self._all:
+            self._all.update(self._all.task_ids[0], total=self._total)
+            return
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        screen = Console(stderr=True)
+        self._all = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+            console=screen,
+            speed_estimate_period=600,
+        )
+        self._all.add_task("all", total=self._total, completed=self._ended)
+        self._running = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=screen
+        )
+        self._live = Live(
+            Group(self._running, self._all),
+            console=screen,
+            transient=True,
+            redirect_stdout=True,
+            redirect_stderr=True,
+        )
+        self._live.start()
