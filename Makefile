@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: demo test check bench findings lock golden clean
 
 demo: .venv/ready
-	@echo "Building 6 examples: some 100 steps; minutes, 5 to 10 on two cores"
+	@echo "Building the examples of model_specs/ for every tier, into build/; a second time does nothing"
 	$(BIN)/repo-builder build model_specs/
 	@echo
 	@echo "Serve it:   $(BIN)/repo-builder serve build/cpu"
@@ -24,7 +24,7 @@ check: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	@echo "Setting up .venv from requirements.lock: some minutes, by the network"
+	@echo "Setting up .venv from requirements.lock: 1.5 GB on disk, a few minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -58,7 +58,8 @@ def command(
     waiting = {line.key for line in lines if not line.cached and not line.refused}
     what = f"{len(waiting)} steps to run" if waiting else "nothing to do"
     models = len({line.id.partition("@")[0] for line in lines})
-    console.say(f"{what} ({models} models; --all lists what is cached too)")
+    hidden = "" if len(shown) == len(lines) else "; --all lists what is cached too"
+    console.say(f"{what} ({models} models{hidden})")
 
 
 _COLOURS = {"run": "cyan", "cached": "dim", "refuse": "red"}
