@@ -14,8 +14,8 @@ CELLS = SIZE // STRIDE
 BOXES = CELLS * CELLS
 
 
-def model(output: str = "output0") -> onnx.ModelProto:
-    """`images` [n, 3, 64, 64] -> [n, 4 + 2, 64]: red squares are class 0, green ones class 1.
+def model(rows: int | str = "n") -> onnx.ModelProto:
+    """`images` [rows, 3, 64, 64] -> [rows, 4 + 2, 64]: red squares are class 0, green ones class 1.
 
     One convolution finds how much of a cell's 24 x 24 pixels is bright, and how far off its center
     the square lies: the mean of its pixels' positions.
@@ -54,13 +54,13 @@ def model(output: str = "output0") -> onnx.ModelProto:
         node("Mul", ["over", "steep"], ["logits"]),
         node("Sigmoid", ["logits"], ["scores"]),
         node("Concat", ["center", "size", "scores"], ["all"], axis=1),
-        node("Reshape", ["all", "flat"], [output]),
+        node("Reshape", ["all", "flat"], ["output0"]),
     ]
     graph = helper.make_graph(
         nodes,
         "squares",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", 4 + CLASSES, BOXES])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [rows, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [rows, 4 + CLASSES, BOXES])],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

@@ -45,10 +45,10 @@ sample: {file: sample.png}
 """
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["n", 1], ids=["batched", "one"])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detector")
-    onnx.save(squares.model(), folder / "squares.onnx")
+    onnx.save(squares.model(request.param), folder / "squares.onnx")
     images, boxes, classes = squares.rows(64)
     truth = {"true_boxes": boxes, "true_classes": classes}
     np.savez(folder / "evaluation.npz", images=images, **truth)
@@ -98,10 +98,11 @@ def test_the_client_asks_the_cloud_where_no_square_is_seen(
         policy = client.describe("squares").policy
         assert policy is not None
         assert (policy.output, policy.layout) == ("output0", "ultralytics")
-        results: list[Any] = [client.infer("squares", image) for image in images]
+        results: list[Any] = [client.infer("squares", image[None]) for image in images]
     assert [r.source for r in results] == ["edge" if c >= 0 else "cloud" for c in classes[:, 0]]
     for result, cls in zip(results, classes[:, 0], strict=True):
-        assert (result.confidence > 0.5) == (cls >= 0)
+        assert result.confidence.shape == (1,)
+        assert (result.confidence[0] > 0.5) == (cls >= 0)
         if cls >= 0:
-            channel = np.unravel_index(result["output0"][4:].argmax(), (2, squares.BOXES))[0]
+            channel = np.unravel_index(result["output0"][0, 4:].argmax(), (2, squares.BOXES))[0]
             assert channel == cls
