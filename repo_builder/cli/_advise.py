@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repo_builder.base import console
-from repo_builder.cli import _options
+from repo_builder.cli import _complete, _options
 
 if TYPE_CHECKING:
     from repo_builder.targets import Target
@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     metavar="NAME=1,3,H,W",
     help="Whole shape of an input that leaves more than the batch open. Repeatable.",
 )
-@click.option("--target", "on", multiple=True, metavar="NAME", help="Only these. Repeatable.")
+@click.option(
+    "--target",
+    "on",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=_complete.targets,
+    help="Only these. Repeatable.",
+)
 @click.option(
     "--battery-wh",
     type=_options.POSITIVE,

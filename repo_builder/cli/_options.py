@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from repo_builder.cli import _complete
+
 if TYPE_CHECKING:
     from repo_builder.targets import Target
 
@@ -68,12 +70,14 @@ def selection_options(function: F) -> F:
             "on",
             multiple=True,
             metavar="NAME",
+            shell_complete=_complete.targets,
             help="Only for this target. Repeatable.",
         ),
         click.option(
             "--only",
             multiple=True,
             metavar="GLOB",
+            shell_complete=_complete.selections,
             help="Only these, e.g. 'digits@*'. Repeatable.",
         ),
     ):

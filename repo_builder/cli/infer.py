@@ -201,7 +201,8 @@ class _Model:
         content = np.empty(len(lines), object)
         content[:] = [line.encode() for line in lines]
         # A row of one string has shape [1], as Triton's configs write it.
-        return content.reshape(-1, *(1 for _ in tensor.dims[1:]))
+        ones = tensor.dims if self._model.max_rows else tensor.dims[1:]
+        return content.reshape(-1, *(1 for _ in ones))
 
     def _image(self, name: str, file: Path) -> Array:
         """An image as the model takes it: the file itself, or what its preprocessing makes."""

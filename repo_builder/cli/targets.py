@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from repo_builder.base import console
-from repo_builder.cli import _options
+from repo_builder.cli import _complete, _options
 from repo_builder.cli._advise import advise
 
 
@@ -36,7 +36,7 @@ def list_(targets_dir: Path | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.targets)
 @_options.targets_dir_option
 @_options.json_option
 def show(name: str, targets_dir: Path | None, as_json: bool) -> None:
@@ -62,8 +62,12 @@ def page(targets_dir: Path | None) -> None:
 
 
 @command.command("tune-power")
-@click.argument("name")
-@click.option("--mode", help="The power mode, as `targets show` lists them.")
+@click.argument("name", shell_complete=_complete.targets)
+@click.option(
+    "--mode",
+    shell_complete=_complete.power_modes,
+    help="The power mode, as `targets show` lists them.",
+)
 @click.option(
     "--cap",
     "caps",

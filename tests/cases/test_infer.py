@@ -150,6 +150,37 @@ def test_strings_are_printed_as_text(url: str, tmp_path: Path) -> None:
     assert result.stdout.splitlines() == ["greeting string[1, 1]", "  hello you"]
 
 
+def test_text_is_a_row_a_line(url: str, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("you\nworld \u00e9\n", encoding="utf-8")
+    result = run(url, "greeting", "--input", names, "--json")
+    assert json.loads(result.stdout)["outputs"]["greeting"]["data"] == [
+        ["hello you"],
+        ["hello world \u00e9"],
+    ]
+    assert "takes float32, no text" in mistake(run(url, "classifier", "--input", names))
+
+
+def test_the_arrays_of_an_npz_file(url: str, tmp_path: Path) -> None:
+    image = np.ones((2, 1, 4, 4), np.float32)
+    named, other, more = (tmp_path / f"{name}.npz" for name in ("named", "other", "more"))
+    np.savez(named, image=image, labels=np.int64([1, 2]))
+    np.savez(other, x=image)
+    np.savez(more, x=image, y=image)
+    for given in (named, other, f"image={named}", f"image={other}"):
+        assert run(url, "classifier", "--input", given).stdout.startswith("scores float32[2, 3]")
+    np.savez(tmp_path / "two.npz", x=np.float32([1, 2]), bias=np.float32([1]))
+    assert run(url, "optional", "--input", tmp_path / "two.npz").exit_code == 0
+    assert "more.npz: has x, y; classifier takes image" in mistake(
+        run(url, "classifier", "--input", more)
+    )
+    assert "has no array 'image'" in mistake(run(url, "classifier", "--input", f"image={more}"))
+    (tmp_path / "text.npz").write_text("no archive")
+    assert "text.npz: cannot be used: " in mistake(
+        run(url, "classifier", "--input", tmp_path / "text.npz")
+    )
+
+
 def test_the_recipe_reads_what_the_builder_writes() -> None:
     stream = io.BytesIO()
     Image.new("L", (4, 4), 51).save(stream, "PNG")

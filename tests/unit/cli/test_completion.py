@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import click
 import pytest
 from click.testing import CliRunner
 
+from repo_builder import targets
 from repo_builder.cli import COMMANDS, cli
 
 
@@ -66,3 +68,56 @@ def test_bash_completes(
         ["bash", "-c", script], capture_output=True, text=True, check=True, env=env
     )
     assert found <= set(done.stdout.split()), done.stderr
+
+
+def complete(command: str, option: str, incomplete: str, **given: object) -> list[str]:
+    """What a shell is offered for `option`, after the arguments `given`."""
+    words = command.split()
+    found: click.Command = cli
+    for word in words:
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), word)
+        assert inner is not None
+        found = inner
+    context = click.Context(found)
+    context.params = dict(given)
+    (param,) = (p for p in found.params if option in p.opts)
+    return [item.value for item in param.shell_complete(context, incomplete)]
+
+
+def test_targets_and_power_modes_are_completed(tmp_path: Path) -> None:
+    assert complete("build", "--target", "cpu") == ["cpu", "cpu-openvino"]
+    (tmp_path / "cpu-mine.yaml").touch()
+    assert "cpu-mine" in complete("plan", "--target", "cpu", targets_dir=tmp_path)
+    modes = [mode.name for mode in targets.load(None)["jetson-orin-nx"].power_modes]
+    assert complete("targets tune-power", "--mode", "", name="jetson-orin-nx") == sorted(modes)
+    assert complete("targets tune-power", "--mode", "", name="cpu") == []
+
+
+def test_models_are_completed_from_the_spec_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").write_text("# mine\nname: digits\nversion: 1.0.0\n")
+    (tmp_path / "specs" / "b.yaml").write_text("name: 'shapes'\n")
+    (tmp_path / "broken.yaml").write_bytes(b"\xff\xfe")
+    monkeypatch.chdir(tmp_path)
+    assert complete("build", "--only", "") == ["digits@*", "shapes@*"]
+    assert complete("build", "--only", "", specs=(Path("specs/b.yaml"),)) == ["shapes@*"]
+    assert complete("plan", "--only", "digits@cpu", specs=("specs",)) == [
+        "digits@cpu",
+        "digits@cpu-openvino",
+    ]
+
+
+def test_completion_loads_no_tool() -> None:
+    script = (
+        "import sys; from repo_builder.cli import build; "
+        "print([m for m in ('yaml', 'pydantic', 'onnx', 'numpy') if m in sys.modules])"
+    )
+    root = str(Path(__file__).parents[3])
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert said.stdout == "[]\n"
