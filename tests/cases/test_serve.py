@@ -202,7 +202,7 @@ def spent(client: InferenceServerClient, model: str) -> int:
     return int(found.inference_stats.compute_infer.ns)
 
 
-LONG = {"x": np.float32([1]), "turns": np.int64([1000])}
+LONG = {"x": np.float32([1]), "turns": np.int64([6000])}
 SHORT = {"x": np.float32([7]), "turns": np.int64([1])}
 
 
