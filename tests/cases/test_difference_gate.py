@@ -57,17 +57,18 @@ def overflowing() -> tuple[onnx.ModelProto, Any]:
         helper.make_node("Pow", ["x", "two"], ["p"], "square"),
         helper.make_node("ReduceMean", ["p"], ["v"], "mean", axes=[1]),
         helper.make_node("Sqrt", ["v"], ["s"], "root"),
-        helper.make_node("Div", ["x", "s"], ["y"], "normal"),
+        helper.make_node("Div", ["x", "s"], ["n"], "normal"),
+        helper.make_node("MatMul", ["n", "w"], ["y"], "dense"),
     ]
-    graph = helper.make_graph(
-        nodes, "g", [x], [y], [numpy_helper.from_array(np.array(2, np.float32), "two")]
-    )
+    stored = {"two": np.array(2, np.float32), "w": np.eye(16, dtype=np.float32)}
+    weights = [numpy_helper.from_array(array, name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
     rows = np.random.default_rng(0).normal(0, 900, (16, 16)).astype(np.float32)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return model, rows
 
 
-@pytest.mark.parametrize("target", ["jetson-orin-nx", "movidius-myriad-x"])
+@pytest.mark.parametrize("target", ["intel-npu", "movidius-myriad-x"])
 def test_what_overflows_on_a_device_of_fp16(tmp_path: Path, target: str) -> None:
     model, x = overflowing()
     spec = (
@@ -84,14 +85,26 @@ def test_what_overflows_on_a_device_of_fp16(tmp_path: Path, target: str) -> None
     assert row["difference"]["y"]["relative"] > 0.5
 
 
-def test_limits_that_the_spec_sets_are_told_with_their_reason(tmp_path: Path) -> None:
+def test_what_overflows_stays_in_fp32_for_tensorrt(tmp_path: Path) -> None:
     model, x = overflowing()
     spec = "targets: [jetson-orin-nx]\noptimize: {precision: fp16}\n"
+    spec += "data: {calibration: {path: c.npz, samples: 16}}\n"
+    ended, rows = build(tmp_path, model, spec, c={"x": x})
+    assert ended.returncode == 0, ended.stderr
+    row = rows["jetson-orin-nx"]
+    assert row["difference"]["y"]["relative"] < 0.01
+    assert "nodes stay in fp32, since fp16 ends at 65504" in row["level_reason"]
+    assert "node 'square' (Pow)" in row["level_reason"]
+
+
+def test_limits_that_the_spec_sets_are_told_with_their_reason(tmp_path: Path) -> None:
+    model, x = overflowing()
+    spec = "targets: [movidius-myriad-x]\noptimize: {precision: fp16}\n"
     spec += "data: {calibration: {path: c.npz, samples: 16}}\n"
     widened = "gates: {max_difference: {relative: 9, columns: 99, reason: noise is enough}}\n"
     ended, rows = build(tmp_path, model, spec + widened, c={"x": x})
     assert ended.returncode == 0, ended.stderr
-    found = rows["jetson-orin-nx"]["comparison"]
+    found = rows["movidius-myriad-x"]["comparison"]
     assert (found["limits"]["relative"], found["reason"]) == (9, "noise is enough")
     assert (found["origin"], found["rows"]) == ("calibration", 16)
     assert "noise is enough" in (tmp_path / "out" / "report.html").read_text()
