@@ -206,12 +206,19 @@ class RawPreprocess(Raw):
     size: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
     """[height, width]"""
     color: Literal["gray", "rgb", "bgr"] = "rgb"
+    """Channels that the model takes, in their order."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
+    """Whether channels come before height and width, or last."""
     scale: float = 1 / 255
+    """Factor of each pixel (0..255), before mean and std."""
     mean: list[float] = []
+    """Subtracted from each channel, after the scale; one figure per channel."""
     std: list[float] = []
+    """Divides each channel, after the mean; one figure per channel."""
     resize: Literal["bilinear", "nearest", "bicubic"] = "bilinear"
+    """How pixels are interpolated."""
     fit: Literal["stretch", "letterbox", "crop"] = "stretch"
+    """What becomes of another aspect ratio: distorted, padded, or cut."""
 
 
 class RawServing(Overlay):

@@ -70,14 +70,18 @@ class RawPipelineOverride(Raw):
     """What is different on one target."""
 
     latency_budget_ms: Annotated[float, Field(gt=0)] | None = None
+    """All stages together may take this long on this target."""
     capture_ms: Annotated[float, Field(ge=0)] = 0.0
+    """How long the sensor takes on this target."""
     transfer_ms: Annotated[float, Field(ge=0)] = 0.0
+    """How long a request and its answer are on their way to and from this target."""
 
 
 class RawPipeline(Named):
     """A spec file of `kind: pipeline`: models and small steps, served as one model."""
 
     kind: Literal["pipeline"]
+    """Tells a pipeline from a model."""
     inputs: Annotated[list[str], Field(min_length=1)]
     """Names of what a request brings; types and shapes are those of the steps that read it."""
     steps: Annotated[dict[str, RawStage], Field(min_length=1)]

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from repo_builder.spec import raw, raw_pipeline, serving
 from repo_builder.spec.load import OWN
+from repo_builder.targets.loader import CATALOG
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -24,6 +25,8 @@ def of_specs() -> dict[str, Any]:
     """The schema of spec files; `targets` is not required, since a `defaults.yaml` may have it."""
     model, pipeline = _of_models(), _explained(raw_pipeline.RawPipeline)
     pipeline["required"].remove("targets")
+    for shape in (model, pipeline):
+        _offer_targets(shape)
     shapes = {**model.pop("$defs"), **pipeline.pop("$defs"), "Model": model, "Pipeline": pipeline}
     return {
         "$schema": DIALECT,
@@ -47,7 +50,27 @@ def _explained(shape: type[BaseModel]) -> dict[str, Any]:
     for model in (m for room in (raw, raw_pipeline, serving) for m in vars(room).values()):
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:
             _explain(shapes[model.__name__], model)
+    for name, one in shapes.items():
+        for field, value in one.get("properties", {}).items():
+            value.setdefault("description", _derived(name, field, value, schema["$defs"]))
     return schema
+
+
+def _derived(shape: str, field: str, value: dict[str, Any], shapes: dict[str, Any]) -> str:
+    """What a property without words of its own is: that of its shape, or Triton's by this name."""
+    for one in (value, *value.get("anyOf", ())):
+        said = shapes.get(one.get("$ref", "").rpartition("/")[2], {}).get("description")
+        if said:
+            return str(said).split("\n\n")[0]
+    owner = "ModelConfig" if shape.startswith("Raw") else shape
+    return f"`{field}` of {owner}, as Triton's model_config.proto has it."
+
+
+def _offer_targets(schema: dict[str, Any]) -> None:
+    """Let an editor offer the catalog's targets; others may lie in a user's `--targets-dir`."""
+    known = sorted(file.stem for file in CATALOG.glob("*.yaml"))
+    items = schema["properties"]["targets"]["items"]
+    schema["properties"]["targets"]["items"] = {"anyOf": [{"enum": known}, items]}
 
 
 def _explain(shape: dict[str, Any], model: type[BaseModel]) -> None:
@@ -77,6 +100,7 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
 def of_defaults() -> dict[str, Any]:
     """The schema of `defaults.yaml`: nothing is required, and what each spec says itself is out."""
     schema = {"$schema": DIALECT, **_of_models()}
+    _offer_targets(schema)
     schema["title"] = "repo-builder defaults of a folder"
     schema["description"] = "What the spec files of this folder share; each may say otherwise."
     for key in OWN:

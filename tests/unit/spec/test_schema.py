@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from repo_builder import targets
 from repo_builder.base import document, validate
 from repo_builder.spec import schema
 from repo_builder.spec.raw import RawSpec
@@ -116,3 +118,21 @@ def test_schema_and_loader_agree_on_a_spec_with_one_change(
     if place == ("targets",) and wrong == "drop":
         return  # may come from defaults.yaml
     assert SPECS.is_valid(changed) == loads(changed), (place, wrong)
+
+
+@pytest.mark.parametrize("make", [schema.of_specs, schema.of_defaults])
+def test_every_property_says_what_it_is(make: Callable[[], dict[str, Any]]) -> None:
+    whole = make()
+    shapes = {"": whole, **whole["$defs"]}
+    silent = [
+        f"{name}.{field}"
+        for name, shape in shapes.items()
+        for field, value in shape.get("properties", {}).items()
+        if not value.get("description")
+    ]
+    assert silent == []
+
+
+def test_the_catalogs_targets_are_offered_and_others_allowed() -> None:
+    items = schema.of_specs()["$defs"]["Model"]["properties"]["targets"]["items"]["anyOf"]
+    assert items == [{"enum": sorted(targets.load(None))}, {"type": "string"}]
