@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,5 +123,9 @@ def test_too_few_labels_are_a_warning_of_the_build(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "warning: digits@cpu: 600 samples are too few" in ended.stderr
     assert "it takes 2995 sure ones" in ended.stderr
+    (row, *_) = json.loads((place.out / "report.json").read_text())["rows"]
+    tuned, tested = row["confidence"]["tuned"], row["confidence"]["tested"]
+    enough = math.ceil(2995 * (tuned + tested) / tested)  # the table says how many are
+    assert re.search(rf"digits@cpu .* 0%, {enough} labels ", ended.stdout)
     manifest = json.loads((place.out / "cpu/manifest.json").read_text())
     assert manifest["models"]["digits"]["confidence"]["threshold"] is None
