@@ -79,6 +79,8 @@ def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:
 
 _READ = (
     "import",
+    "simplify",
+    "fix-shapes",
     "fp16-ranges",
     "compile-onnxruntime",
     "verify",

@@ -51,7 +51,16 @@ def weights_missing(model: Model) -> Iterator[Hit]:
             yield Hit(what, file=file)
 
 
+_INNERMOST = re.compile(
+    rb"<((?:then_|else_)?body)>(?:(?!<(?:then_|else_)?body>).)*?</\1>", re.DOTALL
+)
+"""A body of If, Loop or TensorIterator without another in it."""
+
+
 def _blocks(content: bytes, layer: str) -> list[bytes]:
+    """The layers of a type in the model itself; those of bodies are no inputs or outputs of it."""
+    while (outer := _INNERMOST.sub(b"", content)) != content:
+        content = outer
     pattern = rb'<layer [^>]*type="%s".*?</layer>' % layer.encode()
     return re.findall(pattern, content, re.DOTALL)
 

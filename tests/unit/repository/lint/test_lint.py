@@ -283,3 +283,22 @@ def test_a_thousand_models(tmp_path: Path) -> None:
     start = time.process_time()
     lint([tmp_path])
     assert time.process_time() - start < 10
+
+
+def test_inputs_of_bodies_are_no_inputs_of_an_openvino_model() -> None:
+    from repo_builder.repository.lint import openvino
+
+    def layer(kind: str, name: str) -> str:
+        ends = f'<output><port id="0" names="{name}"/></output>' if kind == "Parameter" else ""
+        given = f' output_names="{name}"' if kind == "Result" else ""
+        return f'<layer id="0" name="{name}" type="{kind}"{given}>{ends}</layer>'
+
+    inner = f"<body><layers>{layer('Parameter', 'deep')}</layers></body>"
+    then = f"<then_body><layers>{layer('Parameter', 'in_if')}{inner}</layers></then_body>"
+    other = f"<else_body><layers>{layer('Result', 'of_else')}</layers></else_body>"
+    whole = (
+        f"<layers>{layer('Parameter', 'x')}"
+        f'<layer id="1" name="if" type="If">{then}{other}</layer>{layer("Result", "y")}</layers>'
+    ).encode()
+    assert list(openvino._names(whole, "input")) == [{"x"}]
+    assert list(openvino._names(whole, "output")) == [{"y"}]
