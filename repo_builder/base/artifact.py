@@ -74,7 +74,8 @@ class Signature:
     used to run the model. `runs_with_zeros` says that the model ran, at these sizes, with every
     input all zeros (strings empty), as a warmup of Triton sends them. `converted_from` is the opset
     of the file where ONNX Runtime lacks it and the model was run in `opset` instead, else 0.
-    `mended` says what the file wrote wrongly and was set right, in words.
+    `mended` says what the file wrote wrongly and was set right, in words; `may_be_empty` are inputs
+    that the file declares with size 0, where the model runs so.
     """
 
     inputs: tuple[Tensor, ...]
@@ -86,6 +87,7 @@ class Signature:
     runs_with_zeros: bool = False
     converted_from: int = 0
     mended: tuple[str, ...] = ()
+    may_be_empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

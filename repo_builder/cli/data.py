@@ -51,7 +51,9 @@ def _shared(function: F) -> F:
 @click.option("--labels", type=_PATH, help="A CSV file name,label. [default: folders are classes]")
 @click.option("--input", "name", default="x", show_default=True, help="The model's input.")
 @click.option("--size", nargs=2, type=click.IntRange(1), metavar="HEIGHT WIDTH")
-@click.option("--scale", type=float, default=1 / 255, help="Times each pixel. [default: 1/255]")
+@click.option(
+    "--scale", type=_options.POSITIVE, default=1 / 255, help="Times each pixel. [default: 1/255]"
+)
 @click.option("--color", type=click.Choice(["gray", "rgb", "bgr"]), default="rgb")
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW")
 @_shared

@@ -59,7 +59,7 @@ class Graph:
     Shapes of outputs are those that follow from the operators. `unranked` are the outputs whose
     rank only a run can tell; `declared` has the shapes that the file claims, still to be tried.
     `mended` is what was changed, in words: see `normal.mend`. `empty` are the inputs and outputs
-    whose dimension 0 the file declares with size 0; it is dynamic here, see `free_empty`. `hints`
+    with the axes that the file declares with size 0; these are dynamic here: `free_empty`. `hints`
     maps (input, axis) to the size that the first operator's weights ask for. `quantized` says that
     values are rounded to integers inside, so that equal rows may differ by a step.
     """
@@ -70,7 +70,7 @@ class Graph:
     unranked: frozenset[str]
     declared: Mapping[str, tuple[int | str, ...]]
     mended: tuple[str, ...]
-    empty: frozenset[str]
+    empty: frozenset[tuple[str, int]]
     hints: dict[tuple[str, int], int]
     opset: int
     quantized: bool
@@ -118,7 +118,7 @@ def of(model: onnx.ModelProto, path: Path, *, optimize: bool = True) -> Graph:
         unranked=frozenset(t.name for t in outputs if not t.shape),
         declared=declared,
         mended=mended,
-        empty=frozenset(name for name, axis in freed if axis == 0),
+        empty=frozenset(freed),
         hints=_hints(model, {t.name for t in inputs}),
         opset=walk.opset(model),
         quantized=any("Quantize" in node.op_type for node in walk.nodes(model)),

@@ -18,7 +18,7 @@ from repo_builder.introspect.graph import Graph
 from repo_builder.introspect.load import Conversion
 from repo_builder.introspect.outputs import settle
 from repo_builder.introspect.runtime import first_line
-from repo_builder.introspect.samples import concrete, zeros
+from repo_builder.introspect.samples import axis_name, concrete, values, zeros
 from repo_builder.introspect.trial import Attempt, Feed, attempt, close, feed, run, small_batch
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def signature(graph: Graph, given: Mapping[str, int]) -> Signature:
         runs_with_zeros=_runs_with_zeros(graph, axes, batched=not why),
         converted_from=walk.opset(graph.conversion.original) if graph.conversion else 0,
         mended=(*graph.mended, *wrong),
+        may_be_empty=_may_be_empty(graph, axes),
     )
 
 
@@ -188,6 +189,25 @@ def _runs_with_zeros(graph: Graph, axes: dict[str, int], *, batched: bool) -> bo
     return True
 
 
+def _may_be_empty(graph: Graph, axes: Mapping[str, int]) -> tuple[str, ...]:
+    """The inputs that the file declares with size 0, where the model runs so."""
+    declared = {
+        axis_name(tensor, axis): 0
+        for tensor in graph.inputs
+        for axis in range(len(tensor.shape))
+        if (tensor.name, axis) in graph.empty
+    }
+    if not declared:
+        return ()
+    for kind in values(graph.inputs):
+        try:
+            run(graph, feed(graph, {**axes, **declared}, kind, None, row=0))
+        except runtime.errors():
+            continue
+        return tuple(t.name for t in graph.inputs if any(n == t.name for n, _ in graph.empty))
+    return ()
+
+
 def _varying(inputs: tuple[Tensor, ...]) -> bool:
     return any(not isinstance(size, int) for tensor in inputs for size in tensor.shape)
 
@@ -201,7 +221,7 @@ def _why_not_by_shape(graph: Graph) -> str:
         for tensor in tensors:
             if not tensor.shape:
                 return f"{kind} '{tensor.name}' is a scalar"
-            if tensor.name in graph.empty:
+            if (tensor.name, 0) in graph.empty:
                 return f"dimension 0 of {kind} '{tensor.name}' is declared with size 0"
             if isinstance(tensor.shape[0], int):
                 return f"dimension 0 of {kind} '{tensor.name}' is fixed at {tensor.shape[0]}"

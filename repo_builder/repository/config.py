@@ -229,7 +229,7 @@ def _own_parameters(
 def _ran_empty(tensor: Tensor, signature: Signature) -> bool:
     """Whether the model was run with this input without any values."""
     sizes = signature.dynamic_axes
-    return any(
+    return tensor.name in signature.may_be_empty or any(
         not isinstance(size, int) and sizes.get(size or f"{tensor.name}[{axis}]") == 0
         for axis, size in enumerate(tensor.shape)
     )

@@ -275,7 +275,8 @@ def test_ctrl_c_stops_at_once_and_the_next_build_goes_on(place: Workplace) -> No
         place.add_with_data(f"more{number}")
     build = place.start()
     assert build.stderr
-    first = next(line for line in build.stderr if "import" in line).split()[1]
+    line = next(line for line in build.stderr if " import " in line)  # [1/9] ✓ digits import 0s
+    first = line.partition("✓ ")[2].split()[0]
     first = first.rstrip(",").removesuffix("@cpu")  # models that share a step are listed
     assert len(family(build.pid)) > 1
     begun = time.monotonic()
@@ -347,7 +348,7 @@ def test_kill_9_at_any_instant_loses_nothing(place: Workplace) -> None:
     place.build()
     place.check_output()
     assert {row["status"] for row in place.build()["rows"]} == {"cached"}
-    assert not (place.store / "tmp").exists()
+    assert not any((place.store / "tmp").glob("*"))  # nothing is left of what was killed
     verify = [sys.executable, "-m", "repo_builder", "cache", "verify", "--store", place.store]
     assert subprocess.run(verify, capture_output=True, check=False).returncode == 0
 

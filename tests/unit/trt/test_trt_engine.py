@@ -132,5 +132,5 @@ def test_a_build_that_fails(installed: Any) -> None:
 
 def test_without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(MissingExtra, match=r"repo-builder\[tensorrt\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[tensorrt\]"):
         engine.version()
