@@ -274,7 +274,7 @@ def _check(
     opaque = runtime in ("qnn", "litert") and "quantize" in chain.steps
     chain.add(
         "verify",
-        {**served, **_judged(chain.spec), **_allowed(chain.spec), **_sampled(chain.spec, runtime)},
+        {**served, **_judged(chain.spec), **_allowed(chain.spec)},
         model=model,
         source=ArtifactRef(chain.steps["import"]),
         reference=reference,
@@ -286,13 +286,6 @@ def _check(
     _warm_up(chain, model, served)
     if profile:
         chain.add("profile", served, model=model, reference=reference)
-
-
-def _sampled(spec: Spec, runtime: str) -> dict[str, Json]:
-    """A simulator takes tens of ms a row: it answers as many as settle the gate."""
-    if runtime != "qnn":
-        return {}
-    return {"sampled": True, "limit": spec.gates.max_accuracy_drop}
 
 
 def _warm_up(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -65,17 +65,6 @@ class Evaluation:
             stored, request.labels, samples.rows, FILE, every_row, constants=constants
         )
         return cls(samples, labels, request, folder)
-
-    def take(self, runs: Sequence[int]) -> Evaluation:
-        """The runs with these numbers, in this order, with their labels."""
-        block = self.samples.rows // max(self.samples.runs, 1)
-        rows = [row for run in runs for row in range(run * block, (run + 1) * block)]
-        constants = REQUIRES[self.request.metric].constants if self.request.metric else ()
-        labels = {
-            name: array if name in constants or len(array) != self.samples.rows else array[rows]
-            for name, array in self.labels.items()
-        }
-        return replace(self, samples=self.samples.take(runs), labels=labels)
 
     def judge(self, outputs: Mapping[str, Array]) -> float | None:
         """The metric of `outputs` (by the model's names); None where none was asked for."""

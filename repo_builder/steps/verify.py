@@ -23,7 +23,6 @@ from repo_builder.steps import (
     _onnx,
     _rows,
     _runtimes,
-    _sampling,
 )
 from repo_builder.steps._failures import explained
 
@@ -36,9 +35,8 @@ class Params:
     """`threads` is the number of cores that one instance has on the target; 0: all.
 
     `precision` is what was asked for, `widened` the limits that the spec sets in place of the
-    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes. Where the
-    runtime is slow, rows are `sampled` until the metric's drop is settled against `limit`: see
-    `_sampling`. The rest is as in `reference`.
+    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes. The rest
+    is as in `reference`.
     """
 
     runtime: str
@@ -51,8 +49,6 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     own: _metrics.Own | None = None
-    sampled: bool = False
-    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +122,6 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         built = _answers.collect(runner, rows.samples, SECONDS)
         runs = range(min(map(len, built.values())))
         rows = replace(rows, samples=rows.samples.take(runs))
-    elif params.sampled and params.metric is not None:
-        runs, built = _sampled(runner, rows.evaluation, params, source)
-        rows = replace(rows, samples=rows.samples.take(runs), evaluation=rows.evaluation.take(runs))
     else:
         built = _answers.collect(runner, rows.samples)
     if runs is not None:
@@ -176,24 +169,6 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         batched=not why_not,
         why_not_batched=why_not,
     )
-
-
-def _sampled(
-    runner: _runtimes.Runner,
-    evaluation: _judge.Evaluation,
-    params: Params,
-    source: _answers.Answers,
-) -> tuple[list[int], dict[str, list[_data.Array]]]:
-    """The runs that settle the metric's drop, and what the built model answers on them."""
-
-    def drop(runs: list[int], built: _answers.Answers) -> float:
-        part = evaluation.take(runs)
-        _, before = _taken(source, runs, part.samples)
-        score = _score(params, part, before, _answers.joined(built, part.samples))
-        return score.drop if score else 0.0
-
-    sampled = _sampling.collect(runner, evaluation.samples, drop, params.limit)
-    return sampled.runs, sampled.answers
 
 
 def _taken(
