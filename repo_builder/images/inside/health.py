@@ -35,11 +35,21 @@ def main() -> None:
         if mode == "live":
             _ask("GET", "/v2/health/live")
         else:
-            problems += unserved(json.loads(_ask("POST", "/v2/repository/index")))
+            problems += _unserved()
     except (OSError, http.client.HTTPException, ValueError) as failure:
         problems.append(f"Triton does not answer: {failure!r}")
     print("; ".join(problems) or "healthy")
     sys.exit(1 if problems else 0)
+
+
+def _unserved() -> list[str]:
+    """What is wrong with the models; where the index is for others alone, Triton's own word."""
+    try:
+        index = _ask("POST", "/v2/repository/index")
+    except PermissionError:  # while plans of TensorRT are built, only their builder may ask
+        _ask("GET", "/v2/health/ready")
+        return []
+    return unserved(json.loads(index))
 
 
 def unserved(index: list[dict[str, str]]) -> list[str]:
@@ -65,6 +75,8 @@ def _ask(method: str, path: str) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     connection.request(method, path)
     answer = connection.getresponse()
+    if answer.status == http.client.FORBIDDEN:
+        raise PermissionError(f"{path}: {answer.status}")
     if answer.status != http.client.OK:
         raise ValueError(f"{path}: {answer.status}")
     return answer.read()

@@ -54,7 +54,7 @@ def test_a_container_run_as_compose_runs_it_is_restarted(
         )
     )
     kill_a_model(one)
-    kit.wait_for(lambda: restarts(one) == 1, "a restart")
+    kit.wait_for(lambda: restarts(one) == 1 and one.container.status == "running", "a restart")
     ready(one)
     for name, seed in (("one", 1), ("two", 2), ("three", 3)):
         for answer in infer(one, name, X):
