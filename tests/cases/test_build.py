@@ -195,7 +195,8 @@ def test_a_model_that_fails_leaves_the_others(place: Workplace) -> None:
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("model@target")
     at = next(number for number, line in enumerate(lines) if line.startswith("broken@cpu"))
-    assert "broken.onnx: not an ONNX model" in " ".join(lines[at + 1 :])
+    told = "".join("".join(lines[at + 1 :]).split())  # a long path is broken where the line ends
+    assert "broken.onnx:notanONNXmodel" in told
 
 
 def test_a_model_whose_spec_is_gone_leaves_the_repository(place: Workplace) -> None:
