@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from repo_builder.steps import _calibrate, _data, _uneven
+from repo_builder.steps import _calibrate, _data, _same, _uneven
 
 BETWEEN = frozenset(
     {
@@ -73,6 +73,21 @@ def ruined(model: Any, samples: _data.Samples) -> dict[str, str]:
         if why:
             found[op.get_friendly_name()] = why[0]
     return found | _feeding(ops.values(), found)
+
+
+def error(source: Any, model: Any, samples: _data.Samples) -> float:
+    """The largest relative error of an output of `model` to `source`, on the first runs."""
+    import openvino as ov
+
+    answers = []
+    for each in (source, model):
+        compiled = ov.compile_model(each, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        runs = [compiled(samples.feed(run)) for run in range(min(_same.RUNS, samples.runs))]
+        answers.append([[run[port] for port in compiled.outputs] for run in runs])
+    return max(
+        _same.relative([run[n] for run in answers[0]], [run[n] for run in answers[1]])
+        for n in range(len(answers[0][0]))
+    )
 
 
 def _feeding(ops: Iterable[Any], left: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
 from repo_builder.spec.types import CalibrationMethod, Precision
-from repo_builder.steps import _data, _onnx, _openvino_int8, _runtimes
+from repo_builder.steps import _balance, _data, _onnx, _openvino_int8, _runtimes
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 
@@ -56,7 +57,8 @@ class Facts:
     """Heavy operators with int8 weights or inputs, and those without, by type.
 
     `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
-    the model in the runtime that serves it. `left` are operators that int8 would ruin, and why.
+    the model in the runtime that serves it. `left` are operators that int8 would ruin, and why;
+    `balanced` those that read channels balanced before, and how uneven: see `_balance`.
     """
 
     quantized: Mapping[str, int]
@@ -64,6 +66,7 @@ class Facts:
     opset: int
     level: Level | None
     left: Mapping[str, str] = field(default_factory=dict)
+    balanced: Mapping[str, float] = field(default_factory=dict)
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -80,16 +83,13 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     already = quantized.find(_onnx.load_graph(inputs.model))
     if already is not None:
         _refuse(already, params)
-    with explained("OpenVINO cannot convert the model", "use target `cpu`", ModelError):
-        model = ov.convert_model(inputs.model / _onnx.MODEL)
-    names = _name_ports(model, inputs.model)
-    if params.device != "CPU":
-        _openvino.fix_shapes(model, params.device)
-    left: dict[str, str] = {}
+    model, names = _converted(inputs.model, params)
+    left: Mapping[str, str] = {}
+    uneven: Mapping[str, float] = {}
     if already is not None:
         _openvino_int8.keep_dimensions(model)
     elif params.precision == "int8":
-        model, left = _quantize(model, inputs.calibration, params)
+        model, left, uneven = _in_8_bits(model, inputs, params)
     _settle_names(model, names)
     with explained("OpenVINO cannot write the model", "see whether the disk is full"):
         ov.save_model(model, out / "model.xml", compress_to_fp16=params.precision == "fp16")
@@ -97,7 +97,21 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     level = None
     if params.device != "CPU":
         level = _openvino.ask(out / "model.xml", params.device, params.last_release)
-    return Facts(*_count(model), opset, level, left)
+    return Facts(*_count(model), opset, level, left, uneven)
+
+
+def _converted(source: Path, params: Params) -> tuple[Any, set[str]]:
+    """The model in OpenVINO's terms, and the names of the ONNX graph."""
+    import openvino as ov
+
+    from repo_builder.steps import _openvino
+
+    with explained("OpenVINO cannot convert the model", "use target `cpu`", ModelError):
+        model = ov.convert_model(source / _onnx.MODEL)
+    names = _name_ports(model, source)
+    if params.device != "CPU":
+        _openvino.fix_shapes(model, params.device)
+    return model, names
 
 
 def _refuse(already: quantized.Quantized, params: Params) -> None:
@@ -141,12 +155,34 @@ def _settle_names(model: Any, kept: set[str]) -> None:
             op.set_friendly_name(f"{op.get_type_name()}.{number}")
 
 
-def _quantize(model: Any, calibration: Path | None, params: Params) -> tuple[Any, dict[str, str]]:
-    """The model in int8, and what stays in floating point because int8 would ruin it."""
-    if calibration is None:
+def _in_8_bits(
+    model: Any, inputs: Inputs, params: Params
+) -> tuple[Any, Mapping[str, str], Mapping[str, float]]:
+    """The model in int8, what stays in floating point as int8 would ruin it, and the operators
+    whose channels were balanced before, where that brought it nearer.
+    """
+    if inputs.calibration is None:
         raise DataError(
             "int8 needs calibration data; name it in the spec (data: {calibration: ...})"
         )
+    tensors = [_runtimes.openvino_tensor(port) for port in model.inputs]
+    samples = _data.samples(inputs.calibration / FILE, tensors, params.samples or None)
+    made, left = _quantize(model, samples, params)
+    error = _openvino_int8.error(model, made, samples)
+    if error <= _balance.NEAR:
+        return made, left, {}
+    with tempfile.TemporaryDirectory() as scratch:
+        uneven = _balance.balance(inputs.model, samples, Path(scratch))
+        if uneven:
+            even, _ = _converted(Path(scratch), params)
+            balanced, left_then = _quantize(even, samples, params)
+            if _openvino_int8.error(model, balanced, samples) < _balance.WORTH * error:
+                return balanced, left_then, uneven
+    return made, left, {}
+
+
+def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, Mapping[str, str]]:
+    """The model in int8, and what stays in floating point because int8 would ruin it."""
     import nncf
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
@@ -154,8 +190,6 @@ def _quantize(model: Any, calibration: Path | None, params: Params) -> tuple[Any
         QuantizationParameters,
     )
 
-    inputs = [_runtimes.openvino_tensor(port) for port in model.inputs]
-    samples = _data.samples(calibration / FILE, inputs, params.samples or None)
     ranges = _activation_ranges(params)
     _openvino_int8.keep_dimensions(model)
     ruined = _openvino_int8.ruined(model, samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from repo_builder.introspect import quantized as quantized_source
 from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import (
     _already,
+    _balance,
     _calibrate,
     _canonical,
     _data,
@@ -77,7 +78,8 @@ class Facts:
 
     `left` are nodes that int8 would ruin, and why; `left_out` are rewrites that changed answers,
     and how. `error` is the relative error to fp32 on the first calibration rows. `form` is that of
-    a source that was quantized already and is passed on with its own scales, else "".
+    a source that was quantized already and is passed on with its own scales, else "". `balanced`
+    are operators that read channels balanced before (see `_balance`), and how uneven those were.
     """
 
     quantized: Mapping[str, int]
@@ -87,6 +89,7 @@ class Facts:
     left_out: Mapping[str, str] = field(default_factory=dict)
     error: float = 0.0
     form: str = ""
+    balanced: Mapping[str, float] = field(default_factory=dict)
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -106,6 +109,27 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     with explained("ONNX Runtime cannot optimize the model", WAY_OUT):
         model = _onnx.optimized(inputs.model)
     model, left_out = _prepare.prepare(model, expected, samples)
+    facts = _made(given, model, expected, samples, params, out)
+    if facts.error > _balance.NEAR:
+        even, uneven = _balance.balanced(model, expected, samples)
+        if even is not None:
+            with tempfile.TemporaryDirectory() as scratch:
+                balanced = _made(given, even, expected, samples, params, Path(scratch))
+                if balanced.error < _balance.WORTH * facts.error:
+                    _onnx.save(_onnx.load(Path(scratch)), out)
+                    facts = replace(balanced, balanced=uneven)
+    return replace(facts, left_out=left_out)
+
+
+def _made(
+    given: ModelProto,
+    model: ModelProto,
+    expected: _same.Answers,
+    samples: _data.Samples,
+    params: Params,
+    out: Path,
+) -> Facts:
+    """Write the int8 form of a prepared model. The errors are those of `run`."""
     nodes = _quantizable.chosen(model, params.exclude, params.whole)
     seen = _watch(model, nodes, samples)
     nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
@@ -130,7 +154,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     _onnx.save(quantized, out)
     error = _proven(out, expected, samples)
     found = {name: (r.low, r.high) for name, r in sorted(ranges.items())}
-    return Facts(in_int8, floating, found, left, left_out, error)
+    return Facts(in_int8, floating, found, left, error=error)
 
 
 def _passed_on(
