@@ -104,6 +104,7 @@ def table(
     right: Iterable[int] = (),
     *,
     drop: Iterable[int] = (),
+    below: int | None = None,
     wrap: int | None = None,
     notes: Mapping[int, str] = _NO_NOTES,
     colours: Mapping[str, str] = _NO_COLOURS,
@@ -114,8 +115,9 @@ def table(
     `drop` go, the first of them first, then the widest text column is cut with an ellipsis, or its
     text goes on below where it is the column `wrap`. Figures are never cut, nor is the first
     column, which names the row: where even so it does not fit, lines are too long. `notes` (by
-    number of the row, from 0) stand below their rows, indented. A cell whose text is in `colours`
-    gets that colour. Where stdout is no terminal, and COLUMNS does not ask for a width, all stays.
+    number of the row, from 0) stand below their rows, indented, as do the texts of the column
+    `below` where it goes. A cell whose text is in `colours` gets that colour. Where stdout is no
+    terminal, and COLUMNS does not ask for a width, all stays.
     """
     cells = [list(header), *(list(row) for row in rows)]
     columns = list(range(len(header)))
@@ -135,7 +137,10 @@ def table(
                 parts.append(paint(padded, colour, sys.stdout) if colour else padded)
             joined = "  ".join(parts).rstrip()
             lines.append(paint(joined, "bold", sys.stdout) if number == 0 else joined)
-        for paragraph in notes.get(number - 1, "").splitlines():
+        said = notes.get(number - 1, "").splitlines()
+        if below is not None and below not in columns and number and row[below] != "-":
+            said.insert(0, f"{header[below]}: {row[below]}")
+        for paragraph in said:
             lines += _wrapped(paragraph, room and room - 4, "    ")
     return "\n".join(lines)
 

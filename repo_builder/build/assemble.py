@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from repo_builder import __version__
-from repo_builder.base import digest, resources
+from repo_builder.base import digest, machine, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
-from repo_builder.build import proof
+from repo_builder.build import beside, proof
 from repo_builder.build.gates import Measurements, failures, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Latency, Row, Score, Status
 from repo_builder.plan import PipelineVariant, Plan, Variant
+from repo_builder.plan.recipes import FP32
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
@@ -64,7 +65,12 @@ def assemble(
     broken += proof.failures(entries, verified)
     broken += failures(
         spec.gates,
-        Measurements(measured["size"], score and score.drop, latency and latency.p50_ms),
+        Measurements(
+            measured["size"],
+            score and score.drop,
+            latency and latency.p50_ms,
+            latency.doubt if latency else "",
+        ),
     )
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
@@ -115,15 +121,46 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["level"], figures["level_reason"] = level["name"], reason
     if profile:
         batches: Any = profile.facts["batches"]
-        batch_1 = batches[0]
-        figures["latency"] = Latency(batch_1["p50_ms"], batch_1["p95_ms"])
+        figures["latency"] = _latency(profile)
         figures["rows_per_second"] = {str(b["batch"]): b["rows_per_second"] for b in batches}
+    if made and imported and verify and _not_fp32(variant, imported):
+        figures["fp32"] = beside.fp32(
+            variant.target.runtime,
+            figures["size"],
+            figures["score"],
+            entries.get(FP32),
+            profile,
+            imported.artifact.size,
+            figures["latency"].doubt if figures["latency"] else "",
+        )
     if (calibrated := entries.get(CONFIDENCE)) and variant.spec.fallback:
         latency = figures["latency"]
         figures["confidence"] = confidence.of_entry(
             calibrated, variant.spec.fallback, latency and latency.p50_ms
         )
     return figures
+
+
+def _latency(profile: Entry) -> Latency:
+    facts: Any = profile.facts
+    batch_1, conditions = facts["batches"][0], facts["conditions"]
+    load, throttled, spread = conditions["load"], conditions["throttled"], batch_1["spread"]
+    return Latency(
+        batch_1["p50_ms"],
+        batch_1["p95_ms"],
+        cpu=conditions["cpu"],
+        cores=conditions["cores"],
+        at=facts["at"],
+        load=load,
+        throttled=throttled,
+        spread=spread,
+        doubt=machine.doubt(load, throttled, spread),
+    )
+
+
+def _not_fp32(variant: Variant, imported: Entry) -> bool:
+    """Whether there is an fp32 to compare with: none of a source that came quantized."""
+    return variant.spec.optimize.precision != "fp32" and not imported.facts.get("quantized")
 
 
 def _changes(entries: Mapping[str, Entry | None]) -> list[str]:
@@ -191,7 +228,6 @@ def _model(
         "verification": {"level": row.level, "reason": row.level_reason},
         "score": row.score
         and {"metric": row.score.metric, "source": row.score.source, "built": row.score.built},
-        "latency_ms": row.latency and row.latency.p50_ms,
         "confidence": policy,
         "compiler": compiled.facts,
         "tools": {

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from repo_builder.build import report, unchanged
-from repo_builder.build.prepare import prepare, refused, wanted
+from repo_builder.build.prepare import measurements, prepare, refused, wanted
 from repo_builder.build.publish import publish_good
 from repo_builder.build.report import Report, Row
 from repo_builder.build.request import Request
@@ -32,6 +32,9 @@ def build(request: Request, store: Store, progress: Progress) -> Report:
     progress.planned(the_plan)
     refusals = refused(the_plan, store)
     keys = wanted(the_plan, refusals)
+    if request.measure_again:
+        for key in measurements(the_plan):
+            store.drop(key)
     with _executor(request, store) as (executor, jobs):
 
         def build_and_publish() -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:

@@ -50,6 +50,11 @@ def wanted(the_plan: Plan, refusals: Mapping[str, ModelError]) -> list[str]:
     return models + pipelines
 
 
+def measurements(the_plan: Plan) -> list[str]:
+    """The keys of what holds a model's latency."""
+    return [v.steps["profile"] for v in the_plan.variants if "profile" in v.steps]
+
+
 def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:
     """The models that their targets' runtimes cannot take, by the key of the step that compiles.
 
@@ -83,6 +88,7 @@ _READ = (
     "fix-shapes",
     "fp16-ranges",
     "compile-onnxruntime",
+    "compile-fp32",
     "verify",
     "calibrate-confidence",
     "warm-up",

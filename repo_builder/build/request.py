@@ -9,7 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Request:
-    """What to build, from what, and where to."""
+    """What to build, from what, and where to.
+
+    `measure_again`: latencies are measured once more, whatever the store has.
+    """
 
     specs: tuple[Path, ...]
     out: Path
@@ -22,3 +25,4 @@ class Request:
     keep: int = 1
     multi_target: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheduler: str = ""
+    measure_again: bool = False

@@ -73,6 +73,11 @@ if TYPE_CHECKING:
     envvar="REPO_BUILDER_IMAGES",
     help="Make a container image for each target. [default: where an engine answers]",
 )
+@click.option(
+    "--measure-again",
+    is_flag=True,
+    help="Measure the latencies of the models again; nothing else runs for it.",
+)
 @click.option("--all", "show_all", is_flag=True, help="Also show what did not change.")
 @_options.json_option
 def command(
@@ -89,6 +94,7 @@ def command(
     together: tuple[str, ...],
     scheduler: str,
     images: bool | None,
+    measure_again: bool,
     show_all: bool,
     as_json: bool,
 ) -> None:
@@ -114,6 +120,7 @@ def command(
         keep=keep,
         multi_target=dict(map(_group, together)),
         scheduler=scheduler,
+        measure_again=measure_again,
     )
     with Steps() as steps:
         report = build(request, _Progress(steps))
@@ -171,10 +178,12 @@ class _Progress:
 
     def _label(self, node: Node) -> str:
         users = self.plan.users(node.key)
+        steps = {step for user in users for step, key in user.steps.items() if key == node.key}
+        step = steps.pop() if len(steps) == 1 else node.step
         if len(users) == 1:
-            return f"{users[0].spec.id} {node.step}"
+            return f"{users[0].spec.id} {step}"
         names = sorted({user.spec.name for user in users})
-        return f"{', '.join(names)} {node.step}"
+        return f"{', '.join(names)} {step}"
 
 
 def _print(report: Report, shown: list[Row], out: Path) -> None:
@@ -195,15 +204,17 @@ def _print(report: Report, shown: list[Row], out: Path) -> None:
 def _print_rows(rows: list[Row]) -> None:
     """The table; the reason of a row that failed stands below it."""
     columns = [_cells(row) for row in rows]
-    if all(cells["kept"] == "-" for cells in columns):
-        for cells in columns:
-            del cells["kept"]
+    for optional in ("kept", _BESIDE):
+        if all(cells[optional] == "-" for cells in columns):
+            for cells in columns:
+                del cells[optional]
     header = list(columns[0])
     text = console.table(
         header,
         [list(cells.values()) for cells in columns],
         right=[header.index(name) for name in _FIGURES if name in header],
         drop=[header.index(name) for name in _DROPPED if name in header],
+        below=header.index(_BESIDE) if _BESIDE in header else None,
         notes={number: row.reason for number, row in enumerate(rows) if not row.good},
         colours={"built": "green", "cached": "dim", "failed": "red", "gate failed": "yellow"},
     )
@@ -211,10 +222,34 @@ def _print_rows(rows: list[Row]) -> None:
     for row in rows:
         for warning in row.warnings:
             console.warn(f"{row.id}: {warning}")
+    _print_doubts(rows)
 
 
+def _print_doubts(rows: list[Row]) -> None:
+    """What the question marks of the table mean."""
+    from repo_builder.build.gates import MEASURE_AGAIN
+
+    found = [(row.id, row.latency.doubt) for row in rows if row.latency and row.latency.doubt]
+    if found:
+        name, why = found[0]
+        more = f" (and {len(found) - 1} more, see the report)" if found[1:] else ""
+        console.say(f"? not to be trusted: {name}, {why}{more}; {MEASURE_AGAIN}")
+
+
+_BESIDE = "beside fp32"
 _FIGURES = ("size", "score", "drop", "difference", "ms (p50)")
-_DROPPED = ("digest", "difference", "precision", "verified", "score", "kept", "ms (p50)", "size")
+_DROPPED = (
+    "digest",
+    "difference",
+    "drop",
+    "verified",
+    "precision",
+    "score",
+    "kept",
+    _BESIDE,
+    "ms (p50)",
+    "size",
+)
 """Columns that a narrow terminal does without, the first of them first."""
 
 
@@ -249,7 +284,8 @@ def _cells(row: Row) -> dict[str, str]:
         "score": f"{score.built:.4f}" if score else "-",
         "drop": f"{score.drop:+.4f}" if score else "-",
         "difference": f"{row.relative:.2g}" if row.relative is not None else "-",
-        "ms (p50)": f"{latency.p50_ms:.2f}" if latency else "-",
+        "ms (p50)": f"{latency.p50_ms:.2f}{' ?' * bool(latency.doubt)}" if latency else "-",
+        _BESIDE: row.fp32.text if row.fp32 else "-",
         "kept": _kept(row),
         "verified": row.level or "-",
         "digest": row.digest or "-",

@@ -37,12 +37,16 @@ class Chain:
         params: Mapping[str, Json],
         *,
         resources: Mapping[str, int] | None = None,
+        called: str = "",
         **inputs: Input | None,
     ) -> ArtifactRef:
-        """Add a step; an input that is None is left out. Returns its output."""
+        """Add a step; an input that is None is left out. Returns its output.
+
+        `called`: its name in the chain, where that has another of the same kind.
+        """
         made = node(step, params, inputs, self.declarations, self.pins, resources)
         self.nodes.setdefault(made.key, made)
-        self.steps[step] = made.key
+        self.steps[called or step] = made.key
         return ArtifactRef(made.key)
 
     def file(self, path: Path) -> SourceFiles:

@@ -18,17 +18,21 @@ from repo_builder.spec.types import Spec
 DEFAULT_MAX_BATCH = 16
 """The largest batch of an engine's profile, where the spec names none."""
 
+FP32 = "compile-fp32"
+"""What the steps of a variant call the fp32 beside which it is measured."""
+
 
 def _onnxruntime(chain: Chain) -> None:
     precision = chain.spec.optimize.precision
-    model = _front(chain)
+    front = model = _front(chain)
     if precision == "int8":
         model = _quantized(chain, model)
     chain.compiled = "compile-onnxruntime"
     bits = 8 if precision == "int8" else _weight_bits(chain)
     params: dict[str, Json] = {"precision": precision, "weight_bits": bits}
     model = chain.add(chain.compiled, params, model=model)
-    _check(chain, model, "onnxruntime", profile=True)
+    in_fp32: dict[str, Json] = {"precision": "fp32", "weight_bits": _weight_bits(chain)}
+    _check(chain, model, "onnxruntime", profile=True, fp32=_fp32(chain, in_fp32, front))
 
 
 def _openvino(chain: Chain) -> None:
@@ -38,6 +42,7 @@ def _openvino(chain: Chain) -> None:
     params: dict[str, Json] = {"precision": precision, "device": device}
     if settings and settings.opset is not None:
         params.update(last_release=settings.last_release, opset=settings.opset)
+    in_fp32 = {**params, "precision": "fp32"}
     calibration = None
     if precision == "int8":
         params.update(_quantization(chain), weight_bits=_weight_bits(chain))
@@ -48,7 +53,18 @@ def _openvino(chain: Chain) -> None:
     model = chain.add(chain.compiled, params, model=front, calibration=calibration)
     runtime = "openvino" if cpu else "openvino-rows"
     in_fp16 = _emulated(chain) if precision == "fp16" and not cpu else None
-    _check(chain, model, runtime, profile=cpu, emulated=in_fp16)
+    fp32 = _fp32(chain, in_fp32, front) if cpu else None
+    _check(chain, model, runtime, profile=cpu, emulated=in_fp16, fp32=fp32)
+
+
+def _fp32(chain: Chain, params: Mapping[str, Json], front: ArtifactRef) -> ArtifactRef | None:
+    """The model in fp32 for the same runtime, beside which it is measured; None where it is fp32.
+
+    Targets and specs share it, also with those that are built in fp32.
+    """
+    if chain.spec.optimize.precision == "fp32":
+        return None
+    return chain.add(chain.compiled, params, called=FP32, model=front)
 
 
 def _tensorrt(chain: Chain) -> None:
@@ -262,8 +278,9 @@ def _check(
     *,
     profile: bool,
     emulated: ArtifactRef | None = None,
+    fp32: ArtifactRef | None = None,
 ) -> None:
-    """Prove that `model` answers like the source; measure it where its runtime is here.
+    """Prove that `model` answers like the source; measure it, beside `fp32`, where its runtime is.
 
     `emulated`: what the device answers where `runtime` computes in another precision.
     """
@@ -285,7 +302,7 @@ def _check(
     _confidence(chain, model, served)
     _warm_up(chain, model, served)
     if profile:
-        chain.add("profile", served, model=model, reference=reference)
+        chain.add("profile", served, model=model, reference=reference, fp32=fp32)
 
 
 def _warm_up(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:

@@ -86,7 +86,7 @@ STEPS: dict[str, Declaration] = {
     "verify": Declaration("verify", 4, tools=("onnx", "onnxruntime")),
     "calibrate_confidence": Declaration("calibrate-confidence", 2, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
-    "profile": Declaration("profile", 1, tools=("onnxruntime",), exclusive=True),
+    "profile": Declaration("profile", 2, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),
     "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),
     "run_pipeline": Declaration("run-pipeline", 1, tools=("onnxruntime",), exclusive=True),

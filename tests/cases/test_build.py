@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +19,9 @@ import pytest
 from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 from workplace import SPECS, Workplace, repo_builder
+
+from repo_builder.base import digest
+from repo_builder.run.store import Store
 
 
 def test_every_example_is_built_verified_and_reported(built: Workplace) -> None:
@@ -258,3 +263,65 @@ def test_digits_answers_right_through_tritonclient(
             answers.append(result.as_numpy("logits").argmax(axis=1))
             assert result.get_response().model_version == "1000000"
     assert (np.concatenate(answers) == labels).mean() >= 0.9
+
+
+def told_of_load(place: Workplace, load: float) -> None:
+    """Let the store say that others used this share of the cores when digits@cpu was measured."""
+    store = Store(place.store)
+    (key,) = (
+        digest.of_json(recipe)
+        for name, recipe in store.recall("digits@cpu").items()
+        if name == "profile"
+    )
+    entry = store.get(key)
+    assert entry is not None
+    conditions: Any = entry.facts["conditions"]
+    batches: Any = entry.facts["batches"]
+    facts = {
+        **entry.facts,
+        "conditions": {**conditions, "load": load, "throttled": 0.0},
+        "batches": [{**batch, "spread": 0.01} for batch in batches],
+    }
+    store.add(dataclasses.replace(entry, facts=facts), {})
+
+
+def test_what_is_not_fp32_stands_beside_the_fp32_of_its_runtime(place: Workplace) -> None:
+    rows = {row["id"]: row for row in json.loads((place.out / "report.json").read_text())["rows"]}
+    for name, runtime in (("digits@cpu", "onnxruntime"), ("digits@cpu-openvino", "openvino")):
+        fp32, built = rows[name]["fp32"], rows[name]
+        assert fp32["runtime"] == runtime
+        assert fp32["smaller"] == fp32["size"] / built["size"]
+        assert fp32["faster_low"] <= fp32["faster"] <= fp32["faster_high"]
+        assert fp32["score"] + fp32["score_change"] == pytest.approx(built["score"]["built"])
+        assert 1 <= built["latency"]["cores"] <= len(os.sched_getaffinity(0))
+        assert built["latency"]["cpu"]
+    assert rows["digits-large@cpu"]["fp32"] is None
+    table = place.run("build", "--all").stdout
+    assert rows["digits@cpu"]["fp32"]["text"] in table
+
+
+def test_measuring_again_runs_profile_alone_and_publishes_nothing(place: Workplace) -> None:
+    before = (place.out / "cpu").readlink()
+    report = place.build("--only", "digits@cpu", "--measure-again")
+    assert [row["ran"] for row in report["rows"]] == [["profile"]]
+    assert (place.out / "cpu").readlink() == before
+    assert not report["repositories"]["cpu"]["changed"]
+
+
+def test_a_gate_on_latency_passes_no_figure_of_a_busy_machine(place: Workplace) -> None:
+    place.edit("digits.yaml", "max_size_mb: 0.1", "max_latency_ms: 1000")
+    place.edit("digits.yaml", "version: 1.0.0", "version: 1.1.0")
+    told_of_load(place, 0.6)
+    ended = place.run("build", "--only", "digits@cpu")
+    assert ended.returncode == 7
+    assert "others used 60% of the processor while it was measured" in ended.stderr
+    assert "repo-builder build --measure-again" in ended.stderr
+    assert re.search(r"digits@cpu .* \d+\.\d\d \?", ended.stdout)
+    models = place.out / "cpu" / "models"
+    assert (models / "digits" / "1000000" / "model.onnx").is_file()
+    assert not (models / "digits" / "1001000").exists()
+    told_of_load(place, 0.0)
+    ended = place.run("build", "--only", "digits@cpu")
+    assert ended.returncode == 0
+    assert "?" not in ended.stdout
+    assert (models / "digits" / "1001000" / "model.onnx").is_file()

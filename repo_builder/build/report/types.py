@@ -23,10 +23,46 @@ class Score:
 
 @dataclass(frozen=True)
 class Latency:
-    """One request of batch 1 on the building machine, in milliseconds."""
+    """One request of batch 1 on the building machine, in milliseconds.
+
+    `cpu` and `cores` say which machine that was, `at` when, in UTC. `load` is the share of its
+    cores that others used meanwhile (None: not known), `throttled` the share of the time that a CPU
+    quota held it up, `spread` the middle half of repeated medians as a share of `p50_ms`. `doubt`
+    says why the figure is not to be trusted; "" where it is.
+    """
 
     p50_ms: float
     p95_ms: float
+    cpu: str = ""
+    cores: int = 0
+    at: str = ""
+    load: float | None = None
+    throttled: float = 0.0
+    spread: float = 0.0
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Fp32:
+    """The fp32 of the same model beside a variant that is not fp32, and the ratios of both.
+
+    `runtime` is the variant's, for which the fp32 was built too; "" where the build has no fp32 for
+    it: then `size` is the source's. `score` is the source's in fp32, in ONNX Runtime, and
+    `score_change` the variant's less that. `smaller` is the fp32's size over the variant's.
+    `faster` is its latency over the variant's, timed in turns: a median of pairs, with its
+    quartiles. `text` says it all: "3.2x smaller, 2.1x faster, -0.1 points".
+    """
+
+    runtime: str
+    size: int
+    smaller: float
+    score: float | None
+    score_change: float | None
+    latency_ms: float | None
+    faster: float | None
+    faster_low: float | None
+    faster_high: float | None
+    text: str
 
 
 @dataclass(frozen=True)
@@ -128,6 +164,7 @@ class Row:
     maps outputs to how far they lie from the source's in fp32. `warnings` are what a user must
     know of a model though it is good. `level` and
     `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
+    `fp32` is what it is compared with where it is not fp32.
     `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
     """
 
@@ -145,6 +182,7 @@ class Row:
     comparison: Comparison | None = None
     warnings: tuple[str, ...] = ()
     latency: Latency | None = None
+    fp32: Fp32 | None = None
     rows_per_second: Mapping[str, float] = field(default_factory=dict)
     confidence: Confidence | None = None
     level: str = ""

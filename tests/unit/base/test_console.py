@@ -102,6 +102,16 @@ def test_reasons_stand_whole_below_their_rows(monkeypatch: pytest.MonkeyPatch) -
     assert " ".join(line.strip() for line in lines[3:]) == why.strip()
 
 
+def test_a_column_that_goes_may_stand_below_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, rows = ("id", "gain", "state"), [("a" * 30, "x" * 30, "built"), ("b", "-", "built")]
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = console.table(header, rows, drop=[1], below=1, notes={0: "why"}).split("\n")
+    assert lines[2:4] == [f"    gain: {'x' * 30}", "    why"]
+    assert lines[4].split() == ["b", "built"]
+    monkeypatch.setenv("COLUMNS", "100")
+    assert len(console.table(header, rows, drop=[1], below=1).split("\n")) == 3
+
+
 def test_a_column_that_wraps_loses_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     why = "the file evaluation.npz changed since the last build of this model and target"

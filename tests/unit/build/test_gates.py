@@ -28,6 +28,16 @@ def test_each_gate(measured: Measurements, said: list[str]) -> None:
     assert failures(LIMITS, measured) == said
 
 
+def test_a_doubtful_latency_meets_no_gate_and_breaks_none_where_there_is_no_limit() -> None:
+    doubtful = Measurements(1, 0.0, 0.1, "others used 60% of the processor")
+    (said,) = failures(LIMITS, doubtful)
+    assert said == (
+        "latency 0.1 ms cannot be held to max_latency_ms 10: others used 60% of the processor "
+        "while it was measured; run `repo-builder build --measure-again` while the machine is quiet"
+    )
+    assert failures(Gates(max_size_mb=1.0), doubtful) == []
+
+
 def test_weights_that_alone_exceed_the_memory() -> None:
     device = targets.load()["movidius-myriad-x"]
     free = int(512 - (device.assumptions.reserved_mb if device.assumptions else 0)) * 2**20

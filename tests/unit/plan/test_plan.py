@@ -80,7 +80,10 @@ def changed(before: Plan, after: Plan) -> set[str]:
     return {step for step in new if old.get(step) != new[step]}
 
 
-ALL = {"import", "simplify", "quantize", "compile-onnxruntime", "reference", "verify", "profile"}
+FP32 = "compile-fp32"
+ALL = {
+    "import", "simplify", "quantize", "compile-onnxruntime", FP32, "reference", "verify", "profile",
+}  # fmt: skip
 AFTER_QUANTIZE = {"quantize", "compile-onnxruntime", "verify", "profile"}
 
 
@@ -111,6 +114,26 @@ def test_what_targets_and_models_share_is_one_step() -> None:
     assert len(the_plan.users(one["import"])) == 3
 
 
+@pytest.mark.parametrize("target", ["cpu", "cpu-openvino"])
+def test_what_is_not_fp32_is_measured_beside_the_fp32_that_all_share(target: str) -> None:
+    precisions = ("int8", "fp16", "fp32")
+    the_plan = planned(*(spec(target, precision, precision) for precision in precisions))
+    int8, fp16, fp32 = the_plan.variants
+    assert int8.steps[FP32] == fp16.steps[FP32] == fp32.compiled_key
+    assert FP32 not in fp32.steps
+    for variant in (int8, fp16):
+        node = the_plan.nodes[variant.steps["profile"]]
+        assert node.inputs["fp32"] == ArtifactRef(fp32.compiled_key)
+        assert node.inputs["model"] == ArtifactRef(variant.compiled_key)
+    assert "fp32" not in the_plan.nodes[fp32.steps["profile"]].inputs
+
+
+@pytest.mark.parametrize("target", ["nvidia-gpu", "intel-npu", "ethos-u55"])
+def test_nothing_is_built_to_be_measured_where_nothing_is_measured(target: str) -> None:
+    (variant,) = planned(spec(target, precision="int8")).variants
+    assert not {FP32, "profile"} & variant.steps.keys()
+
+
 @pytest.mark.parametrize(
     ("change", "reached"),
     [
@@ -127,7 +150,7 @@ def test_one_byte_of_a_file_reaches_what_depends_on_it(change: str, reached: set
 @pytest.mark.parametrize(
     ("rest", "reached"),
     [
-        ({"optimize": Optimize(precision="int8", simplify=False)}, AFTER_QUANTIZE),
+        ({"optimize": Optimize(precision="int8", simplify=False)}, AFTER_QUANTIZE | {FP32}),
         (
             {"optimize": Optimize(precision="int8", quantization=Quantization("entropy"))},
             AFTER_QUANTIZE,
@@ -165,7 +188,8 @@ def test_one_parameter_reaches_what_depends_on_it(rest: dict[str, Any], reached:
 @pytest.mark.parametrize("tool", TOOLS)
 def test_one_tool_reaches_the_steps_that_use_it_and_their_successors(tool: str) -> None:
     after = planned(pins=pins(tools={tool: "2.0"}))
-    users = {step for step in after.variants[0].steps if tool in DECLARATIONS[step].tools}
+    kinds = {step: after.nodes[key].step for step, key in after.variants[0].steps.items()}
+    users = {step for step, kind in kinds.items() if tool in DECLARATIONS[kind].tools}
     reached = changed(planned(), after)
     assert users <= reached
     for step in reached - users:

@@ -1,0 +1,76 @@
+"""What a variant has gained over the fp32 of the same model, and what it has lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repo_builder.base.artifact import Entry
+from repo_builder.build.report.types import Fp32, Score
+
+_SAME = 1.05
+"""Ratios up to this are called the same."""
+
+_IN_POINTS = ("accuracy", "top5", "f1", "roc_auc", "map50", "auroc", "map50_ultralytics", "miou",
+              "recall1")  # fmt: skip
+"""Metrics from 0 to 1, higher is better, of which a hundredth is a point."""
+
+
+def fp32(
+    runtime: str,
+    size: int,
+    score: Score | None,
+    built: Entry | None,
+    profile: Entry | None,
+    source_size: int,
+    doubt: str,
+) -> Fp32:
+    """A variant of `size` bytes beside fp32.
+
+    `built` is the fp32 for its `runtime`, `profile` the variant's, which timed both in turns.
+    Where there is none it stands beside the source, whose latency in its runtime nobody knows.
+    `doubt` is that of the latency.
+    """
+    facts: Any = profile.facts["fp32"] if profile and built else None
+    timing = facts or {}
+    whole = built.artifact.size if built else source_size
+    smaller = whole / max(1, size)
+    faster: float | None = timing.get("faster")
+    said = [_ratio(smaller, "smaller", "larger", "size")]
+    if faster is not None:
+        in_noise = timing["faster_low"] <= 1 <= timing["faster_high"]
+        speed = _ratio(1.0 if in_noise else faster, "faster", "slower", "speed")
+        said.append(f"{speed} ?" if doubt else speed)
+    if score is not None:
+        said.append(_score(score))
+    return Fp32(
+        runtime=runtime if built else "",
+        size=whole,
+        smaller=smaller,
+        score=score.source if score else None,
+        score_change=score.built - score.source if score else None,
+        latency_ms=timing.get("p50_ms"),
+        faster=faster,
+        faster_low=timing.get("faster_low"),
+        faster_high=timing.get("faster_high"),
+        text=", ".join(said),
+    )
+
+
+def _ratio(ratio: float, more: str, less: str, what: str) -> str:
+    """ "3.2x smaller", "1.4x larger", or "same size"."""
+    if max(ratio, 1 / ratio) <= _SAME:
+        return f"same {what}"
+    shown = max(ratio, 1 / ratio)
+    times = f"{shown:.0f}" if shown >= 10 else f"{shown:.1f}" if shown >= 1.1 else f"{shown:.2f}"
+    return f"{times}x {more if ratio > 1 else less}"
+
+
+def _score(score: Score) -> str:
+    """ "-0.1 points", or the change of a metric that has no such scale."""
+    if score.metric in _IN_POINTS:
+        points = -100 * score.drop
+        return "same score" if abs(points) < 0.05 else f"{points:+.1f} points"
+    change = score.built - score.source
+    if not change:
+        return f"same {score.metric}"
+    return f"{score.metric} {change:+.2g} ({'worse' if score.drop > 0 else 'better'})"

@@ -1,0 +1,63 @@
+"""What is said of a variant beside the fp32 of the same model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from repo_builder.base.artifact import Artifact, Blob, Entry
+from repo_builder.build import beside
+from repo_builder.build.report.types import Score
+
+
+def entry(size: int = 0, **facts: Any) -> Entry:
+    return Entry("key", {}, Artifact({"model.onnx": Blob("0", size)}), facts, 0.0)
+
+
+def profile(faster: float, low: float, high: float) -> Entry:
+    ratios = {"faster": faster, "faster_low": low, "faster_high": high}
+    return entry(fp32={"p50_ms": 2.0, **ratios})
+
+
+def score(built: float, metric: str = "accuracy", source: float = 0.9) -> Score:
+    return Score(metric, source, built, source - built)
+
+
+@pytest.mark.parametrize(
+    ("size", "timed", "scored", "said"),
+    [
+        (1000, (2.1, 2.0, 2.2), score(0.899), "3.2x smaller, 2.1x faster, -0.1 points"),
+        (1000, (2.1, 2.0, 2.2), score(0.912), "3.2x smaller, 2.1x faster, +1.2 points"),
+        (6400, (0.5, 0.4, 0.6), score(0.9), "2.0x larger, 2.0x slower, same score"),
+        (3200, (1.3, 0.9, 1.6), None, "same size, same speed"),
+        (3100, (1.02, 1.01, 1.03), None, "same size, same speed"),
+        (100, (1.07, 1.06, 1.08), None, "32x smaller, 1.07x faster"),
+        (1600, (4.0, 3.9, 4.1), Score("mae", 0.5, 0.62, 0.12),
+         "2.0x smaller, 4.0x faster, mae +0.12 (worse)"),
+        (1600, (4.0, 3.9, 4.1), Score("own", 0.5, 0.62, -0.12),
+         "2.0x smaller, 4.0x faster, own +0.12 (better)"),
+        (1600, (4.0, 3.9, 4.1), Score("wer", 0.5, 0.5, 0.0),
+         "2.0x smaller, 4.0x faster, same wer"),
+    ],
+)  # fmt: skip
+def test_ratios_in_words(
+    size: int, timed: tuple[float, float, float], scored: Score | None, said: str
+) -> None:
+    found = beside.fp32("onnxruntime", size, scored, entry(3200), profile(*timed), 9999, "")
+    assert found.text == said
+    assert found.smaller == 3200 / size
+    assert (found.runtime, found.size, found.latency_ms) == ("onnxruntime", 3200, 2.0)
+
+
+def test_a_doubtful_time_makes_a_doubtful_ratio() -> None:
+    timed = profile(2.0, 1.9, 2.1)
+    found = beside.fp32("openvino", 3200, None, entry(3200), timed, 1, "others used half")
+    assert found.text == "same size, 2.0x faster ?"
+
+
+def test_where_the_runtime_has_no_fp32_the_source_stands_in_without_a_latency() -> None:
+    found = beside.fp32("vela", 1000, score(0.88), None, None, 4000, "")
+    assert found.text == "4.0x smaller, -2.0 points"
+    assert (found.runtime, found.size, found.faster) == ("", 4000, None)
+    assert found.score_change == pytest.approx(-0.02)
