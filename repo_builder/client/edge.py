@@ -112,7 +112,9 @@ class EdgeClient(_Client):
         """Run `model` on one sample or a batch, within `timeout` seconds for everything.
 
         `inputs` is name -> array, or the array alone where the model has one input; with the
-        batch axis or, for one sample, without it. Types must match: nothing is cast.
+        batch axis or, for one sample, without it. Types must match: nothing is cast. More rows
+        than the model takes at once (`describe(model).max_rows`) travel in parts, one after the
+        other; the answer has all rows, in order, of one version.
 
         Raises InvalidInput, ModelNotFound, DeadlineExceeded, Unavailable, Overloaded, ServerFailed.
         """

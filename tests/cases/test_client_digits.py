@@ -105,6 +105,20 @@ def test_an_image_as_bytes_is_prepared_as_the_spec_says(served):
     assert 0.0 < result.confidence <= 1.0
 
 
+def test_the_example_of_many_samples_runs(served, capsys):
+    edge, cloud, images, _ = served
+    text = (SPECS.parent / "docs/client.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = (block for block in blocks if ".infer_many(" in block)
+    with EdgeClient(edge, cloud) as client:
+        names = {"client": client, "images": [*images[:5], images[0].astype("f8")]}
+        exec(compile(code, "client.md", "exec"), names)  # noqa: S102 - what is tested is the text
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 6
+    assert all(line.split()[1] in ("edge", "cloud") for line in said[:5])
+    assert said[5].startswith("not answered: model 'digits': input")
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/client.md"])
 def test_the_code_that_the_documentation_shows_runs(served, tmp_path, monkeypatch, capsys, page):
     edge, cloud, images, _ = served

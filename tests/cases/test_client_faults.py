@@ -101,6 +101,18 @@ def test_a_batch_of_64_with_6_unsure_rows_shows_the_cloud_6(pair, client):
     assert result.labels[1] == "cat"
 
 
+def test_more_rows_than_the_model_takes_travel_in_parts_and_only_unsure_ones_to_the_cloud(
+    pair, client
+):
+    before = len(pair.cloud_log.read_text().splitlines())
+    unsure = (0, 7, 63, 64, 149)
+    result = checked(client, rows(150, unsure=unsure), 5.0)
+    seen = pair.cloud_log.read_text().splitlines()[before:]
+    assert [json.loads(line)["rows"] for line in seen] == [5]
+    assert np.flatnonzero(result["who"]).tolist() == list(unsure)
+    assert [row for row, source in enumerate(result.sources) if source == "cloud"] == list(unsure)
+
+
 def test_delay_and_throttle_only_slow_things_down(client, edge_proxy, cloud_proxy):
     edge_proxy.delay = cloud_proxy.delay = 0.02
     cloud_proxy.rate = 20_000

@@ -57,6 +57,16 @@ def test_large_tensors_go_through_shared_memory_and_come_back_right(pair):
     admin.close()
 
 
+def test_more_rows_than_a_request_takes_go_through_shared_memory_in_parts(pair):
+    """The model takes 8 at once; parts of one shape share what is known of their outputs."""
+    x = np.random.default_rng(3).random((20, 50_000)).astype(np.float32)
+    with EdgeClient(pair.edge.grpc_url) as client:
+        assert np.array_equal(client.infer("big", x)["y"], x)
+        # In 8, 8 and 4 rows; out the second time 8: what is not yet known comes over the wire.
+        assert moved(client) == (20 + 8) * x[0].nbytes
+        assert np.array_equal(client.infer("big", x[:3])["y"], x[:3])
+
+
 def test_many_at_once_never_get_each_others_rows(pair):
     wrong: list[int] = []
     with EdgeClient(pair.edge.grpc_url, shared_memory=SharedMemory(max_bytes=4 << 20)) as client:

@@ -113,7 +113,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     wrong = {
         ("clasifier", good): "unknown model: 'clasifier' is not found; it has 'classifier'",
         ("classifier", f"imag={good}"): "no input 'imag'; did you mean 'image'?",
-        ("classifier", tmp_path / "none.npy"): "none.npy: No such file or directory",
+        ("classifier", tmp_path / "away.npy"): "away.npy: No such file or directory",
         ("classifier", text): "text.npy: cannot be used: ",
         ("classifier", broken): "broken.png: cannot be used: not an image that can be read",
         ("optional", good): "optional has several inputs; write --input NAME=",
@@ -125,8 +125,8 @@ def test_mistakes_are_one_line_that_says_what_to_do(
         ("classifier", saved("shape.npy", np.zeros((1, 1, 5, 4), np.float32))): (
             "input 'image' has shape [rows, 1, 4, 4], [1, 1, 5, 4] was given"
         ),
-        ("classifier", saved("many.npy", np.zeros((5, 1, 4, 4), np.float32))): (
-            "5 rows given, it takes 1 to 4 at once"
+        ("classifier", saved("none.npy", np.zeros((0, 1, 4, 4), np.float32))): (
+            "0 rows given, it takes 1 or more"
         ),
     }
     for (model, given), message in wrong.items():
@@ -136,6 +136,12 @@ def test_mistakes_are_one_line_that_says_what_to_do(
     assert "it has version 1 of 'classifier'" in mistake(
         run(url, "classifier", "--input", good, "--version", 7)
     )
+
+
+def test_more_rows_than_the_model_takes_at_once(url: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", np.zeros((9, 1, 4, 4), np.float32))
+    printed = run(url, "classifier", "--input", tmp_path / "many.npy").stdout
+    assert printed.startswith("scores float32[9, 3]")
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:

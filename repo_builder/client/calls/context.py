@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from repo_builder.client.calls.catalog import Catalog
 from repo_builder.client.calls.fallback import CloudFallback
+from repo_builder.client.calls.parts import in_parts
 from repo_builder.client.metrics import Labels, Metrics
 from repo_builder.client.models.model import Model
 from repo_builder.client.models.tensors import Batch
@@ -97,8 +98,28 @@ class Context:
         deadline: float,
         patient: bool,
     ) -> Effects[tuple[dict[str, Array], str] | Failure]:
-        """Have `upstream` run `model`: the outputs, and the number of the version that answered."""
+        """Have `upstream` run `model`: the outputs, and the number of the version that answered.
 
+        A batch that is too large for one request travels in parts, one after the other.
+        """
+
+        def ask(part: Batch, of: str) -> Effects[tuple[dict[str, Array], str] | Failure]:
+            return self._request(upstream, model, part, of, deadline, patient)
+
+        if 0 < model.max_rows < batch.count:
+            return (yield from in_parts(model, batch, version, ask))
+        return (yield from ask(batch, version))
+
+    def _request(
+        self,
+        upstream: Upstream,
+        model: Model,
+        batch: Batch,
+        version: str,
+        deadline: float,
+        patient: bool,
+    ) -> Effects[tuple[dict[str, Array], str] | Failure]:
+        """As `run`, in one request."""
         regions = self.regions
 
         def parse(response: Any) -> tuple[dict[str, Array], str]:

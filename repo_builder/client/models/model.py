@@ -127,12 +127,31 @@ class Model:
                     f"input '{tensors[0].name}' has {rows} rows, '{tensor.name}' has shape "
                     f"{list(shape)}"
                 )
-        if rows == 0 or rows > self.max_rows > 0:
+        if rows == 0:
+            raise self._wrong("0 rows given, it takes 1 or more")
+        if rows > self.max_rows > 0 and not self.repeatable:
             raise self._wrong(
-                f"{rows} rows given, it takes 1 to {self.max_rows if self.max_rows > 0 else 'any'}"
-                " at once; infer_many takes more, in parts"
+                f"{rows} rows given, it takes 1 to {self.max_rows} at once; a model that keeps a "
+                "state, or gives many answers, takes no parts"
             )
         return Batch(Signature(tensors, tuple(shapes), rows, single), arrays)
+
+    def parts(self, batch: Batch) -> list[Batch]:
+        """`batch` in parts of at most `max_rows` rows, in its order; views of its arrays."""
+        named = batch.named()
+        parts = []
+        for begin in range(0, batch.count, self.max_rows):
+            arrays = [array[begin : begin + self.max_rows] for array in named.values()]
+            shapes = tuple(array.shape for array in arrays)
+            key = (tuple(named), shapes)
+            # Parts share a signature, and with it the headers and sizes that are kept there.
+            signature = self.signatures.get(key)
+            if signature is None:
+                signature = Signature(batch.signature.tensors, shapes, len(arrays[0]), False)
+                if len(self.signatures) < 256:
+                    self.signatures[key] = signature
+            parts.append(Batch(signature, arrays))
+        return parts
 
     def _only_input(self) -> str:
         required = [tensor for tensor in self.inputs if not tensor.optional]
