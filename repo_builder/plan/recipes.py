@@ -14,6 +14,7 @@ from repo_builder.plan import sizes
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
+from repo_builder.targets import machine
 
 DEFAULT_MAX_BATCH = 16
 """The largest batch of an engine's profile, where the spec names none."""
@@ -31,8 +32,18 @@ def _onnxruntime(chain: Chain) -> None:
     bits = 8 if precision == "int8" else _weight_bits(chain)
     params: dict[str, Json] = {"precision": precision, "weight_bits": bits}
     model = chain.add(chain.compiled, params, model=model)
+    if machine.architecture() not in chain.target.architectures:
+        chain.why_not_executed = _elsewhere("ONNX Runtime", chain)
+    here = not chain.why_not_executed
     in_fp32: dict[str, Json] = {"precision": "fp32", "weight_bits": _weight_bits(chain)}
-    _check(chain, model, "onnxruntime", profile=True, fp32=_fp32(chain, in_fp32, front))
+    fp32 = _fp32(chain, in_fp32, front) if here else None
+    _check(chain, model, "onnxruntime", profile=here, fp32=fp32)
+
+
+def _elsewhere(runtime: str, chain: Chain) -> str:
+    """Why a model did not run on a device whose processors are none of this machine's kind."""
+    device = " or ".join(chain.target.architectures)
+    return f"ran in {runtime} on {machine.architecture()}; no {device} machine was here"
 
 
 def _openvino(chain: Chain) -> None:
@@ -51,10 +62,13 @@ def _openvino(chain: Chain) -> None:
     cpu = device == "CPU"
     front = _front(chain, static=not cpu)
     model = chain.add(chain.compiled, params, model=front, calibration=calibration)
+    here = machine.architecture() in chain.target.architectures
+    if cpu and not here:
+        chain.why_not_executed = _elsewhere("OpenVINO", chain)
     runtime = "openvino" if cpu else "openvino-rows"
     in_fp16 = _emulated(chain) if precision == "fp16" and not cpu else None
-    fp32 = _fp32(chain, in_fp32, front) if cpu else None
-    _check(chain, model, runtime, profile=cpu, emulated=in_fp16, fp32=fp32)
+    fp32 = _fp32(chain, in_fp32, front) if cpu and here else None
+    _check(chain, model, runtime, profile=cpu and here, emulated=in_fp16, fp32=fp32)
 
 
 def _fp32(chain: Chain, params: Mapping[str, Json], front: ArtifactRef) -> ArtifactRef | None:

@@ -14,9 +14,13 @@ from typing import Any, NoReturn
 
 import pytest
 
+from repo_builder import targets
+from repo_builder.targets import machine
+
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "model_specs"
 MODELS = ("digits", "shapes", "vibration")
+BUILT = (*MODELS, "digits-large")
 LEVELS = {
     "cpu": "executed",
     "cpu-openvino": "executed",
@@ -28,6 +32,11 @@ LEVELS = {
     "ethos-u55": "compiled",
     "ethos-u85": "compiled",
     "tflite-micro": "simulated",
+}
+MORE = {
+    "digits": {},
+    "shapes": {"jetson-orin-nx-8gb": "prepared", "jetson-agx-orin-32gb": "prepared"},
+    "vibration": {"jetson-orin-nano": "prepared", "raspberry-pi-5": "prepared"},
 }
 MOST_DROP = {"digits": 0.005, "shapes": 0.02, "vibration": 0.01}
 TOOLS = ("openvino", "nncf", "onnxruntime_qnn", "ai_edge_litert", "ethosu")
@@ -64,7 +73,7 @@ def built(
     if lacking := [tool for tool in TOOLS if importlib.util.find_spec(tool) is None]:
         unavailable(f"these tools are not installed: {', '.join(lacking)}")
     folder = tmp_path_factory.mktemp("tiers")
-    ended = build(SPECS, folder, *(f"--only={model}@*" for model in MODELS))
+    ended = build(SPECS, folder, *(f"--only={model}@*" for model in BUILT))
     assert ended.returncode == 0, ended.stderr
     rows = {(row["name"], row["target"]): row for row in json.loads(ended.stdout)["rows"]}
     return Built(rows, folder / "store", folder / "out")
@@ -73,12 +82,27 @@ def built(
 @pytest.mark.parametrize("model", MODELS)
 def test_every_tier_is_built_to_its_level(built: Built, model: str) -> None:
     rows = {target: row for (name, target), row in built.rows.items() if name == model}
-    assert {target: row["level"] for target, row in rows.items()} == LEVELS
+    assert {target: row["level"] for target, row in rows.items()} == LEVELS | MORE[model]
     for row in rows.values():
         assert row["level_reason"]
         assert row["score"]["drop"] <= MOST_DROP[model]
     int8 = rows["cpu"]["score"]["built"]
     assert abs(rows["snapdragon-qcs8275"]["score"]["built"] - int8) <= 0.005
+
+
+def test_every_target_of_the_catalog_is_used_by_an_example(built: Built) -> None:
+    used = {target for _, target in built.rows}
+    assert used == set(targets.load()), "nvidia-gpu is the cloud's side of digits"
+    cloud = built.rows["digits-large", "nvidia-gpu"]
+    assert cloud["level"] == "prepared"
+
+
+def test_another_architecture_is_not_measured_here(built: Built) -> None:
+    pi = built.rows["vibration", "raspberry-pi-5"]
+    here = machine.architecture()
+    assert pi["level_reason"] == f"ran in ONNX Runtime on {here}; no arm64 machine was here"
+    assert pi["latency"] is None
+    assert built.rows["vibration", "cpu"]["latency"] is not None
 
 
 def test_tflite_equals_onnx_within_one_step(built: Built) -> None:

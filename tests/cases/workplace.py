@@ -34,9 +34,8 @@ class Workplace:
         self.store = folder / "store"
         shutil.copytree(SPECS, self.specs)
         for spec in self.specs.glob("*.yaml"):  # all tiers are another test's
-            text = re.sub(
-                r"^targets:\n(  - .*\n)+", f"targets: {CPU}\n", spec.read_text(), flags=re.M
-            )
+            every = r"^targets:(\n(  - .*\n)+| \[.*\]\n)"
+            text = re.sub(every, f"targets: {CPU}\n", spec.read_text(), flags=re.M)
             spec.write_text(text.split("\noverrides:")[0])
 
     def run(self, command: str, *options: object) -> subprocess.CompletedProcess[str]:
