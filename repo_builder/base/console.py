@@ -138,7 +138,7 @@ def table(
             joined = "  ".join(parts).rstrip()
             lines.append(paint(joined, "bold", sys.stdout) if number == 0 else joined)
         said = notes.get(number - 1, "").splitlines()
-        if below is not None and below not in columns and number and row[below] != "-":
+        if below is not None and below not in columns and number and row[below] not in ("", "-"):
             said.insert(0, f"{header[below]}: {row[below]}")
         for paragraph in said:
             lines += _wrapped(paragraph, room and room - 4, "    ")
@@ -183,12 +183,14 @@ def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
 
 
 def megabytes(size: int) -> str:
-    """A size in bytes as a short text: `812 B`, `34.1 KB`, `2.40 MB` (powers of 1000)."""
+    """A size in bytes as a short text: `812 B`, `34.1 KB`, `2.40 MB`, `7.00 GB` (of 1000 each)."""
     if size < 1000:
         return f"{size} B"
     if size < 1_000_000:
         return f"{size / 1e3:.1f} KB"
-    return f"{size / 1e6:.2f} MB"
+    if size < 1_000_000_000:
+        return f"{size / 1e6:.2f} MB"
+    return f"{size / 1e9:.2f} GB"
 
 
 def seconds(value: float) -> str:

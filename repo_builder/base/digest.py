@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,12 +37,16 @@ def of_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def of_file(path: Path) -> str:
-    """The sha256 of a file's content, in lower-case hex, read in chunks of 1 MiB."""
+def of_file(path: Path, read: Callable[[int], None] = lambda _count: None) -> str:
+    """The sha256 of a file's content, in lower-case hex, read in chunks of 1 MiB.
+
+    `read` is told the size of each.
+    """
     state = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             state.update(chunk)
+            read(len(chunk))
     return state.hexdigest()
 
 

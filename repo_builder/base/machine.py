@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,21 @@ class Watch:
             _busy(self._root / "proc/stat", {f"cpu{core}" for core in self._cores}),
             _held_up(self._root),
         )
+
+
+def quiet_for(seconds: float, root: Path = Path("/")) -> Conditions:
+    """What others do while this process sleeps for `seconds`: a server that waits for us idles."""
+    watch = Watch(root)
+    time.sleep(seconds)
+    return watch.conditions()
+
+
+def spread(medians: Sequence[float]) -> float:
+    """The middle half of repeated medians, as a share of their median; 0 of a single one."""
+    if len(medians) < 2:
+        return 0.0
+    low, middle, high = statistics.quantiles(medians, n=4, method="inclusive")
+    return (high - low) / middle
 
 
 def doubt(load: float | None, throttled: float, spread: float) -> str:

@@ -1,9 +1,11 @@
-"""Live progress of steps that run side by side, on stderr."""
+"""Live progress of steps that run side by side, and of long copies, on stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from repo_builder.base import console
@@ -12,6 +14,16 @@ from repo_builder.base.console import paint, seconds
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
+
+
+_LARGE = 1 << 25
+"""Bytes below which a copy is over before anyone wonders."""
+
+_PATIENCE_S = 1.0
+"""Seconds before a copy is shown."""
+
+_on_screen: list[Steps] = []
+"""The steps whose bar is on the screen, where copies have their line too."""
 
 
 class Steps:
@@ -37,6 +49,7 @@ class Steps:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+            _on_screen.remove(self)
 
     def expect(self, more: int) -> None:
         """So `more` steps are going to run, beside those that have ended."""
@@ -110,3 +123,71 @@ class Steps:
             redirect_stderr=True,
         )
         self._live.start()
+        _on_screen.append(self)
+
+
+@contextlib.contextmanager
+def copying(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many of `total` bytes (None: nobody knows) are done, and how many are
+    left; what is given is told of every part. Nothing for small or short copies.
+    """
+    wanted = sys.stderr.isatty() and not console.talk.quiet and (total is None or total >= _LARGE)
+    shown = _Copy(label, total) if wanted else None
+    try:
+        yield shown.add if shown else lambda _count: None
+    finally:
+        if shown:
+            shown.end()
+
+
+def counted(chunks: Iterable[bytes], label: str, total: int | None) -> Iterator[bytes]:
+    """The chunks as they are, shown as by `copying`."""
+    with copying(label, total) as copied:
+        for chunk in chunks:
+            yield chunk
+            copied(len(chunk))
+
+
+class _Copy:
+    """One line: in the steps' display where that is on the screen, else of its own."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label, self._total = label, total
+        self._done, self._begun = 0, time.monotonic()
+        self._place: Progress | None = None
+        self._own = False
+        self._task: TaskID | None = None
+
+    def add(self, count: int) -> None:
+        """`count` more bytes are done."""
+        self._done += count
+        if time.monotonic() - self._begun < _PATIENCE_S:
+            return
+        of = f" of {console.megabytes(self._total)}" if self._total is not None else ""
+        text = f"{self._label} {console.megabytes(self._done)}{of}"
+        if self._place is None or self._task is None:
+            self._place = self._screen()
+            self._task = self._place.add_task(text, total=self._total)
+        self._place.update(self._task, description=text, completed=self._done)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._place is None or self._task is None:
+            return
+        if self._own:
+            self._place.stop()
+        else:
+            self._place.remove_task(self._task)
+
+    def _screen(self) -> Progress:
+        shared = _on_screen[-1]._running if _on_screen else None
+        if shared is not None:
+            return shared
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        own = Progress(*columns, console=Console(stderr=True), transient=True)
+        own.start()
+        self._own = True
+        return own

@@ -93,7 +93,14 @@ def advise(
     columns = [key for key in _COLUMNS if any(record.get(key) is not None for record in records)]
     rows = [[_cell(record.get(key)) for key in columns] for record in records]
     figures = [i for i, key in enumerate(columns) if key not in _WORDS]
-    console.out(console.table([_COLUMNS[key] for key in columns], rows, figures))
+    text = console.table(
+        [_COLUMNS[key] for key in columns],
+        rows,
+        figures,
+        drop=[columns.index(key) for key in _DROPPED if key in columns],
+        below=columns.index("why"),
+    )
+    console.out(text)
     for line in _ASSUMPTIONS:
         console.say(line)
 
@@ -112,6 +119,18 @@ _COLUMNS = {
     "yearly_cost": "cost/year",
     "why": "why",
 }
+_DROPPED = (
+    "bound",
+    "millijoules",
+    "memory_mb",
+    "yearly_cost",
+    "battery_hours",
+    "why",
+    "watts",
+    "fps",
+    "precision",
+)
+"""Columns that a narrow terminal does without, the first of them first."""
 _WORDS = ("candidate", "precision", "verdict", "bound", "why")
 _ASSUMPTIONS = (
     "Estimated at dense rates on the default engine, the model alone on the device, without",

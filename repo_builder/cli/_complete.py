@@ -1,4 +1,4 @@
-"""What a shell may complete: targets, power modes, models. Reads text, imports no tool.
+"""What a shell may complete: targets, power modes, models, patterns. Reads text, imports no tool.
 
 A shell waits for these at every Tab, so files are searched, not parsed: a file that is wrong
 completes less, and says nothing.
@@ -39,12 +39,24 @@ def power_modes(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
 def selections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """`MODEL@*`, and after the `@` each target, for models of the spec files that are named.
 
-    Where none is named yet: those of this folder and of the folders in it.
+    Where none is named yet: those of this folder and of the folders in it. `*` is every model.
     """
-    names = sorted(set(_models(ctx.params.get("specs") or ())))
+    names = sorted({"*", *_models(ctx.params.get("specs") or ())})
     if "@" not in incomplete:
         return _that_begin(incomplete, (f"{name}@*" for name in names))
     return _that_begin(incomplete, (f"{n}@{target}" for n in names for target in _targets(ctx)))
+
+
+def served(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Models of the repository that is named, else of those that were built below this folder."""
+    repository = ctx.params.get("repository")
+    folders = [Path(repository)] if repository else [*Path().glob("*/*/models"), *Path().glob("*")]
+    configs = (
+        config
+        for folder in folders
+        for config in (*folder.glob("*/config.pbtxt"), *folder.glob("models/*/config.pbtxt"))
+    )
+    return _that_begin(incomplete, {config.parent.name for config in configs})
 
 
 def _that_begin(incomplete: str, words: Iterable[str]) -> list[str]:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import math
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from repo_builder.base import console
+from repo_builder.base import console, machine
 from repo_builder.base.errors import InferError, OutputError, UsageError
-from repo_builder.cli import _options
+from repo_builder.cli import _complete, _options
 
 if TYPE_CHECKING:
     from repo_builder.client.load import Load
 
 _BAR = 40
+_REST_S = 0.3
+"""How long to look at the machine before and after, while nobody asks."""
+
+_BLOCKS = 20
+"""Of so many parts of the calls the medians are compared."""
 
 
 @click.command()
 @click.argument("url")
-@click.option("--model", required=True, help="The model to ask.")
+@click.option("--model", required=True, shell_complete=_complete.served, help="The model to ask.")
+@click.option(
+    "--latency",
+    "alone",
+    is_flag=True,
+    help="One call after the other, and whether the machine was quiet enough to trust the figure.",
+)
 @click.option("--callers", type=click.IntRange(1), help="Closed loop: so many ask at once [4].")
 @click.option(
     "--rate",
@@ -45,6 +57,7 @@ def command(
     *,
     url: str,
     model: str,
+    alone: bool,
     callers: int | None,
     rate: float | None,
     seconds: float,
@@ -60,10 +73,15 @@ def command(
     \b
     repo-builder bench localhost:8001 --model digits --callers 16
     repo-builder bench localhost:8001 --model digits --rate 200
+    repo-builder bench localhost:8001 --model digits --latency
     """
-    if callers is not None and rate is not None:
-        raise UsageError("give --callers (closed loop) or --rate (open loop), not both")
+    if (callers is not None) + (rate is not None) + alone > 1:
+        raise UsageError("give one of --latency, --callers (closed loop) and --rate (open loop)")
     from repo_builder.client import ClientError
+
+    callers = 1 if alone else callers or 4
+    before = machine.quiet_for(_REST_S) if alone else None
+    watch = machine.Watch()
 
     try:
         load = asyncio.run(
@@ -71,7 +89,7 @@ def command(
                 url,
                 cloud,
                 model,
-                callers or 4,
+                callers,
                 rate,
                 seconds=seconds,
                 rows=rows,
@@ -81,14 +99,18 @@ def command(
         )
     except ClientError as error:
         raise InferError(str(error)) from None
-    loop = f"{rate:g} calls/s, open loop" if rate else f"{callers or 4} callers, closed loop"
+    said = "one call after the other" if alone else f"{callers} callers, closed loop"
+    loop = f"{rate:g} calls/s, open loop" if rate else said
+    trust = _trust(load, before, watch.conditions()) if before else None
     if plot:
         _draw(plot, f"{model}: {loop}", load)
     if as_json:
-        console.out_json(_figures(load))
+        console.out_json({**_figures(load), **({"trust": trust} if trust else {})})
         return
     console.say(f"{model} at {url}: {loop}, {load.seconds:.1f} s")
     _print(load, rate)
+    if trust:
+        _print_trust(trust)
 
 
 async def _measure(
@@ -171,6 +193,36 @@ def _figures(load: Load) -> dict[str, Any]:
         "seconds": load.seconds,
         "sources": dict(load.sources),
     }
+
+
+def _trust(load: Load, before: machine.Conditions, during: machine.Conditions) -> dict[str, Any]:
+    """What the machine did, and what speaks against the figures; "" where nothing does.
+
+    Others are seen while nobody asks: when somebody does, the server's work would count as theirs.
+    """
+    after = machine.quiet_for(_REST_S)
+    loads = [one.load for one in (before, after) if one.load is not None]
+    others = max(loads, default=None)
+    size = max(1, len(load.latencies) // _BLOCKS)
+    blocks = [load.latencies[i : i + size] for i in range(0, len(load.latencies) - size + 1, size)]
+    spread = machine.spread([statistics.median(block) for block in blocks])
+    return {
+        "cpu": during.cpu,
+        "cores": during.cores,
+        "load": others,
+        "throttled": during.throttled,
+        "spread": spread,
+        "doubt": machine.doubt(others, during.throttled, spread),
+    }
+
+
+def _print_trust(trust: dict[str, Any]) -> None:
+    load = "unknown" if trust["load"] is None else f"{trust['load']:.0%}"
+    cores = f"{trust['cores']} core{'s' * (trust['cores'] != 1)}"
+    spread = f"{trust['spread']:.0%}"
+    console.out(f"on {trust['cpu']}, {cores}; others used {load} of it, medians spread {spread}")
+    if trust["doubt"]:
+        console.warn(f"not to be trusted: {trust['doubt']}; ask again while the machine is quiet")
 
 
 def _print(load: Load, rate: float | None) -> None:

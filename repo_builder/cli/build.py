@@ -244,9 +244,9 @@ _DROPPED = (
     "drop",
     "verified",
     "precision",
+    _BESIDE,
     "score",
     "kept",
-    _BESIDE,
     "ms (p50)",
     "size",
 )

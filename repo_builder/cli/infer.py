@@ -13,7 +13,7 @@ import click
 
 from repo_builder.base import console
 from repo_builder.base.errors import InferError, MissingExtra, did_you_mean
-from repo_builder.cli import _options
+from repo_builder.cli import _complete, _options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +27,7 @@ _SHOWN_VALUES = 10
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.served)
 @click.option(
     "--input",
     "inputs",

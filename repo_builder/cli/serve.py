@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from repo_builder.base import console, ending
-from repo_builder.cli import _options
+from repo_builder.cli import _complete, _options
 
 _PORT = click.IntRange(0, 65535)
 _FREE = "0 takes a free port."
@@ -27,7 +27,13 @@ _FREE = "0 takes a free port."
     type=click.Path(path_type=Path),
     help="Folder of the Triton to use [default: /opt/tritonserver, else nvidia-pytriton's].",
 )
-@click.option("--model", "models", multiple=True, help="Load only this model; may be repeated.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=_complete.served,
+    help="Load only this model; may be repeated.",
+)
 @click.option("--model-config-name", default="", help="Use configs/NAME.pbtxt of each model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the endpoints as JSON.")
 def command(
@@ -45,8 +51,8 @@ def command(
 ) -> None:
     """Serve REPOSITORY (such as build/cpu) with Triton until Ctrl-C.
 
-    Prints the endpoints once every model is ready and has answered its warmup. Ctrl-C lets
-    requests in flight end; a second Ctrl-C does not.
+    Prints the endpoints once every model is ready and has answered its warmup; -v shows what is
+    loaded until then. Ctrl-C lets requests in flight end; a second Ctrl-C does not.
     """
     from repo_builder import serve
 
@@ -63,7 +69,7 @@ def command(
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         extra=extra,
-        on_event=console.say,
+        on_event=_tell,
     )
     with server:
         _print_endpoints(server, as_json)
@@ -72,6 +78,12 @@ def command(
         except KeyboardInterrupt:
             console.say("draining; Ctrl-C again stops at once")
     console.say("stopped")
+
+
+def _tell(event: str) -> None:
+    """What Triton warns of is said; that it loads and has loaded what it was told to, with -v."""
+    good = event.startswith(("loading: ", "successfully loaded "))
+    (console.detail if good else console.say)(event)
 
 
 def _at_once() -> None:

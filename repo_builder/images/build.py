@@ -11,6 +11,7 @@ from pathlib import Path
 
 from repo_builder.base import console
 from repo_builder.base.errors import GateFailed, ImageError, UsageError, disk_fix
+from repo_builder.base.progress import counted
 from repo_builder.images import assemble, manifest, pins, plans
 from repo_builder.images import context as contexts
 from repo_builder.images.context import LABEL, Context
@@ -95,7 +96,8 @@ def build(request: Request, context: Context, engine: Engine, say: Callable[[str
     wanted = image.id, f"{LABEL}.layers={image.layers_digest}", json.loads(image.config)
     found = engine.find(*wanted)
     if changed := found is None:
-        engine.load(image.stream(f"{repository}:{tag}"))
+        stream = image.stream(f"{repository}:{tag}")
+        engine.load(counted(stream, "loading the image", image.disk_size))
         found = engine.find(*wanted)
     if found is None:
         raise ImageError("the engine took the image and does not have it; see its log")

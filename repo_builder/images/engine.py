@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from repo_builder.base.errors import ImageError, MissingExtra
+from repo_builder.base.progress import counted
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -154,9 +155,9 @@ class Engine:
     def save(self, reference: str, out: IO[bytes]) -> None:
         """Write an image's archive (as `docker save`) to a file."""
         with _wrap_engine_errors(f"save {reference}"):
-            name = reference if not reference.startswith("sha256:") else None
             image = self.image(reference)
-            for chunk in image.save(named=name or False):
+            chunks = image.save(named=not reference.startswith("sha256:") and reference)
+            for chunk in counted(chunks, f"saving {reference}", image.attrs.get("Size")):
                 out.write(chunk)
 
     def load(self, archive: Iterable[bytes]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from repo_builder.base import digest
+from repo_builder.base import digest, progress
 from repo_builder.base.artifact import Contents, Interface
 from repo_builder.base.errors import ModelError
 from repo_builder.introspect import declared, walk
@@ -167,7 +167,8 @@ class _FileCache:
             stamp = digest.stamp(path)
             about = self.known.get(str(path))
             if about is None or about.get("stamp") != stamp:
-                about = {"stamp": stamp, "sha256": digest.of_file(path)}
+                with progress.copying(f"reading {path.name}", stamp[0]) as read:
+                    about = {"stamp": stamp, "sha256": digest.of_file(path, read)}
                 if time.time_ns() - stamp[2] < _RACY_NS:
                     about["stamp"] = None  # may change again within the clock's grain
                 self.known[str(path)] = about

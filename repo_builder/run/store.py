@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo_builder.base import digest
+from repo_builder.base import digest, progress
 from repo_builder.base.artifact import Artifact, Blob, Entry
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import StoreError, disk_fix
@@ -152,10 +152,15 @@ class Store:
             source = self._blob_path(blob.sha256)
             state = hashlib.sha256()
             try:
-                with source.open("rb") as reader, target.open("wb") as writer:
+                with (
+                    source.open("rb") as reader,
+                    target.open("wb") as writer,
+                    progress.copying(f"copying {name}", blob.size) as copied,
+                ):
                     while chunk := reader.read(_CHUNK):
                         state.update(chunk)
                         writer.write(chunk)
+                        copied(len(chunk))
             except FileNotFoundError:
                 raise CorruptEntry(entry.key, name) from None
             if state.hexdigest() != blob.sha256:

@@ -59,7 +59,7 @@ class Inputs:
 class Timing:
     """One batch size: median and 95th percentile of a run in ms, and rows per second.
 
-    `spread` is the middle half of the medians of blocks of runs, as a share of `p50_ms`.
+    `spread` is that of the medians of blocks of runs: see `machine.spread`.
     """
 
     batch: int
@@ -193,14 +193,13 @@ def _block(runner: _runtimes.Runner, feed: Mapping[str, _data.Array], runs: int)
 def _timing(batch: int, blocks: Sequence[Sequence[float]]) -> Timing:
     times = np.concatenate([np.asarray(block) for block in blocks])
     p50, p95 = np.percentile(times, (50, 95))
-    low, high = np.percentile([np.median(block) for block in blocks], (25, 75))
     return Timing(
         batch,
         len(times),
         float(1e3 * p50),
         float(1e3 * p95),
         float(batch * len(times) / times.sum()),
-        float((high - low) / p50),
+        machine.spread([float(np.median(block)) for block in blocks]),
     )
 
 

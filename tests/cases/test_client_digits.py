@@ -4,6 +4,7 @@ promise between them, kept by the client without a constant in the application."
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -169,6 +170,23 @@ def test_bench_prints_and_plots(served, tmp_path):
     assert figures["calls"] > 5
     assert figures["latency_ms"]["p50"] <= figures["latency_ms"]["max"]
     assert set(figures["sources"]) <= {"edge", "cloud", "mixed"}
+
+
+def test_bench_of_one_caller_says_whether_to_trust_it(served):
+    edge, _, _, _ = served
+    run = CliRunner()
+    arguments = ["bench", edge, "--model", "digits", "--latency", "--seconds", "0.5"]
+    figures = json.loads(run.invoke(cli, [*arguments, "--json"]).stdout)
+    trust = figures["trust"]
+    assert 1 <= trust["cores"] <= len(os.sched_getaffinity(0))
+    assert trust["load"] is None or 0 <= trust["load"] <= 1
+    assert trust["spread"] >= 0
+    printed = run.invoke(cli, arguments)
+    assert printed.exit_code == 0, printed.output
+    assert re.search(r"^on .+, \d+ cores?; others used (\d+%|unknown) of it", printed.stdout, re.M)
+    assert ("not to be trusted" in printed.output) == ("ask again while" in printed.output)
+    mixed = run.invoke(cli, [*arguments, "--callers", "2"])
+    assert "give one of --latency, --callers" in str(mixed.exception)
 
 
 def test_an_open_loop_counts_a_stall_for_every_call_it_held_up(served):

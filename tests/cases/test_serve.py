@@ -573,6 +573,30 @@ def shared_memory_of(pid: int) -> set[str]:
     return set(re.findall(r"/dev/shm/triton\S+region\S+", maps))  # noqa: S108
 
 
+def test_serve_says_four_lines(unavailable: Callable[[str], Any], tmp_path: Path) -> None:
+    """Where it serves and how it stops, for people; three addresses, one a line, for scripts."""
+    if install_missing():
+        unavailable("no Triton")
+    models.add(tmp_path, "counting", models.counting(), max_batch_size=4)
+    words = [sys.executable, "-m", "repo_builder", "serve", str(tmp_path), *FREE_PORTS]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        addresses = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        more, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    kinds = (r"http     http://127\.0\.0\.1:\d+", r"grpc     127\.0\.0\.1:\d+",
+             r"metrics  http://127\.0\.0\.1:\d+/metrics")  # fmt: skip
+    for line, kind in zip(addresses, kinds, strict=True):
+        assert re.fullmatch(kind + r"\n", line)
+    assert more == ""
+    first, *rest = said.splitlines()
+    assert re.fullmatch(rf"serving {re.escape(str(tmp_path))}\S*; log: \S+; Ctrl-C stops", first)
+    assert rest == ["draining; Ctrl-C again stops at once", "stopped"]
+
+
 def test_ctrl_c_lets_requests_in_flight_end_and_leaves_nothing(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:

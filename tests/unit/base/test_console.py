@@ -130,7 +130,14 @@ def test_states_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (34_120, "34.1 KB"), (2_400_000, "2.40 MB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KB"),
+        (34_120, "34.1 KB"),
+        (2_400_000, "2.40 MB"),
+        (7_000_000_000, "7.00 GB"),
+    ],
 )
 def test_sizes(size: int, said: str) -> None:
     assert console.megabytes(size) == said

@@ -89,6 +89,18 @@ def test_the_processor_by_its_name(tmp_path: Path, cpuinfo: str, name: str) -> N
     assert machine.cpu_name(system(tmp_path, {"proc/cpuinfo": cpuinfo})) == name
 
 
+def test_the_spread_of_repeated_medians() -> None:
+    assert machine.spread([]) == machine.spread([3.0]) == 0.0
+    assert machine.spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
+    assert machine.spread([2.0] * 9 + [50.0]) == 0.0, "one hiccup is no spread"
+
+
+def test_others_are_seen_while_we_sleep(tmp_path: Path) -> None:
+    assert machine.quiet_for(0.001, tmp_path).load is None
+    load = machine.quiet_for(0.001).load
+    assert load is None or 0 <= load <= 1
+
+
 @pytest.mark.parametrize(
     ("load", "throttled", "spread", "said"),
     [

@@ -7,14 +7,23 @@ import sys
 
 import pytest
 
-from repo_builder.base import console
-from repo_builder.base.progress import Steps
+from repo_builder.base import console, progress
+from repo_builder.base.progress import Steps, copying, counted
 
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setattr(console, "talk", console.Talk())
+
+
+def as_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this phase of the test: capsys puts another stderr into each."""
+    pytest.importorskip("rich")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "_PATIENCE_S", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
 
 
 def run(steps: Steps) -> None:
@@ -63,10 +72,7 @@ def test_quiet_and_verbose(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_terminal_gets_a_bar_and_no_line_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("rich")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
+    as_on_a_terminal(monkeypatch)
     with Steps() as steps:
         run(steps)
     said = capsys.readouterr().err
@@ -74,3 +80,51 @@ def test_a_terminal_gets_a_bar_and_no_line_is_lost(
     assert "it crashed" in said
     assert "/12" in said
     assert "left:" in said
+
+
+@pytest.mark.parametrize(
+    ("total", "said"),
+    [(100_000_000, "copying big.bin 50.00 MB of 100.00 MB"), (None, "copying big.bin 50.00 MB")],
+)
+def test_a_long_copy_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    total: int | None,
+    said: str,
+) -> None:
+    as_on_a_terminal(monkeypatch)
+    chunks = [bytes(20_000_000), bytes(30_000_000)]
+    assert list(counted(chunks, "copying big.bin", total)) == chunks
+    assert said in capsys.readouterr().err
+
+
+def test_a_copy_has_its_line_among_the_steps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_a_terminal(monkeypatch)
+    with Steps() as steps:
+        steps.expect(3)
+        with copying("copying big.bin", 100_000_000) as copied:
+            copied(50_000_000)
+            assert steps._running is not None
+            (task,) = steps._running.tasks
+            assert task.description == "copying big.bin 50.00 MB of 100.00 MB"
+        assert not steps._running.tasks
+        steps.done("k", "digits import")
+    assert "digits import" in capsys.readouterr().err
+
+
+def test_small_copies_and_quiet_users_hear_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_a_terminal(monkeypatch)
+    with copying("copying small.bin", 1_000_000) as copied:
+        copied(1_000_000)
+    console.talk.quiet = True
+    with copying("copying big.bin", 100_000_000) as copied:
+        copied(50_000_000)
+    console.talk.quiet = False
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with copying("copying big.bin", 100_000_000) as copied:
+        copied(50_000_000)
+    assert capsys.readouterr().err == ""

@@ -102,12 +102,26 @@ def test_models_are_completed_from_the_spec_files(
     (tmp_path / "specs" / "b.yaml").write_text("name: 'shapes'\n")
     (tmp_path / "broken.yaml").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
-    assert complete("build", "--only", "") == ["digits@*", "shapes@*"]
-    assert complete("build", "--only", "", specs=(Path("specs/b.yaml"),)) == ["shapes@*"]
+    assert complete("build", "--only", "") == ["*@*", "digits@*", "shapes@*"]
+    assert complete("build", "--only", "", specs=(Path("specs/b.yaml"),)) == ["*@*", "shapes@*"]
+    assert complete("build", "--only", "*@cpu") == ["*@cpu", "*@cpu-openvino"]
     assert complete("plan", "--only", "digits@cpu", specs=("specs",)) == [
         "digits@cpu",
         "digits@cpu-openvino",
     ]
+
+
+def test_what_was_built_is_completed_where_a_model_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("build/cpu/models/digits", "build/cpu/models/shapes", "other/vad"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.pbtxt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert complete("infer", "name", "") == ["digits", "shapes", "vad"]
+    assert complete("bench", "--model", "d") == ["digits"]
+    assert complete("serve", "--model", "", repository=Path("build/cpu")) == ["digits", "shapes"]
+    assert complete("serve", "--model", "", repository="other") == ["vad"]
 
 
 def test_completion_loads_no_tool() -> None:
