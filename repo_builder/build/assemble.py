@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from repo_builder import __version__
-from repo_builder.base import digest, machine, resources
+from repo_builder.base import digest, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
-from repo_builder.build import beside, proof
+from repo_builder.build import beside, latency, proof
 from repo_builder.build.gates import Measurements, failures, too_large
 from repo_builder.build.report import confidence
-from repo_builder.build.report.types import Latency, Row, Score, Status
+from repo_builder.build.report.types import Row, Score, Status
 from repo_builder.plan import PipelineVariant, Plan, Variant
 from repo_builder.plan.recipes import FP32
 from repo_builder.repository.publish import Model
@@ -60,7 +60,7 @@ def assemble(
     cold = _WARM_UP in variant.steps and entries[_WARM_UP] is None
     if imported is None or compiled is None or verified is None or unsure or cold:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
-    score, latency = measured["score"], measured["latency"]
+    score, timed = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))
     broken += proof.failures(entries, verified)
     broken += failures(
@@ -68,8 +68,8 @@ def assemble(
         Measurements(
             measured["size"],
             score and score.drop,
-            latency and latency.p50_ms,
-            latency.doubt if latency else "",
+            timed and timed.p50_ms,
+            timed.doubt if timed else "",
         ),
     )
     if broken:
@@ -121,7 +121,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["level"], figures["level_reason"] = level["name"], reason
     if profile:
         batches: Any = profile.facts["batches"]
-        figures["latency"] = _latency(profile)
+        figures["latency"] = latency.of(profile.facts, batches[0])
         figures["rows_per_second"] = {str(b["batch"]): b["rows_per_second"] for b in batches}
     if made and imported and verify and _not_fp32(variant, imported):
         figures["fp32"] = beside.fp32(
@@ -134,28 +134,11 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
             figures["latency"].doubt if figures["latency"] else "",
         )
     if (calibrated := entries.get(CONFIDENCE)) and variant.spec.fallback:
-        latency = figures["latency"]
+        timed = figures["latency"]
         figures["confidence"] = confidence.of_entry(
-            calibrated, variant.spec.fallback, latency and latency.p50_ms
+            calibrated, variant.spec.fallback, timed and timed.p50_ms
         )
     return figures
-
-
-def _latency(profile: Entry) -> Latency:
-    facts: Any = profile.facts
-    batch_1, conditions = facts["batches"][0], facts["conditions"]
-    load, throttled, spread = conditions["load"], conditions["throttled"], batch_1["spread"]
-    return Latency(
-        batch_1["p50_ms"],
-        batch_1["p95_ms"],
-        cpu=conditions["cpu"],
-        cores=conditions["cores"],
-        at=facts["at"],
-        load=load,
-        throttled=throttled,
-        spread=spread,
-        doubt=machine.doubt(load, throttled, spread),
-    )
 
 
 def _not_fp32(variant: Variant, imported: Entry) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 from repo_builder import __version__
 from repo_builder.base.artifact import Entry
 from repo_builder.base.digest import Json
-from repo_builder.build import gates
+from repo_builder.build import gates, latency
 from repo_builder.build.assemble import row_start, template_digest
-from repo_builder.build.report.types import Budget, Latency, Row, Status
+from repo_builder.build.report.types import Budget, Row, Status
 from repo_builder.plan import PipelineVariant, Plan
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
@@ -52,7 +52,7 @@ def assemble(
         "level_reason": variant.why_not_executed
         or "ran on its sample in the runtimes that serve it",
         "budget": budget,
-        "latency": Latency(facts["p50_ms"], facts["p95_ms"]) if budget else None,
+        "latency": latency.of(facts, facts) if budget else None,
     }
     broken = gates.over_budget(budget.total_ms if budget else None, spec.latency_budget_ms)
     if broken:

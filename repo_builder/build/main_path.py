@@ -33,7 +33,7 @@ def build(request: Request, store: Store, progress: Progress) -> Report:
     refusals = refused(the_plan, store)
     keys = wanted(the_plan, refusals)
     if request.measure_again:
-        for key in measurements(the_plan):
+        for key in measurements(the_plan, store):
             store.drop(key)
     with _executor(request, store) as (executor, jobs):
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from repo_builder import steps, targets
 from repo_builder.base.errors import ModelError, UsageError
+from repo_builder.build import latency
 from repo_builder.build.request import Request
 from repo_builder.plan import Declaration, Plan, plan
 from repo_builder.repository import multi_target
@@ -50,9 +52,20 @@ def wanted(the_plan: Plan, refusals: Mapping[str, ModelError]) -> list[str]:
     return models + pipelines
 
 
-def measurements(the_plan: Plan) -> list[str]:
-    """The keys of what holds a model's latency."""
-    return [v.steps["profile"] for v in the_plan.variants if "profile" in v.steps]
+def measurements(the_plan: Plan, store: Store) -> list[str]:
+    """The keys of the latencies to measure again: of every model, of pipelines the doubtful ones.
+
+    A pipeline is tried and measured in one step, which is not run for its figure alone if that is
+    good.
+    """
+    models = [v.steps["profile"] for v in the_plan.variants if "profile" in v.steps]
+    pipelines = [pipeline.steps[pipeline.run] for pipeline in the_plan.pipelines]
+    made = [(key, store.get(key)) for key in pipelines]
+    return models + [key for key, entry in made if entry and _doubtful(entry.facts)]
+
+
+def _doubtful(facts: Any) -> bool:
+    return bool(latency.of(facts, facts).doubt)
 
 
 def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:

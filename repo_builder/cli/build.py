@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 @click.option(
     "--measure-again",
     is_flag=True,
-    help="Measure the latencies of the models again; nothing else runs for it.",
+    help="Measure the latencies again; nothing else runs for it.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Also show what did not change.")
 @_options.json_option

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from repo_builder.base.digest import Json
-from repo_builder.plan import sizes
+from repo_builder.plan import sizes, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
@@ -321,42 +321,9 @@ def _check(
 
 def _warm_up(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:
     """Try the samples that the spec brings; those of our own are zeros, which import has tried."""
-    samples: list[Json] = [
-        {
-            "name": sample.get("name", ""),
-            "rows": sample["batch_size"],
-            "inputs": {
-                name: {
-                    "data_type": given.get("data_type", ""),
-                    "dims": list(given.get("dims", ())),
-                    "random": bool(given.get("random_data")),
-                }
-                for name, given in sample.get("inputs", {}).items()
-            },
-        }
-        for sample in _samples(chain.spec)
-    ]
+    samples = warm_up.samples(chain.spec)
     if samples and chain.target.backend is not None:
         chain.add("warm-up", {**served, "samples": samples}, model=model)
-
-
-def _samples(spec: Spec) -> list[Any]:
-    """The spec's samples that Triton runs: it skips those without a batch_size.
-
-    Those that say too little to be run are left to lint, which refuses them before Triton does.
-    """
-    brought: Any = spec.serving.config.get("model_warmup") or ()
-    return [
-        sample
-        for sample in brought
-        if sample.get("batch_size")
-        and all(
-            given.get("data_type")
-            and (given.get("zero_data") or given.get("random_data"))
-            and all(size >= 0 for size in given.get("dims", ()))
-            for given in sample.get("inputs", {}).values()
-        )
-    ]
 
 
 def _allowed(spec: Spec) -> dict[str, Json]:

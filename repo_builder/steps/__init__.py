@@ -89,7 +89,7 @@ STEPS: dict[str, Declaration] = {
     "profile": Declaration("profile", 2, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),
     "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),
-    "run_pipeline": Declaration("run-pipeline", 1, tools=("onnxruntime",), exclusive=True),
+    "run_pipeline": Declaration("run-pipeline", 2, tools=("onnxruntime",), exclusive=True),
 }
 """Module -> what its step is, in the order of a build.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from repo_builder.base import machine
 from repo_builder.base.errors import DataError, ModelError
 from repo_builder.spec.types import StageKind
 from repo_builder.steps import _runtimes
@@ -28,6 +29,9 @@ SECONDS = 0.5
 MIN_RUNS = 10
 LONGEST = 10.0
 """Seconds after which it ends even with fewer runs."""
+
+BLOCKS = 20
+"""Parts of the runs, one after the other, whose medians are compared."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,19 @@ class Timing:
 
 @dataclass(frozen=True)
 class Facts:
-    """`p50_ms` and `p95_ms` are of all stages together; `shapes` are those of the outputs."""
+    """`p50_ms` and `p95_ms` are of all stages together; `shapes` are those of the outputs.
+
+    `spread` is that of the medians of `BLOCKS` parts of the runs, `at` when they began, in UTC.
+    """
 
     runs: int
     stages: tuple[Timing, ...]
     p50_ms: float
     p95_ms: float
     shapes: Mapping[str, tuple[int, ...]]
+    spread: float
+    conditions: machine.Conditions
+    at: str
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -85,13 +95,17 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     }
     answer, _ = _once(params, runners, samples)
     times: list[list[float]] = []
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    watch = machine.Watch()
     begun = time.perf_counter()
     while (spent := time.perf_counter() - begun) < LONGEST:
         if spent > SECONDS and len(times) >= MIN_RUNS:
             break
         times.append(_once(params, runners, samples)[1])
+    conditions = watch.conditions()
     figures = 1e3 * np.array(times)
     totals = figures.sum(axis=1)
+    parts = np.array_split(totals, min(BLOCKS, len(totals)))
     middle = figures[np.argsort(totals)][len(totals) // 4 : -(len(totals) // 4)].mean(axis=0)
     text = json.dumps(asdict(params), indent=2, sort_keys=True) + "\n"
     (out / "pipeline.json").write_text(text, encoding="utf-8")
@@ -104,6 +118,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         p50_ms=float(np.percentile(totals, 50)),
         p95_ms=float(np.percentile(totals, 95)),
         shapes={name: answer[wire].shape for name, wire in params.outputs.items()},
+        spread=machine.spread([float(np.median(part)) for part in parts]),
+        conditions=conditions,
+        at=at,
     )
 
 

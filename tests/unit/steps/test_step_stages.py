@@ -215,6 +215,8 @@ def test_a_run_measures_every_stage_and_keeps_the_wiring(tmp_path: Path) -> None
     out.mkdir()
     facts = run_pipeline.run(inputs, params, out)
     assert facts.runs >= run_pipeline.MIN_RUNS
+    assert facts.spread >= 0
+    assert facts.conditions.cores >= 1
     assert [(t.name, t.kind) for t in facts.stages] == [("best", "top_k")]
     assert 0 < facts.stages[0].ms <= facts.p95_ms
     assert facts.shapes == {"label": (1, 1)}
