@@ -7,13 +7,18 @@ refuses at load. Each instance is a process with a compiled model of its own.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cpp_checks as cpp
 import joined_requests as joined
-import openvino as ov
 import triton_python_backend_utils as pb_utils
+
+# Importing OpenVINO tells a web service of it, from a process that it forks, unless this package is
+# not to be had.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino as ov  # noqa: E402
 
 _OPENVINO_TYPES = {
     "TYPE_BOOL": ov.Type.boolean,
