@@ -28,7 +28,7 @@ from repo_builder import serve
 from repo_builder.base.artifact import Signature
 from repo_builder.base.errors import ModelError, RepoBuilderError
 from repo_builder.introspect import bfloat16, runtime
-from repo_builder.introspect.runtime import first_line
+from repo_builder.introspect.runtime import reason_of
 from repo_builder.repository import config, render
 from repo_builder.spec.types import Gates, Optimize, Serving, Spec, Version
 from repo_builder.steps import import_onnx
@@ -167,7 +167,7 @@ def compare(server: serve.Triton, example: Example, signature: Signature, answer
     try:
         want = answer(feeds)
     except runtime.errors() as failure:
-        return Result(name, "refused", f"ONNX Runtime fails on its inputs ({first_line(failure)})")
+        return Result(name, "refused", f"ONNX Runtime fails on its inputs ({reason_of(failure)})")
     with triton.InferenceServerClient(server.grpc_url) as client:
         try:
             client.load_model(name, client_timeout=60)

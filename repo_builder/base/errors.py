@@ -146,6 +146,12 @@ class PreflightFailed(RepoBuilderError):
     exit_code = 15
 
 
+def counted(kind: str, names: Sequence[str]) -> str:
+    """Nodes of one kind in words, by their names in the graph: `Erf (2 nodes, first 'gelu')`."""
+    nodes = "1 node" if len(names) == 1 else f"{len(names)} nodes"
+    return f"{kind} ({nodes}, first '{names[0]}')"
+
+
 def disk_fix(failure: OSError) -> str:
     """What a user can do about a disk that refuses."""
     if failure.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -53,7 +53,7 @@ def _signature(model: Path) -> Signature:
 
     from repo_builder import introspect
     from repo_builder.base.errors import ModelError, RepoBuilderError
-    from repo_builder.introspect.runtime import first_line
+    from repo_builder.introspect.runtime import reason_of
     from repo_builder.run.pin import without_links
     from repo_builder.run.processes import StepProcesses, WorkerDied
 
@@ -66,7 +66,7 @@ def _signature(model: Path) -> Signature:
         except WorkerDied as failure:
             raise ModelError(f"{model}: running it {failure}") from None
         except Exception as failure:  # noqa: BLE001 - the runtime's own, told as one line
-            what = first_line(failure)
+            what = reason_of(failure)
             raise ModelError(f"{model}: running it failed: {what}") from None
     return signature
 

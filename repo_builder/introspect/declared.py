@@ -22,7 +22,7 @@ def interface(path: Path) -> Interface | None:
 
     Inputs with an initializer are constants and are left out, as are those that are no tensors.
     """
-    model = _parsed(path)
+    model = parsed(path)
     if model is None:
         return None
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -32,7 +32,7 @@ def interface(path: Path) -> Interface | None:
 
 def contents(path: Path) -> Contents | None:
     """The operators and types of the file; None where it cannot be parsed (`import` tells why)."""
-    model = _parsed(path)
+    model = parsed(path)
     return None if model is None else contents_of(model)
 
 
@@ -101,7 +101,8 @@ def _type(kind: Any) -> str:
     return TRITON_TYPES.get(kind.tensor_type.elem_type, "")
 
 
-def _parsed(path: Path) -> onnx.ModelProto | None:
+def parsed(path: Path) -> onnx.ModelProto | None:
+    """The model in the file, without its external data; None where it cannot be parsed."""
     import onnx
     from google.protobuf.message import DecodeError
 

@@ -61,7 +61,7 @@ def session(
             other = opset.converted(model, version)
             found = runtime.session(other.SerializeToString(), optimize=optimize)
         except runtime.errors() as failure:
-            last = runtime.first_line(failure)
+            last = runtime.reason_of(failure)
             if not runtime.is_lacking(failure):
                 break
         else:
@@ -70,7 +70,7 @@ def session(
 
 
 def _why_not_loaded(model: onnx.ModelProto, failure: Exception) -> str:
-    reason = runtime.first_line(failure)
+    reason = runtime.reason_of(failure)
     if place := _LOCALE.search(reason):
         return (
             f"this machine lacks the locale {place[1]}, which StringNormalizer needs here and"

@@ -17,7 +17,7 @@ from repo_builder.introspect import runtime, walk
 from repo_builder.introspect.graph import Graph
 from repo_builder.introspect.load import Conversion
 from repo_builder.introspect.outputs import settle
-from repo_builder.introspect.runtime import first_line
+from repo_builder.introspect.runtime import reason_of
 from repo_builder.introspect.samples import axis_name, concrete, values, zeros
 from repo_builder.introspect.trial import Attempt, Feed, attempt, close, feed, run, small_batch
 
@@ -159,7 +159,7 @@ def _why_not_same(graph: Graph, original: ModelProto, given: Mapping[str, int]) 
                 if not close(graph, tensor, np.asarray(want), got):
                     return f"output '{tensor.name}' differs"
     except Exception as failed:  # noqa: BLE001 - whatever the reference cannot do
-        return first_line(failed)
+        return reason_of(failed)
     return ""
 
 
@@ -242,7 +242,7 @@ def _why_not_by_run(graph: Graph, tried: Attempt) -> str:
         alone = [run(graph, row) for row in rows]
         again = run(graph, rows[0])
     except runtime.errors() as failure:
-        return f"a batch of 1 fails for some values: {first_line(failure)}"
+        return f"a batch of 1 fails for some values: {reason_of(failure)}"
     for tensor, first, second in zip(graph.outputs, alone[0], again, strict=True):
         if first.ndim == 0:
             return f"output '{tensor.name}' is a scalar"
@@ -256,7 +256,7 @@ def _why_not_by_run(graph: Graph, tried: Attempt) -> str:
         try:
             together = run(graph, joined)
         except runtime.errors() as failure:
-            return f"a batch of {len(batch)} fails: {first_line(failure)}"
+            return f"a batch of {len(batch)} fails: {reason_of(failure)}"
         for number, tensor in enumerate(graph.outputs):
             if together[number].shape[:1] != (len(batch),):
                 shape = list(together[number].shape)

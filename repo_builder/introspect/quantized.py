@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from repo_builder.introspect import walk
+from repo_builder.introspect import declared, walk
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +61,12 @@ def find(model: onnx.ModelProto) -> Quantized | None:
     if on_integers:
         form = "dynamic" if _DYNAMIC & on_integers.keys() else "QOperator"
     return Quantized(form, tuple(on_integers.items()), _asymmetric(model))
+
+
+def in_file(path: Path) -> bool:
+    """Whether the model in an ONNX file is quantized; False where it cannot be parsed."""
+    model = declared.parsed(path)
+    return model is not None and find(model) is not None
 
 
 def _activations(model: onnx.ModelProto) -> bool:

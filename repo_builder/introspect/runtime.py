@@ -55,7 +55,8 @@ _SAYS_NOTHING = re.compile(
     r"(Exception from|FrontEnd API failed with|To facilitate the conversion|Summary:|Traceback )"
     r"|(Error has occurred|Exception) (during|happened)[^:]*:$"
     r"|Model wasn't fully converted\. *(Failed operations detailed log:)?$"
-    r"|-- Conversion is failed for"
+    r"|-- Conversion is failed for|-- \S+ with a message:$"
+    r"|\[ONNX Frontend\] Conversion failed for \S+$"
 )
 _CHECK = re.compile(r"Check '(?P<condition>.*)' failed at ?")
 _OF_NODE = re.compile(
@@ -69,7 +70,7 @@ _MOST = 300
 _LINES = 3
 
 
-def first_line(failure: BaseException) -> str:
+def reason_of(failure: BaseException) -> str:
     """Why a runtime failed, in one line of at most 300 characters.
 
     Source positions, C++ signatures, paths and lines that say nothing (OpenVINO's "Exception from",

@@ -12,7 +12,7 @@ import numpy as np
 
 from repo_builder.introspect import bfloat16, graph, normal, runtime
 from repo_builder.introspect.graph import Graph
-from repo_builder.introspect.runtime import first_line
+from repo_builder.introspect.runtime import reason_of
 from repo_builder.introspect.samples import Array
 from repo_builder.introspect.trial import Attempt, Feed, close, feed, run, small_batch
 
@@ -66,7 +66,7 @@ def _answers(
                 return ""
             if _fails(new, inputs):
                 continue  # as the model did before, on these values
-            return first_line(failure)
+            return reason_of(failure)
         got = run(new, inputs)
         why = _difference(new, old, got, maps)
         if not why:

@@ -10,7 +10,7 @@ import numpy as np
 from repo_builder.base.artifact import Tensor
 from repo_builder.introspect import bfloat16, runtime
 from repo_builder.introspect.graph import Graph
-from repo_builder.introspect.runtime import first_line, is_out_of_memory
+from repo_builder.introspect.runtime import is_out_of_memory, reason_of
 from repo_builder.introspect.samples import Array, Values, axis_name, concrete, draw, sizes, values
 
 Feed = dict[str, Array]
@@ -52,7 +52,7 @@ def attempt(
                 lacking = True
                 continue
             except runtime.errors() as reason:
-                failure = first_line(reason)
+                failure = reason_of(reason)
                 continue
             return Attempt(axes, kind, outputs, batch), ""
     if lacking:

@@ -14,7 +14,7 @@ from repo_builder.plan import sizes, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
-from repo_builder.targets import machine
+from repo_builder.targets import Target, machine
 
 DEFAULT_MAX_BATCH = 16
 """The largest batch of an engine's profile, where the spec names none."""
@@ -267,7 +267,16 @@ def _reference(chain: Chain) -> ArtifactRef:
     source = ArtifactRef(chain.steps["import"])
     known = sizes.of(chain.spec, chain.pins, static="fix-shapes" in chain.steps)
     params: dict[str, Json] = {"sizes": {**known}, **_judged(chain.spec)}
+    if chain.spec.evaluation is None and chain.spec.calibration is None:
+        params["one_shape"] = _takes_one_shape(chain.target)
     return chain.add("reference", params, model=source, **_rows(chain))
+
+
+def _takes_one_shape(target: Target) -> bool:
+    """Whether the target's toolchain makes an open dimension 0 the constant 1."""
+    if target.openvino is not None:
+        return target.openvino.device != "CPU"
+    return target.runtime in ("qnn", "vela", "tflite-micro")
 
 
 def _fp16_ranges(chain: Chain, model: ArtifactRef) -> ArtifactRef:

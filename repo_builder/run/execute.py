@@ -222,5 +222,8 @@ class _Execution:
             what = str(failure)
             limit = self.declarations[node.step].limit_s
             if limit is not None and failure.exitcode == -signal.SIGALRM:
-                what = f"was still running after {limit:g} s and was stopped"
+                what = (
+                    f"was still running after {limit:g} s and was stopped; give smaller `sizes` in "
+                    "the spec, or a smaller model"
+                )
         return StepError(f"{node.step} {what}; log: {self.store.log(node.key)}")

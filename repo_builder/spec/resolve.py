@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from repo_builder.base import digest
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import types
@@ -38,7 +39,8 @@ class _Resolver:
     def resolve(self, raw: RawSpec) -> types.Spec:
         major, minor, patch = (int(part) for part in raw.version.split("."))
         has_calibration = raw.data.calibration is not None
-        self._check_precision(raw.optimize, has_calibration=has_calibration)
+        source = self._file(raw.source.onnx)
+        self._check_precision(raw.optimize, source, has_calibration=has_calibration)
         if self.target.tensorrt is not None:
             self._check_tensorrt(raw, self.target.tensorrt)
         if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
@@ -50,7 +52,7 @@ class _Resolver:
             name=raw.name,
             version=types.Version(major, minor, patch),
             target=self.target.name,
-            onnx=self._file(raw.source.onnx),
+            onnx=source,
             file=self.path,
             calibration=self._calibration(raw.data.calibration),
             evaluation=evaluation,
@@ -85,12 +87,14 @@ class _Resolver:
             },
         )
 
-    def _check_precision(self, optimize: RawOptimize, *, has_calibration: bool) -> None:
+    def _check_precision(
+        self, optimize: RawOptimize, source: Path, *, has_calibration: bool
+    ) -> None:
         precision, at = optimize.precision, ("optimize", "precision")
         if precision not in self.target.precisions:
             can = ", ".join(self.target.precisions)
             self._problem(at, f"{self.target.name} has no {precision}", f"it has: {can}")
-        elif precision == "int8" and not has_calibration:
+        elif precision == "int8" and not (has_calibration or _is_quantized(source)):
             fix = "add `data: {calibration: {path: ...}}`"
             self._problem(at, "int8 needs calibration data", fix)
 
@@ -177,6 +181,24 @@ def _gates(raw: RawGates) -> types.Gates:
         **raw.model_dump(exclude={"max_difference"}),
         max_difference=types.MaxDifference(limits, given.reason) if given else None,
     )
+
+
+def _is_quantized(source: Path) -> bool:
+    """Whether the model has scales of its own; False where it cannot be read: `import` tells why.
+
+    Only asked where a spec gives no data to find scales with.
+    """
+    try:
+        return _has_scales(source, tuple(digest.stamp(source)))
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1024)  # every target of a spec has the same model
+def _has_scales(source: Path, _stamp: tuple[int, ...]) -> bool:
+    from repo_builder.introspect import quantized
+
+    return quantized.in_file(source)
 
 
 @lru_cache(maxsize=1024)  # every target of a spec has the same files

@@ -54,10 +54,10 @@ STEPS: dict[str, Declaration] = {
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
     "quantize": Declaration("quantize", 5, tools=("onnx", "onnxruntime", "numpy")),
-    "compile_onnxruntime": Declaration("compile-onnxruntime", 4, tools=("onnx", "onnxruntime")),
+    "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",
-        5,
+        6,
         tools=("onnx", "onnxruntime", "openvino", "nncf"),
         extra="openvino",
         limit_s=_HOUR,
@@ -87,8 +87,8 @@ STEPS: dict[str, Declaration] = {
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
     "reference": Declaration("reference", 5, tools=("onnxruntime",)),
-    "fp16_ranges": Declaration("fp16-ranges", 1, tools=("onnx", "onnxruntime")),
-    "emulate_fp16": Declaration("emulate-fp16", 1, tools=("onnx", "onnxruntime")),
+    "fp16_ranges": Declaration("fp16-ranges", 2, tools=("onnx", "onnxruntime")),
+    "emulate_fp16": Declaration("emulate-fp16", 2, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 4, tools=("onnx", "onnxruntime")),
     "calibrate_confidence": Declaration("calibrate-confidence", 2, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),

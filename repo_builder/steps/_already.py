@@ -40,12 +40,13 @@ def require(already: Quantized, scheme: Scheme, whole: bool) -> None:
 
 def require_whole(model: ModelProto, already: Quantized) -> None:
     """ModelError where a tensor between two operators is in floating point."""
-    from repo_builder.tflite import qdq
+    from repo_builder.tflite import OPS, qdq
 
     try:
-        qdq.read(model)
+        qdq.read(model, OPS)
     except ModelError as failure:
-        reasons = [f"{p.field}: {p.what}" for p in failure.problems] or [failure.message]
+        reasons = [": ".join(filter(None, (p.field, p.what))) for p in failure.problems]
+        reasons = reasons or [failure.message]
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         raise ModelError(
             f"the model {already.what}, but not all of it as TFLite needs it ({reasons[0]}{more}); "

@@ -15,7 +15,7 @@ from repo_builder.base.errors import ModelError
 from repo_builder.steps import _data
 from repo_builder.steps._data import Array, Samples
 from repo_builder.steps._failures import explained
-from repo_builder.steps._runtimes import Runner
+from repo_builder.steps._runtimes import FIXES, Runner
 
 LEAST_RUNS = 4
 OUTPUTS = "outputs.npz"
@@ -35,7 +35,8 @@ def collect(runner: Runner, samples: Samples, seconds: float = math.inf) -> dict
     for run in range(samples.runs):
         if run >= LEAST_RUNS and time.monotonic() - begun > seconds:
             break
-        with explained(f"the model fails on row {run}", "check the model and its data", ModelError):
+        what = f"the model fails on row {run}"
+        with explained(what, "check the model and its data", ModelError, FIXES):
             for name, array in runner.run(samples.feed(run)).items():
                 answers[name].append(np.asarray(array))
     return answers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from repo_builder.introspect.runtime import first_line
+from repo_builder.introspect.runtime import reason_of
 from repo_builder.steps import _data
 from repo_builder.steps._data import Array
 from repo_builder.steps._runtimes import Runner
@@ -39,7 +39,7 @@ def why_not(runner: Runner, samples: _data.Samples, alone: Mapping[str, Array]) 
             count = 2
         together = runner.run(rows)
     except Exception as failure:  # noqa: BLE001 - every runtime has errors of its own
-        return f"a batch of {max(count, 2)} fails: {first_line(failure)}"
+        return f"a batch of {max(count, 2)} fails: {reason_of(failure)}"
     for name, array in together.items():
         expected = alone[name][:count]
         if array.shape != expected.shape:

@@ -35,6 +35,8 @@ OUTLIER = (1e-5, 4)
 BULK = 0.05
 """Share of the values other than zero below a gap; fewer are stray values near zero."""
 
+NO_DATA = "int8 needs calibration data; name it in the spec (data: {calibration: ...})"
+
 _SMOOTH = 1e-9
 """Share of the distribution that every empty bin is given, so that no logarithm is infinite."""
 

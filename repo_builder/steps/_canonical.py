@@ -39,9 +39,9 @@ def node_names(model: ModelProto) -> None:
         if not node.name:
             node.name = f"{node.op_type}_{number}"
             if node.name in taken:
-                node.name = _fresh(f"{node.name}_unnamed", taken | seen)
+                node.name = fresh(f"{node.name}_unnamed", taken | seen)
         elif node.name in seen:
-            node.name = _fresh(node.name, taken | seen)
+            node.name = fresh(node.name, taken | seen)
         seen.add(node.name)
 
 
@@ -54,7 +54,7 @@ def tensor_names(model: ModelProto) -> None:
     renamed: dict[str, str] = {}
     for name in sorted(names - border):
         if any(name.endswith(end) and name.removesuffix(end) in names for end in _DERIVED):
-            renamed[name] = _fresh(f"{name}_own", names)
+            renamed[name] = fresh(f"{name}_own", names)
     if not renamed:
         return
     for node in walk.nodes(model):
@@ -108,7 +108,7 @@ def copies(model: ModelProto, roles: Mapping[tuple[str, int], str]) -> None:
                 continue
             copy = graph.initializer.add()
             copy.CopyFrom(stored[name])
-            copy.name = _fresh(f"{name}_copy", names)
+            copy.name = fresh(f"{name}_copy", names)
             names.add(copy.name)
             for node, number in readers:
                 node.input[number] = copy.name
@@ -168,9 +168,9 @@ class _Edit:
 
     def tensor(self, name: str) -> str:
         """A name like `name` that nothing has."""
-        fresh = _fresh(name, self._names)
-        self._names.add(fresh)
-        return fresh
+        made = fresh(name, self._names)
+        self._names.add(made)
+        return made
 
 
 def _rebuild(
@@ -271,7 +271,7 @@ def _plain_bias(edit: _Edit, node: NodeProto) -> Iterator[NodeProto]:
     yield helper.make_node("Add", [bare, wide], [result], f"{node.name}_bias")
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def fresh(name: str, taken: set[str]) -> str:
     """`name`, or where it is taken, with the first number that is not."""
     fresh, number = name, 2
     while fresh in taken:

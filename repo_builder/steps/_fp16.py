@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repo_builder.base.artifact import Tensor
-from repo_builder.steps import _onnx, _runtimes
+from repo_builder.spec.types import MetricName
+from repo_builder.steps import _metrics, _onnx, _runtimes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -16,6 +19,17 @@ if TYPE_CHECKING:
 KEPT = "kept.json"
 """Written by `fp16-ranges`: names of tensors that stay in fp32."""
 WAY_OUT = "write `optimize: {precision: fp32}`"
+
+
+@dataclass(frozen=True)
+class Params:
+    """As in `reference`."""
+
+    metric: MetricName | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    samples: int | None = None
+    own: _metrics.Own | None = None
 
 
 def runner(model: ModelProto) -> _runtimes.Runner:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from repo_builder.steps import _calibrate, _data, _same, _uneven
 
 BETWEEN = frozenset(
@@ -46,6 +48,34 @@ def keep_dimensions(model: Any) -> None:
             reader.replace_source_output(squeezed.output(0))
         result.get_tensor().set_names(set())
         squeezed.output(0).get_tensor().set_names(names)
+    model.validate_nodes_and_infer_types()
+
+
+def spread_biases(model: Any) -> None:
+    """Write one number that is added behind a heavy operator as a vector of it.
+
+    NNCF (3.4) takes the constant for a bias of the operator's channels and corrects each
+    of them, which one number has no room for: it ends in an error of numpy.
+    """
+    from openvino import opset13 as ops
+
+    for op in model.get_ordered_ops():
+        if op.get_type_name() != "Add":
+            continue
+        sides = [value.get_node() for value in op.input_values()]
+        for number, (constant, heavy) in enumerate((sides, sides[::-1])):
+            if constant.get_type_name() != "Constant" or heavy.get_type_name() not in HEAVY:
+                continue
+            shape = op.input_value(1 - number).get_partial_shape()
+            axis = -1 if heavy.get_type_name() == "MatMul" else 1
+            values = constant.get_data()
+            if values.size != 1 or shape.rank.is_dynamic or shape[axis].is_dynamic:
+                continue
+            vector = [1] * len(shape)
+            vector[axis] = shape[axis].get_length()
+            wide = ops.constant(np.full(vector, values.reshape(-1)[0], values.dtype))
+            wide.set_friendly_name(f"{constant.get_friendly_name()}/spread")
+            op.input(number).replace_source_output(wide.output(0))
     model.validate_nodes_and_infer_types()
 
 
@@ -138,7 +168,8 @@ def _watch(
     copied = {op.get_friendly_name(): op for op in copy.get_ordered_ops()}
     copy.add_outputs([copied[name].output(index) for name, index in wanted.values()])
     # An output that the model had already is not added again.
-    places = {_source(out.get_node().input_value(0)): n for n, out in enumerate(copy.outputs)}
+    made = [out.get_node().input_value(0) for out in copy.outputs]
+    places = {f"{v.get_node().get_friendly_name()}:{v.get_index()}": n for n, v in enumerate(made)}
     compiled = ov.compile_model(copy, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def tensors(run: int) -> dict[str, _data.Array]:

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.artifact import Tensor
-from repo_builder.base.errors import MissingExtra, ModelError, Problem
+from repo_builder.base.errors import MissingExtra, ModelError, counted
+from repo_builder.introspect import quantized
+from repo_builder.steps._already import SOURCE
 
 if TYPE_CHECKING:
     import onnxruntime
+
+MOST_NAMED = 3
+"""Kinds of operators that are named before the rest is only counted."""
 
 NO_FALLBACK = "session.disable_cpu_ep_fallback"
 
@@ -35,7 +40,7 @@ def compile_context(
 
     Writes `to` (the wrapper that ONNX Runtime loads) and `STEM_qnn.bin` (the context binary)
     beside it. The first compilation of a process gives the same bytes everywhere. ModelError
-    names the operators that the NPU cannot run.
+    names the operators that the NPU cannot run, in one sentence.
     """
     settings = {
         NO_FALLBACK: "1",
@@ -50,7 +55,7 @@ def compile_context(
         left = _left_to_cpu(model, device)
         if not left:
             raise
-        raise ModelError("not all of the model can run on the NPU", left) from failure
+        raise ModelError(_refusal(model, left)) from failure
 
 
 def load(wrapper: Path) -> onnxruntime.InferenceSession:
@@ -90,16 +95,37 @@ def _session(
     return ort.InferenceSession(model, options)
 
 
-def _left_to_cpu(model: bytes, device: Mapping[str, str]) -> list[Problem]:
-    """The operators that QNN leaves to the CPU where it may."""
-    session: Any = _session(model, {"session.record_ep_graph_assignment_info": "1"}, device)
-    return [
-        Problem(
-            "QNN's HTP backend does not run it",
-            "replace it, or cut the model before it",
-            field=f"{node.op_type} node '{node.name}'",
-        )
-        for part in session.get_provider_graph_assignment_info()
-        if part.ep_name == "CPUExecutionProvider"
-        for node in part.get_nodes()
-    ]
+def _left_to_cpu(model: bytes, device: Mapping[str, str]) -> dict[str, list[str]]:
+    """The operators that QNN leaves to the CPU where it may, by kind: the names of their nodes."""
+    import onnx
+
+    named = onnx.ModelProto.FromString(model)
+    for node in named.graph.node:
+        node.name = node.name or node.output[0]
+    settings = {"session.record_ep_graph_assignment_info": "1"}
+    session: Any = _session(named.SerializeToString(), settings, device)
+    left: dict[str, list[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        if part.ep_name == "CPUExecutionProvider":
+            for node in part.get_nodes():
+                left.setdefault(node.op_type, []).append(node.name)
+    return left
+
+
+def _refusal(model: bytes, left: Mapping[str, list[str]]) -> str:
+    """What the NPU does not run, and a way out."""
+    import onnx
+
+    kinds = [counted(kind, names) for kind, names in left.items()]
+    more = len(kinds) - MOST_NAMED
+    rest = f" and {more} other kinds of operator" if more > 0 else ""
+    said = f"QNN's HTP backend does not run {', '.join(kinds[:MOST_NAMED])}{rest}"
+    already = quantized.find(onnx.ModelProto.FromString(model))
+    if already is not None and already.form in ("QOperator", "dynamic"):
+        return f"the model {already.what}, and {said}; export it as QDQ, or {SOURCE}"
+    if already is not None and left.keys() <= {"QuantizeLinear", "DequantizeLinear"}:
+        return f"{said}; quantize every operator, or {SOURCE}"
+    one = sum(map(len, left.values())) == 1
+    return f"{said}; " + (
+        "replace it, or cut the model before it" if one else "replace them, or cut the model before"
+    )

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from repo_builder.introspect import walk
-from repo_builder.steps import _inner
+from repo_builder.steps import _bodies, _canonical, _inner
 from repo_builder.steps._data import Array
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 LARGEST = 65504.0
 """The largest finite number of fp16."""
@@ -44,40 +44,74 @@ def rounded(model: ModelProto, kept: Set[str] = frozenset()) -> ModelProto:
 
     Tensors in `kept` (inputs too) stay in fp32, with the nodes that make or read them: see
     `in_fp32`. Constants beyond fp16 become its largest number and those below it its smallest, as
-    the converter to fp16 does. Bodies of If, Loop and Scan compute in fp32; their results are
-    rounded.
+    the converter to fp16 does. Bodies of If, Loop and Scan are rounded too, but for what only ONNX
+    Runtime's own operators make, whose types ONNX does not know.
     """
-    import onnx
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
 
     made = taken_apart(model)
     floats = _inner.floats(made) - kept
+    if any(True for _ in _bodies.within(made.graph)):
+        made = _with_types(made)
     wide = {node.output[0] for node in in_fp32(made, kept)}
     read = {n for node in made.graph.node if node.output[0] not in wide for n in node.input}
-    for tensor in made.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name in read:
-            half = constant(numpy_helper.to_array(tensor)).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    captured = _canonical.captured(made.graph)
+    _round_constants(made.graph, read | captured)
     stored = {tensor.name for tensor in made.graph.initializer}
     given = {
         value.name: f"{value.name}/fp16"
         for value in made.graph.input
         if value.name not in stored | kept and value.type.tensor_type.elem_type == TensorProto.FLOAT
     }
-    nodes: list[NodeProto] = []
+    for _, body in _bodies.within(made.graph):
+        _round_constants(body, {tensor.name for tensor in body.initializer})
+        known = {
+            value.name
+            for value in (*body.value_info, *body.output)
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT
+        }
+        _round_outputs(body, known, [])
+    casts: list[NodeProto] = []
     for name, inner in given.items():
-        nodes += _casts(name, inner)
+        casts += _casts(name, inner)
     for node in made.graph.node:
         _rename_inputs(node, given)
+    _round_outputs(made.graph, floats, casts)
+    return made
+
+
+def _with_types(model: ModelProto) -> ModelProto:
+    """`model` with names of their own in bodies, and the types of the tensors in them."""
+    import onnx
+
+    _bodies.own_names(model)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _round_constants(graph: GraphProto, names: Set[str]) -> None:
+    """Round the stored fp32 tensors of `graph` in `names`."""
+    from onnx import TensorProto, numpy_helper
+
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name in names:
+            half = constant(numpy_helper.to_array(tensor)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+
+
+def _round_outputs(graph: GraphProto, names: Set[str], first: Sequence[NodeProto]) -> None:
+    """Put `first` before the nodes of `graph`, and casts behind those that make one of `names`."""
+    import onnx
+
+    nodes = [*first]
+    for node in graph.node:
         nodes.append(node)
         for index, name in enumerate(node.output):
-            if name in floats:
+            if name in names:
                 node.output[index] = f"{name}/fp32"
                 nodes += _casts(node.output[index], name)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del made.graph.node[:]
-    made.graph.node.extend(copies)
-    return made
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def in_fp32(model: ModelProto, kept: Set[str]) -> list[NodeProto]:

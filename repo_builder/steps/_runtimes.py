@@ -29,6 +29,13 @@ class Options:
     optimize: bool = True
 
 
+FIXES: Mapping[str, str] = {
+    "does not support f64": "it computes in float64, which OpenVINO's CPU device has not: export "
+    "it in float32 (in PyTorch: `model.float()`), or use target `cpu`"
+}
+"""What to do about a runtime's failure: a part of its reason -> a way out."""
+
+
 class Runner(Protocol):
     """A loaded model. Shapes and types are those that the runtime reports.
 
@@ -46,9 +53,8 @@ class Runner(Protocol):
 
 def load(folder: Path, runtime: str, options: Options | None = None) -> Runner:
     """Load the model of an artifact's folder into `runtime`; ModelError where it refuses."""
-    with explained(
-        f"{runtime} cannot load the model", "rebuild it, or update the runtime", ModelError
-    ):
+    what, fix = f"{runtime} cannot load the model", "rebuild it, or update the runtime"
+    with explained(what, fix, ModelError, FIXES):
         return _RUNTIMES[runtime](folder, options or Options())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from repo_builder.base.errors import ModelError
 from repo_builder.introspect import quantized, walk
 from repo_builder.spec.types import Precision
-from repo_builder.steps import _already, _fp16, _onnx, _rounded
+from repo_builder.steps import _already, _bodies, _fp16, _onnx, _rounded
 from repo_builder.steps._failures import explained
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     kept: list[str] = []
     if params.precision == "fp16":
         with explained("conversion to fp16 failed", _fp16.WAY_OUT):
+            _bodies.own_names(model)
             kept = _named(_rounded.in_fp32(model, _fp16.kept(inputs.ranges)))
+            _require_convertible(model)
             model = _to_fp16(model, kept)
     _onnx.unname_dimensions(source, model)
     _onnx.require_same_interface(source, model, "ONNX Runtime", "use `precision: fp32`")
@@ -84,6 +86,23 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     facts = Facts(len(model.graph.node), dict(sorted(operators.items())), outputs, tuple(kept))
     _onnx.save(model, out)
     return facts
+
+
+def _require_convertible(model: ModelProto) -> None:
+    """ModelError where a body has a node that the converter leaves in fp32.
+
+    It puts the casts around such nodes into the main graph only.
+    """
+    from onnxruntime.transformers.float16 import ALWAYS_FLOAT_INPUTS, DEFAULT_OP_BLOCK_LIST
+
+    for holder, body in _bodies.within(model.graph):
+        for node in body.node:
+            if node.op_type in {*DEFAULT_OP_BLOCK_LIST, *ALWAYS_FLOAT_INPUTS}:
+                raise ModelError(
+                    f"{node.op_type} in the body of {holder.op_type} node "
+                    f"'{holder.name or holder.output[0]}' has no fp16 form in ONNX Runtime's "
+                    f"converter; {_fp16.WAY_OUT}"
+                )
 
 
 def _named(nodes: list[NodeProto]) -> list[str]:
@@ -104,6 +123,8 @@ def _to_fp16(model: ModelProto, kept: list[str]) -> ModelProto:
     before = {name for node in model.graph.node for name in node.output}
     converted = ONNXModel(convert_float_to_float16(model, keep_io_types=True, node_block_list=kept))
     del converted.model.graph.value_info[:]
+    for _, body in _bodies.within(converted.model.graph):
+        del body.value_info[:]
     if kept:
         _join_casts(converted, before)
     converted.topological_sort()
@@ -136,7 +157,17 @@ def _join_casts(converted: ONNXModel, before: Set[str]) -> None:
             continue
         if name not in {value.name for value in converted.model.graph.output}:
             converted.replace_input_of_all_nodes(name, there.input[0])
+        elif there.input[0] not in before | wide:
+            _make_directly(converted, name, back, there.input[0])
     _drop_unread(converted, set(kinds))
+
+
+def _make_directly(converted: ONNXModel, name: str, cast: NodeProto, source: str) -> None:
+    """Let the node that makes `source` make the output `name`, which `cast` makes now."""
+    converted.model.graph.node.remove(cast)
+    for node in converted.model.graph.node:
+        node.input[:] = [name if given == source else given for given in node.input]
+        node.output[:] = [name if made == source else made for made in node.output]
 
 
 def _drop_unread(converted: ONNXModel, names: set[str]) -> None:

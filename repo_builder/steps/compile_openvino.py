@@ -14,7 +14,7 @@ from typing import Any, Literal
 from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
 from repo_builder.spec.types import CalibrationMethod, Precision
-from repo_builder.steps import _balance, _data, _onnx, _openvino_int8, _runtimes
+from repo_builder.steps import _balance, _calibrate, _data, _onnx, _openvino_int8, _runtimes
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 
@@ -162,23 +162,24 @@ def _in_8_bits(
     whose channels were balanced before, where that brought it nearer.
     """
     if inputs.calibration is None:
-        raise DataError(
-            "int8 needs calibration data; name it in the spec (data: {calibration: ...})"
-        )
+        raise DataError(_calibrate.NO_DATA)
     tensors = [_runtimes.openvino_tensor(port) for port in model.inputs]
     samples = _data.samples(inputs.calibration / FILE, tensors, params.samples or None)
-    made, left = _quantize(model, samples, params)
-    error = _openvino_int8.error(model, made, samples)
-    if error <= _balance.NEAR:
+    with explained(
+        "OpenVINO cannot run the model", "use target `cpu`", ModelError, _runtimes.FIXES
+    ):
+        made, left = _quantize(model, samples, params)
+        error = _openvino_int8.error(model, made, samples)
+        if error <= _balance.NEAR:
+            return made, left, {}
+        with tempfile.TemporaryDirectory() as scratch:
+            uneven = _balance.balance(inputs.model, samples, Path(scratch))
+            if uneven:
+                even, _ = _converted(Path(scratch), params)
+                balanced, left_then = _quantize(even, samples, params)
+                if _openvino_int8.error(model, balanced, samples) < _balance.WORTH * error:
+                    return balanced, left_then, uneven
         return made, left, {}
-    with tempfile.TemporaryDirectory() as scratch:
-        uneven = _balance.balance(inputs.model, samples, Path(scratch))
-        if uneven:
-            even, _ = _converted(Path(scratch), params)
-            balanced, left_then = _quantize(even, samples, params)
-            if _openvino_int8.error(model, balanced, samples) < _balance.WORTH * error:
-                return balanced, left_then, uneven
-    return made, left, {}
 
 
 def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, Mapping[str, str]]:
@@ -192,6 +193,7 @@ def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, 
 
     ranges = _activation_ranges(params)
     _openvino_int8.keep_dimensions(model)
+    _openvino_int8.spread_biases(model)
     ruined = _openvino_int8.ruined(model, samples)
     ignored = _to_leave(model, params.exclude) | ruined.keys()
     overflow = OverflowFix.ENABLE if params.weight_bits == 7 else OverflowFix.DISABLE

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.spec.types import MetricName
-from repo_builder.steps import _answers, _fp16, _metrics, _onnx, _rounded, _rows
+from repo_builder.steps import _answers, _fp16, _onnx, _rounded, _rows
 from repo_builder.steps._failures import explained
-
-
-@dataclass(frozen=True)
-class Params:
-    """As in `reference`."""
-
-    metric: MetricName | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    samples: int | None = None
-    own: _metrics.Own | None = None
+from repo_builder.steps._fp16 import Params
 
 
 @dataclass(frozen=True)

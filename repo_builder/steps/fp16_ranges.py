@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repo_builder.spec.types import MetricName
-from repo_builder.steps import _difference, _fp16, _inner, _limits, _metrics, _onnx, _rounded, _rows
+from repo_builder.steps import _bodies, _difference, _fp16, _inner, _limits, _onnx, _rounded, _rows
 from repo_builder.steps._data import Samples
 from repo_builder.steps._failures import explained
+from repo_builder.steps._fp16 import Params
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -23,17 +22,6 @@ ROWS = 16
 MOST_NAMED = 5
 MARGIN = 4.0
 """Where answers are spoilt, what comes this close to 65504 stays in fp32: other rows go further."""
-
-
-@dataclass(frozen=True)
-class Params:
-    """As in `reference`."""
-
-    metric: MetricName | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    samples: int | None = None
-    own: _metrics.Own | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +65,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         peaks = _inner.peaks(model, samples)
         over = {name: peak for name, peak in peaks.items() if peak.value > _rounded.LARGEST}
         spoils = bool(over) and _spoils(model, samples)
-    kept = [n for n, peak in peaks.items() if spoils and peak.value > _rounded.LARGEST / MARGIN]
+    bound = _bodies.touched(model.graph)  # a body computes in one precision
+    kept = [
+        name
+        for name, peak in peaks.items()
+        if spoils and peak.value > _rounded.LARGEST / MARGIN and name not in bound
+    ]
     (out / _fp16.KEPT).write_text(json.dumps(kept) + "\n", encoding="utf-8")
     top = max(peaks.values(), key=lambda peak: peak.value, default=_inner.Peak("", 0.0))
     return Facts(

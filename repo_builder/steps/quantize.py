@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from repo_builder import tflite
-from repo_builder.base.errors import StepError
+from repo_builder.base.errors import DataError, StepError
 from repo_builder.introspect import quantized as quantized_source
 from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import (
     _already,
     _balance,
+    _bodies,
     _calibrate,
     _canonical,
     _data,
@@ -66,10 +67,13 @@ class Params:
 
 @dataclass(frozen=True)
 class Inputs:
-    """`model`: a model in fp32. `calibration`: a folder with `calibration.npz`."""
+    """`model`: a model in fp32. `calibration`: a folder with `calibration.npz`.
+
+    A model that is quantized already needs none.
+    """
 
     model: Path
-    calibration: Path
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,16 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """Write the quantized `model.onnx`.
 
-    DataError: the calibration data does not fit. ModelError: `exclude` matches nothing, or nothing
-    may stay in floating point and int8 would ruin a node. StepError: nothing to quantize, a tensor
-    is not finite, the quantizer fails, or ONNX Runtime's fusions change what it wrote.
+    DataError: the calibration data is missing or does not fit. ModelError: `exclude` matches
+    nothing, or nothing may stay in floating point and int8 would ruin a node. StepError: nothing to
+    quantize, a tensor is not finite, the quantizer fails, or ONNX Runtime's fusions change what it
+    wrote.
     """
     given = _onnx.load_graph(inputs.model)
     if (already := quantized_source.find(given)) is not None:
         return _passed_on(inputs.model, already, params, out)
+    if inputs.calibration is None:
+        raise DataError(_calibrate.NO_DATA)
     source = _runtimes.load(inputs.model, "onnxruntime")
     samples = _data.samples(inputs.calibration / FILE, source.inputs, params.samples)
     with explained(f"the model fails on {FILE}", "check the model and its data"):
@@ -134,7 +141,7 @@ def _made(
     seen = _watch(model, nodes, samples)
     nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
-        raise StepError(_nothing(left))
+        raise StepError(_nothing(model, left))
     symmetric = params.scheme == "s8s8"
     around = {name for node in nodes for name in (*node.input, *node.output)}
     ranges = {
@@ -175,11 +182,16 @@ def _passed_on(
     return Facts(*counted, {}, form=already.form)
 
 
-def _nothing(left: Mapping[str, str]) -> str:
+def _nothing(model: ModelProto, left: Mapping[str, str]) -> str:
     if left:
         some = "; ".join(f"'{name}' {why}" for name, why in list(left.items())[:3])
         return f"int8 would ruin every convolution and matrix product: {some}; {WAY_OUT}"
-    return f"the model has no convolution or matrix product to quantize; {WAY_OUT}"
+    what = "the model has no convolution or matrix product to quantize"
+    for holder, body in _bodies.within(model.graph):
+        if any(node.op_type in _quantizable.HEAVY for node in body.node):
+            place = f"the body of {holder.op_type} node '{holder.name}'"
+            return f"{what}: they are in {place}, where the quantizer leaves them; {WAY_OUT}"
+    return f"{what}; {WAY_OUT}"
 
 
 def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float:

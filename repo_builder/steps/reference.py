@@ -24,7 +24,8 @@ KEPT_ROWS = 8
 class Params:
     """See `repo_builder.spec.types.Evaluation`; without a metric, random inputs may be used.
 
-    `sizes`, of these inputs, as in `import`.
+    `sizes`, of these inputs, as in `import`; with `one_shape` an open dimension 0 is 1, since the
+    toolchain takes no other.
     """
 
     metric: MetricName | None = None
@@ -33,6 +34,7 @@ class Params:
     samples: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     own: _metrics.Own | None = None
+    one_shape: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     found = _rows.of_data(inputs, runner.inputs, params)
     metric = None
     if found is None:
-        samples, answers = _random(inputs.model, runner, params.sizes)
+        samples, answers = _random(inputs.model, runner, params)
         found = _rows.Compared(samples, "generated")
         kept = samples
         _large.write(out, inputs.model, runner, samples)
@@ -82,16 +84,20 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
 
 def _random(
-    folder: Path, runner: _runtimes.Runner, sizes: Mapping[str, int]
+    folder: Path, runner: _runtimes.Runner, params: Params
 ) -> tuple[_data.Samples, dict[str, list[_data.Array]]]:
     """Random rows of the sizes and kind of values with which the model runs, and its answers."""
     from repo_builder import introspect
     from repo_builder.introspect.samples import concrete, draw, values
 
-    signature = introspect.signature(folder / _onnx.MODEL, sizes)
+    signature = introspect.signature(folder / _onnx.MODEL, params.sizes)
     batch = 1 if signature.batched else None
     failure: ModelError | None = None
     shapes = {t.name: concrete(t, signature.dynamic_axes, batch) for t in signature.inputs}
+    if params.one_shape:
+        for tensor in signature.inputs:
+            if tensor.shape and isinstance(tensor.shape[0], str):
+                shapes[tensor.name] = (1, *shapes[tensor.name][1:])
     if any(0 in shape for shape in shapes.values()):  # no size was found with which the model runs
         why = signature.why_not_batched
         raise ModelError(f"no random input runs ({why}); give evaluation data in the spec")

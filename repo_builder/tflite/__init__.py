@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from repo_builder.base.errors import ModelError, Problem, did_you_mean
 from repo_builder.tflite import elementwise, shaping, windows
 from repo_builder.tflite.layout import CHANNELS_LAST, Value, plain
 from repo_builder.tflite.ports import Port, Ports
@@ -76,14 +75,6 @@ _KERNEL_RANGES = {
     "Tanh": (-1.0, 127 / 128),
 }
 
-_WAYS_OUT = {
-    "BatchNormalization": "fold it into the convolution before: set optimize.simplify",
-    "Shape": "fold it: set optimize.simplify, and fix dynamic dimensions",
-    "Cast": "export without casts between operators",
-    "Erf": "use Relu or HardSwish instead of GELU",
-    "NonMaxSuppression": "end the model before it and suppress on the host",
-}
-
 _IMAGE_OPS = ("AveragePool", "Conv", "ConvTranspose", "GlobalAveragePool", "MaxPool", "Resize")
 _ELEMENTWISE = ("Add", "Clip", "Div", "Mul", "PRelu", "Pad", "Relu", "Requantize", "Sub")
 
@@ -112,12 +103,9 @@ def output_ranges(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
 def write(model: onnx.ModelProto) -> Written:
     """Write a QDQ model as int8 TFLite; a dynamic batch becomes 1.
 
-    Raises ModelError with every operator that cannot be written, its node and a way out.
+    Raises ModelError with every kind of operator that cannot be written and a way out.
     """
-    graph = read(model)
-    problems = [_unknown(op) for op in graph.ops if op.type not in _HANDLERS]
-    if problems:
-        raise ModelError("cannot write as int8 TFLite", problems)
+    graph = read(model, OPS)
     w = Writer()
     inputs = [w.add(port, _input_view(graph, port)) for port in graph.inputs]
     for op in graph.ops:
@@ -137,11 +125,6 @@ def write(model: onnx.ModelProto) -> Written:
         ),
         w.builder.codes,
     )
-
-
-def _unknown(op: Op) -> Problem:
-    way_out = _WAYS_OUT.get(op.type) or f"replace it; {did_you_mean(op.type, OPS)}"
-    return Problem("this operator cannot be written", way_out, field=f"{op.type} node '{op.name}'")
 
 
 def _input_view(graph: Graph, port: Activation) -> View:

@@ -8,20 +8,28 @@ int8 by subtracting 128 from values and zero point, which changes nothing in wha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.base.errors import ModelError, Problem
+from repo_builder.base.errors import ModelError, Problem, counted, did_you_mean
 from repo_builder.introspect.static import with_static_shapes
 
 if TYPE_CHECKING:
     import onnx
 
 Array = npt.NDArray[Any]
+
+_WAYS_OUT = {
+    "BatchNormalization": "fold it into the convolution before: set optimize.simplify",
+    "Shape": "fold it: set optimize.simplify, and fix dynamic dimensions",
+    "Cast": "export without casts between operators",
+    "Erf": "use Relu or HardSwish instead of GELU",
+    "NonMaxSuppression": "end the model before it and suppress on the host",
+}
 
 _FUSED_CLIPS = {(0.0, 6.0): "Relu6", (-1.0, 1.0): "ReluN1To1"}
 
@@ -88,21 +96,22 @@ class Graph:
     ops: tuple[Op, ...]
 
 
-def read(model: onnx.ModelProto) -> Graph:
+def read(model: onnx.ModelProto, known: Collection[str]) -> Graph:
     """The integer graph of a QDQ model, with batch 1 where the batch is dynamic.
 
-    Raises ModelError, naming all places at once, where another dimension is dynamic or a tensor
-    between two operators is not quantized.
+    Raises ModelError where another dimension is dynamic, with every kind of operator that is not
+    among the `known`, or where a tensor between two operators is not quantized.
     """
-    return _Reader(with_static_shapes(model, "cannot write as int8 TFLite")).graph()
+    return _Reader(with_static_shapes(model, "cannot write as int8 TFLite"), known).graph()
 
 
 class _Reader:
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, known: Collection[str]) -> None:
         from onnx import numpy_helper
 
         graph = model.graph
         self.model = graph
+        self.known = known
         self.arrays: dict[str, Array] = {
             item.name: numpy_helper.to_array(item) for item in graph.initializer
         }
@@ -120,6 +129,8 @@ class _Reader:
         }
         self.ops: list[Op] = []
         self.problems: list[Problem] = []
+        self.unknown: dict[str, list[str]] = {}
+        self.unquantized: list[tuple[str, str]] = []
 
     def graph(self) -> Graph:
         inputs = []
@@ -139,6 +150,7 @@ class _Reader:
         for port, output in zip(self.model.output, outputs, strict=True):
             if not isinstance(output, Activation):
                 self._unquantized(port.name, f"output '{port.name}'")
+        self.problems += self._missing()
         if self.problems:
             raise ModelError("cannot write as int8 TFLite", self.problems)
         return Graph(
@@ -150,6 +162,9 @@ class _Reader:
     def _operator(self, node: onnx.NodeProto) -> None:
         from onnx import helper
 
+        if node.op_type not in self.known:
+            self.unknown.setdefault(node.op_type, []).append(node.name or node.output[0])
+            return
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         made_by_fusion = node.op_type in ("Relu", "Clip") and self._fused_into(node)
         if made_by_fusion:
@@ -200,8 +215,21 @@ class _Reader:
         return _FUSED_CLIPS.get((low, high), "")
 
     def _unquantized(self, tensor: str, place: str) -> None:
-        fix = "quantize every operator: no float parts, no excluded nodes"
-        self.problems.append(Problem(f"tensor '{tensor}' is not quantized", fix, field=place))
+        self.unquantized.append((tensor, place))
+
+    def _missing(self) -> Iterator[Problem]:
+        """What has no int8 form: a line for each kind of operator, else one for all tensors."""
+        for kind, names in self.unknown.items():
+            way_out = _WAYS_OUT.get(kind) or f"replace it; {did_you_mean(kind, self.known)}"
+            yield Problem(f"int8 TFLite has no {counted(kind, names)}", way_out)
+        if self.unquantized and not self.unknown:
+            tensor, place = self.unquantized[0]
+            more = len(self.unquantized) - 1
+            what = f"tensor '{tensor}' is not quantized" + (
+                f", nor are {more} more" if more else ""
+            )
+            fix = "quantize every operator: no float parts, no excluded nodes"
+            yield Problem(what, fix, field=place)
 
     def _quantizers(self, tensor: str) -> list[onnx.NodeProto]:
         return [node for node in self.used_by[tensor] if node.op_type == "QuantizeLinear"]

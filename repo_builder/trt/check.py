@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repo_builder.base.errors import Problem
-from repo_builder.introspect import declared
+from repo_builder.introspect import declared, walk
 from repo_builder.targets import support
 
 if TYPE_CHECKING:
@@ -51,12 +51,26 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
         what = f"asked for {precision}, but the model is quantized already (QDQ)"
         fix = "write `optimize: {precision: int8}`, which keeps its scales"
         found.append(Problem(what, fix))
-    if precision == "fp16" and TensorProto.FLOAT16 not in types:
-        found.append(Problem("asked for fp16, but no weight is", "convert it before"))
-    if dla and precision != "fp16":
+    if dla and TensorProto.FLOAT in types and not _has_fp16(model):
+        what = "DLA computes in fp16 only, and all of the model is in fp32"
+        found.append(Problem(what, "build without dla_core"))
+    elif dla and precision != "fp16":
         what = f"DLA in {precision}: it takes no explicit quantization and no fp32"
         found.append(Problem(what, "ask for fp16, or build without dla_core"))
     return found
+
+
+def _has_fp16(model: onnx.ModelProto) -> bool:
+    """Whether anything in the model is fp16: what it stores, takes, or casts to."""
+    from onnx import TensorProto
+
+    half = TensorProto.FLOAT16
+    casts = (n for n in walk.nodes(model) if n.op_type == "Cast")
+    return (
+        any(tensor.data_type == half for tensor in walk.tensors(model))
+        or any(value.type.tensor_type.elem_type == half for value in model.graph.input)
+        or any(a.name == "to" and a.i == half for node in casts for a in node.attribute)
+    )
 
 
 def _asymmetric(

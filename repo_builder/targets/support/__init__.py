@@ -21,6 +21,7 @@ _FOLDER = Path(__file__).parent
 # Vela compiles what the TFLite writer wrote.
 _TABLES: dict[Runtime, str] = {"vela": "tflite-micro"}
 _ELSEWHERE = ", or build it for cpu, where ONNX Runtime runs it"
+_OF_TYPES = dict.fromkeys(("FP64", "FP16", "BF16"), "export the model in float32")
 _MANY = 3
 """Kinds of operators that are named before the rest is only counted."""
 
@@ -74,7 +75,8 @@ class Support(Shape):
                 foreign.setdefault(kind, []).append(name)
         for kind, names in foreign.items():
             what = f"{self.runtime} takes no {kind} as input or output ('{names[0]}')"
-            yield Problem(what, self.instead + (_ELSEWHERE if elsewhere else ""))
+            fix = _OF_TYPES.get(kind, self.instead)
+            yield Problem(what, fix + (_ELSEWHERE if elsewhere else ""))
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from repo_builder.introspect.runtime import first_line
+from repo_builder.introspect.runtime import reason_of
 
 
 def _openvino(*nodes: object) -> str:
@@ -20,7 +20,7 @@ def _openvino(*nodes: object) -> str:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     with pytest.raises(RuntimeError) as caught:
         openvino.Core().read_model(model.SerializeToString())
-    return first_line(caught.value)
+    return reason_of(caught.value)
 
 
 def test_an_operator_that_openvino_lacks_is_named() -> None:
@@ -33,6 +33,25 @@ def test_a_node_that_openvino_refuses_is_named_with_its_reason() -> None:
     assert "Required attribute 'direction' is not specified" in line
     assert "BitShift node 'y'" in line
     assert not any(part in line for part in ("Exception from", "Check '", ".cpp"))
+
+
+def test_the_cause_inside_a_node_is_what_is_said() -> None:
+    branches = [
+        helper.make_graph(
+            [helper.make_node(kind, ["x"], ["o"], **more)],
+            kind,
+            [],
+            [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)],
+        )
+        for kind, more in (("Squeeze", {}), ("Identity", {}))
+    ]
+    line = _openvino(
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
+        helper.make_node("Cast", ["s"], ["c"], to=TensorProto.BOOL),
+        helper.make_node("If", ["c"], ["r"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("Conv", ["r", "r"], ["y"], "conv"),
+    )
+    assert line == "Conv node 'conv'; The input data tensor's rank has to be known (static)"
 
 
 def test_onnx_runtime_says_what_it_said() -> None:
@@ -48,7 +67,7 @@ def test_onnx_runtime_says_what_it_said() -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     with pytest.raises(Exception, match="product") as caught:
         session.run(None, {"x": np.ones((2, 3), np.float32)})
-    line = first_line(caught.value)
+    line = reason_of(caught.value)
     assert line.startswith("MatMul node 'product': ")
     assert ".h:" not in line
 
@@ -68,4 +87,4 @@ def test_onnx_runtime_says_what_it_said() -> None:
     ],
 )
 def test_lines_that_say_nothing_go(text: str, said: str) -> None:
-    assert first_line(ValueError(text)) == said
+    assert reason_of(ValueError(text)) == said

@@ -144,7 +144,8 @@ def test_a_step_that_hangs_is_stopped_and_the_log_says_where(
     assert set(outcome.entries) == {good, later}
     log = store.log(bad)
     assert (
-        str(outcome.errors[bad]) == f"hang was still running after 1 s and was stopped; log: {log}"
+        str(outcome.errors[bad]) == f"hang was still running after 1 s and was stopped; "
+        f"give smaller `sizes` in the spec, or a smaller model; log: {log}"
     )
     assert f"in {do}" in log.read_text()
 

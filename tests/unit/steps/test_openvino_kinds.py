@@ -20,6 +20,7 @@ from test_quantize_kinds import (
 )
 from workbench import Bench, make
 
+from repo_builder.base.errors import ModelError
 from repo_builder.steps import _runtimes
 
 INT8 = {"precision": "int8", "weight_bits": 7}
@@ -161,3 +162,25 @@ def test_boxes_and_scores_in_one_output_keep_both(bench: Bench) -> None:
     want = _runtimes.load(source, "onnxruntime").run({"x": x})["y"][:, 4:]
     got = _runtimes.load(out, "openvino").run({"x": x})["y"][:, 4:]
     assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_one_number_added_to_all_channels_is_no_obstacle(bench: Bench, shape: Any) -> None:
+    bias = np.full(shape, 0.5, np.float32)
+    nodes = [op("MatMul", ["x", "w"], ["m"], "dense"), op("Add", ["m", "b"], ["y"], "shift")]
+    stored = {"w": normal(1, 16, 6), "b": bias}
+    model = make(nodes, {"x": ["n", 16]}, {"y": ["n", 6]}, stored)
+    off, facts = error(bench, model, {"x": normal(2, 32, 16)}, stacked=False)
+    assert off < 0.03
+    assert facts.quantized == {"MatMul": 1}
+
+
+def test_float64_is_told_as_the_cause(bench: Bench) -> None:
+    nodes = [op("MatMul", ["x", "w"], ["m"], "dense"), op("Tanh", ["m"], ["y"], "act")]
+    model = make(nodes, {"x": ["n", 16]}, {"y": ["n", 4]}, {"w": np.ones((16, 4))})
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    source = bench.model(model)
+    data = bench.data("calibration", x=np.ones((8, 16)))
+    with pytest.raises(ModelError, match=r"computes in float64, .*model\.float\(\)"):
+        bench.run("compile-openvino", params={**INT8, "samples": 8}, model=source, calibration=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from onnx.helper import make_node as op
 from test_quantize_kinds import normal
 from workbench import Bench, make
 
-from repo_builder.base.errors import ModelError
+from repo_builder import targets
+from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
+from repo_builder.spec.load import load
+from repo_builder.spec.types import Spec
 from repo_builder.steps import _runtimes
 
 X = normal(1, 32, 3, 8, 8, size=1)
@@ -154,7 +158,12 @@ def test_weights_of_8_bits_become_unsigned_where_vnni_may_lack(bench: Bench, fol
         (operators(), "s8s8", False, "QOperator: 1 QLinearConv.*TensorRT takes QDQ"),
         (operators(), "u8s8", True, "QOperator: 1 QLinearConv.*TFLite takes QDQ"),
         (dynamic(), "s8s8", False, "dynamic: .*TensorRT takes QDQ"),
-        (trained(), "u8s8", True, "not all of it as TFLite needs it .*is not quantized and 2 more"),
+        (
+            trained(),
+            "u8s8",
+            True,
+            "not all of it as TFLite needs it .*is not quantized, nor are 2 more",
+        ),
     ],
 )
 def test_what_a_target_cannot_take_is_refused_in_a_sentence(
@@ -164,6 +173,31 @@ def test_what_a_target_cannot_take_is_refused_in_a_sentence(
         quantize(bench, model, scheme=scheme, whole=whole)
     assert not failure.value.problems
     assert "\n" not in str(failure.value)
+
+
+def test_scales_of_its_own_need_no_calibration_data(bench: Bench, tmp_path: Path) -> None:
+    floats = make(
+        [op("MatMul", ["x", "w"], ["y"])],
+        {"x": ["n", 16]},
+        {"y": ["n", 4]},
+        {"w": normal(1, 16, 4)},
+    )
+    for name, model in (("qdq", trained()), ("floats", floats)):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        (tmp_path / f"{name}.yaml").write_text(
+            f"name: {name}\nversion: 1.0.0\nsource: {{onnx: {name}.onnx}}\ntargets: [cpu]\n"
+            "optimize: {precision: int8}\n"
+        )
+    (spec,) = load([tmp_path / "qdq.yaml"], targets.load(None))
+    assert isinstance(spec, Spec)
+    assert spec.calibration is None
+    with pytest.raises(SpecError, match="int8 needs calibration data"):
+        load([tmp_path / "floats.yaml"], targets.load(None))
+    params = {"scheme": "u8s8", "samples": 1}
+    _, facts = bench.run("quantize", params=params, model=bench.model(trained()))
+    assert facts.form == "QDQ"
+    with pytest.raises(DataError, match="int8 needs calibration data"):
+        bench.run("quantize", params=params, model=bench.model(floats))
 
 
 def test_openvino_takes_pairs_and_says_what_it_cannot_read(bench: Bench) -> None:
