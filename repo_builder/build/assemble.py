@@ -127,7 +127,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["fp32"] = beside.fp32(
             variant.target.runtime,
             figures["size"],
-            figures["score"],
+            beside.in_runtime(figures["score"], entries.get("score"), variant.spec),
             entries.get(FP32),
             profile,
             imported.artifact.size,

@@ -6,6 +6,8 @@ from typing import Any
 
 from repo_builder.base.artifact import Entry
 from repo_builder.build.report.types import Fp32, Score
+from repo_builder.spec.metrics import REQUIRES
+from repo_builder.spec.types import Spec
 
 _SAME = 1.05
 """Ratios up to this are called the same."""
@@ -54,6 +56,20 @@ def fp32(
         faster_high=timing.get("faster_high"),
         text=", ".join(said),
     )
+
+
+def in_runtime(score: Score | None, scored: Entry | None, spec: Spec) -> Score | None:
+    """`score` against the fp32 in the same runtime, where `scored` has run that.
+
+    Without it: against the source, which runs in ONNX Runtime.
+    """
+    if score is None or scored is None or spec.evaluation is None:
+        return score
+    evaluation: Any = spec.evaluation
+    fp32: Any = scored.facts["score"]
+    higher = (evaluation.own or REQUIRES[evaluation.metric]).higher_is_better
+    drop = fp32 - score.built if higher else score.built - fp32
+    return Score(score.metric, fp32, score.built, drop)
 
 
 def _ratio(ratio: float, more: str, less: str, what: str) -> str:

@@ -103,6 +103,7 @@ _READ = (
     "compile-onnxruntime",
     "compile-fp32",
     "verify",
+    "score",
     "calibrate-confidence",
     "warm-up",
     "profile",

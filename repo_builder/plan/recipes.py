@@ -322,6 +322,9 @@ def _check(
         emulated=emulated,
         **_rows(chain),
     )
+    if fp32 is not None and runtime != "onnxruntime" and (evaluation := chain.evaluation):
+        # In ONNX Runtime the source itself is what `reference` has scored.
+        chain.add("score", {**served, **_judged(chain.spec)}, model=fp32, evaluation=evaluation)
     _confidence(chain, model, served)
     _warm_up(chain, model, served)
     if profile:

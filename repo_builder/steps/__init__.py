@@ -90,6 +90,7 @@ STEPS: dict[str, Declaration] = {
     "fp16_ranges": Declaration("fp16-ranges", 2, tools=("onnx", "onnxruntime")),
     "emulate_fp16": Declaration("emulate-fp16", 2, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 4, tools=("onnx", "onnxruntime")),
+    "score": Declaration("score", 1, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 2, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 2, tools=("onnxruntime",), exclusive=True),

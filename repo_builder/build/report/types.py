@@ -47,8 +47,8 @@ class Fp32:
     """The fp32 of the same model beside a variant that is not fp32, and the ratios of both.
 
     `runtime` is the variant's, for which the fp32 was built too; "" where the build has no fp32 for
-    it: then `size` is the source's. `score` is the source's in fp32, in ONNX Runtime, and
-    `score_change` the variant's less that. `smaller` is the fp32's size over the variant's.
+    it: then `size` and `score` are the source's. `score_change` is the variant's score less
+    the fp32's. `smaller` is the fp32's size over the variant's.
     `faster` is its latency over the variant's, timed in turns: a median of pairs, with its
     quartiles. `text` says it all: "3.2x smaller, 2.1x faster, -0.1 points".
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from repo_builder.base.artifact import Artifact, Blob, Entry
 from repo_builder.build import beside
 from repo_builder.build.report.types import Score
+from repo_builder.spec.types import Evaluation, OwnMetric
 
 
 def entry(size: int = 0, **facts: Any) -> Entry:
@@ -48,6 +51,26 @@ def test_ratios_in_words(
     assert found.text == said
     assert found.smaller == 3200 / size
     assert (found.runtime, found.size, found.latency_ms) == ("onnxruntime", 3200, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "drop"),
+    [("accuracy", None, 0.02), ("wer", None, -0.02), ("own", False, -0.02)],
+)
+def test_a_score_is_against_the_fp32_of_the_same_runtime(
+    metric: Any, own: bool | None, drop: float
+) -> None:
+    """0.90 in the source, 0.89 in the runtime's fp32, 0.87 in what was built."""
+    function = None if own is None else OwnMetric(Path("m.py"), "f", own)
+    evaluation = Evaluation(Path("e.npz"), metric, labels={}, outputs={}, own=function)
+    spec: Any = SimpleNamespace(evaluation=evaluation)
+    given = Score("f", 0.9, 0.87, 0.03)
+    found = beside.in_runtime(given, entry(score=0.89), spec)
+    assert found is not None
+    assert (found.source, found.built) == (0.89, 0.87)
+    assert found.drop == pytest.approx(drop)
+    assert beside.in_runtime(given, None, spec) == given
+    assert beside.in_runtime(None, entry(score=0.89), spec) is None
 
 
 def test_a_doubtful_time_makes_a_doubtful_ratio() -> None:

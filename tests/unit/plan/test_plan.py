@@ -125,7 +125,13 @@ def test_what_is_not_fp32_is_measured_beside_the_fp32_that_all_share(target: str
         node = the_plan.nodes[variant.steps["profile"]]
         assert node.inputs["fp32"] == ArtifactRef(fp32.compiled_key)
         assert node.inputs["model"] == ArtifactRef(variant.compiled_key)
+        if target == "cpu":  # the source's score is that of its fp32 in ONNX Runtime
+            assert "score" not in variant.steps
+        else:
+            scored = the_plan.nodes[variant.steps["score"]]
+            assert scored.inputs["model"] == ArtifactRef(fp32.compiled_key)
     assert "fp32" not in the_plan.nodes[fp32.steps["profile"]].inputs
+    assert "score" not in fp32.steps
 
 
 @pytest.mark.parametrize("target", ["nvidia-gpu", "intel-npu", "ethos-u55"])

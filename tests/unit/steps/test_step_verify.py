@@ -215,6 +215,19 @@ def test_lack_of_memory_is_told_as_such(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_score_is_the_metric_in_the_runtime(bench: Bench, runtime: str) -> None:
+    built, _ = bench.run(f"compile-{runtime}", model=bench.model(cnn()))
+    evaluation = bench.data("evaluation", x=X, label=LABEL)
+    _, reference = bench.run(
+        "reference", params=ACCURACY, model=bench.model(cnn()), evaluation=evaluation
+    )
+    params = {"runtime": runtime, "threads": 1, **ACCURACY}
+    out, facts = bench.run("score", params=params, model=built, evaluation=evaluation)
+    assert facts.score == pytest.approx(reference.metric, abs=0.1)
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_profile(bench: Bench, runtime: str) -> None:
     source = bench.model(cnn())
     reference, _ = bench.run("reference", model=source)
