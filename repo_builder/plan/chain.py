@@ -38,13 +38,15 @@ class Chain:
         *,
         resources: Mapping[str, int] | None = None,
         called: str = "",
+        slow: bool = False,
         **inputs: Input | None,
     ) -> ArtifactRef:
         """Add a step; an input that is None is left out. Returns its output.
 
-        `called`: its name in the chain, where that has another of the same kind.
+        `called`: its name in the chain, where that has another of the same kind. `slow`: as in
+        `Node`.
         """
-        made = node(step, params, inputs, self.declarations, self.pins, resources)
+        made = node(step, params, inputs, self.declarations, self.pins, resources, slow)
         self.nodes.setdefault(made.key, made)
         self.steps[called or step] = made.key
         return ArtifactRef(made.key)
@@ -75,6 +77,7 @@ def node(
     declarations: Mapping[str, Declaration],
     pins: Pins,
     resources: Mapping[str, int] | None = None,
+    slow: bool = False,
 ) -> Node:
     """A step as a node, with its key; an input that is None is left out."""
     declaration = declarations[step]
@@ -86,7 +89,7 @@ def node(
         "inputs": {name: _identity(value) for name, value in given.items()},
         "tools": {tool: pins.tools[tool] for tool in declaration.tools},
     }
-    return Node(digest.of_json(recipe), step, params, given, recipe, resources or {})
+    return Node(digest.of_json(recipe), step, params, given, recipe, resources or {}, slow)
 
 
 def _identity(value: Input) -> Json:

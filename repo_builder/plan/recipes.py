@@ -320,6 +320,7 @@ def _check(
         reference=reference,
         quantized=ArtifactRef(chain.steps["quantize"]) if opaque else None,
         emulated=emulated,
+        slow=runtime == "qnn",
         **_rows(chain),
     )
     if fp32 is not None and runtime != "onnxruntime" and (evaluation := chain.evaluation):

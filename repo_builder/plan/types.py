@@ -54,7 +54,8 @@ class Node:
     """One step to run: what it is given, and the key of its result.
 
     `resources` names the hardware that a worker must have, e.g. `{"tensorrt": 1}`; it enters no
-    key, since it does not shape the result.
+    key, since it does not shape the result. A `slow` one may take as long as all others together,
+    as a simulator does: what leads to it is started first, lest it end up running alone.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Node:
     inputs: Mapping[str, Input]
     recipe: Mapping[str, Any]
     resources: Mapping[str, int] = field(default_factory=dict)
+    slow: bool = False
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ class _Execution:
     def run(self, wanted: Iterable[str], refused: Mapping[str, RepoBuilderError]) -> Outcome:
         for key, error in refused.items():
             self._fail(self.plan.nodes[key], error)
-        self.entries, self.waiting = cached_and_missing(self.plan, wanted, self.store)
+        self.entries, missing = cached_and_missing(self.plan, wanted, self.store)
+        self._wait_for(missing)
         self.progress.counted(len(self.waiting))
         while True:
             while len(self.running) < self.jobs and (node := self._next()):
@@ -209,7 +210,19 @@ class _Execution:
             self.entries.update(entries)
             self.waiting.update(missing)
         self.waiting[node.key] = node
-        self.waiting = {k: n for k, n in self.plan.nodes.items() if k in self.waiting}
+        self._wait_for(self.waiting)
+
+    def _wait_for(self, nodes: Mapping[str, Node]) -> None:
+        """Put nodes in the order in which they start once they can: the plan's, slow ones first."""
+        leads_on = [key for key, node in nodes.items() if node.slow]
+        urgent: set[str] = set()
+        while leads_on:
+            key = leads_on.pop()
+            if key in nodes and key not in urgent:
+                urgent.add(key)
+                leads_on += _input_keys(nodes[key])
+        inside = [key for key in self.plan.nodes if key in nodes]
+        self.waiting = {k: nodes[k] for k in sorted(inside, key=lambda k: k not in urgent)}
 
     def _fail(self, node: Node, failure: RepoBuilderError) -> None:
         self.errors[node.key] = failure

@@ -34,7 +34,7 @@ RUNS = 16
 UNEVEN = 4.0
 """The largest channel over the median one, from which on a group is balanced."""
 
-NEAR = 0.02
+NEAR = 0.05
 """The relative error of an int8 model up to which there is little to win."""
 
 WORTH = 0.9

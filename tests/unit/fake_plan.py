@@ -37,7 +37,11 @@ class Graph:
         self.nodes: dict[str, Node] = {}
 
     def add(self, name: str, step: str = "act", **rest: Any) -> str:
-        """Add a step; `a`, `b` are keys of earlier ones, `source` is a file. Returns its key."""
+        """Add a step; `a`, `b` are keys of earlier ones, `source` is a file. Returns its key.
+
+        `slow`: see `Node`.
+        """
+        slow = rest.pop("slow", False)
         inputs: dict[str, Input] = {n: ArtifactRef(rest.pop(n)) for n in ("a", "b") if n in rest}
         if "source" in rest:
             inputs["source"] = rest.pop("source")
@@ -45,7 +49,7 @@ class Graph:
         named = {n: v.key if isinstance(v, ArtifactRef) else "source" for n, v in inputs.items()}
         recipe = {"step": step, "params": params, "inputs": named}
         key = digest.of_json(recipe)
-        self.nodes[key] = Node(key, step, params, inputs, recipe)
+        self.nodes[key] = Node(key, step, params, inputs, recipe, slow=slow)
         return key
 
     @property

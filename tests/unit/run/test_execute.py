@@ -237,6 +237,19 @@ def test_a_step_that_measures_runs_alone_and_last(
             assert at["end", other] < at["begin", f"measure{n}"]
 
 
+def test_what_leads_to_a_slow_step_starts_first(executor: StepProcesses, store: Store) -> None:
+    graph, seen = Graph(), Seen()
+    for n in range(3):
+        graph.add(f"quick{n}", a=graph.add(f"before{n}"))
+    graph.add("simulate", a=graph.add("compile", a=graph.add("import")), slow=True)
+    graph.add("last")
+    fake_plan.run(graph, store, executor, seen=seen, jobs=1)
+    assert seen.names("started") == [
+        *("import", "compile", "simulate"),
+        *("before0", "quick0", "before1", "quick1", "before2", "quick2", "last"),
+    ]
+
+
 def test_what_waits_for_a_measurement_is_not_forgotten(
     executor: StepProcesses, store: Store
 ) -> None:
