@@ -15,8 +15,8 @@ from repo_builder.introspect import bfloat16
 Array = npt.NDArray[Any]
 Values = int | Literal["ones", "zeros"]
 
-SIZES = (8, 32, 64, 224, 1, 2, 3, 4, 16)
-"""Sizes to try for dimensions that nothing else fixes, in this order."""
+SIZES = (8, 32, 64, 224, 1, 2, 3, 4, 16, 1024)
+"""Sizes to try for dimensions that nothing else fixes, in this order: the last for sound."""
 
 IMAGE_SIZES = (64, 224, 32, 8, 1, 2, 3, 4, 16)
 """The same where an input looks like an image: nets that shrink it leave nothing of 8 pixels."""

@@ -19,6 +19,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 CLEAR_MARGIN = 0.1
 """A row has a clear label where its two largest entries differ by this share of its range."""
+UNPROVEN = "only NaN in the source, which proves nothing"
 LEAST_ROWS = 8
 """Rows with a clear label below which their agreement says nothing."""
 
@@ -84,7 +85,7 @@ def compare(
         columns.add(wide, other)
         labels.add(wide, other)
     if 0 < sums.count == sums.unknown:
-        return Difference(name, shape="only NaN in the source, which proves nothing")
+        return Difference(name, shape=UNPROVEN)
     group, column, worst = columns.worst()
     return Difference(
         name,

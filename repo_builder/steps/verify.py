@@ -88,6 +88,7 @@ class Facts:
     a user must know though the model is good. `score` is that of emulated fp16 where there is such,
     None where shapes or NaN leave nothing to judge.
 
+    `unproven` are outputs that are NaN in every row of the source: only other data helps.
     `batched` says that rows of the built model that run together equal those that run alone.
     """
 
@@ -103,6 +104,7 @@ class Facts:
     score: Score | None
     batched: bool
     why_not_batched: str
+    unproven: tuple[str, ...] = ()
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
@@ -136,7 +138,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     found = _compared(params, source, built)
     broken = _sentences(found, allowed)
     first = ""
-    if broken:
+    unproven = tuple(one.name for one in found if one.shape == _difference.UNPROVEN)
+    if len(broken) > len(unproven):
         with explained(_UNNAMED, "see which outputs differ"):
             inside = (inputs.model, params.runtime)
             if inputs.quantized is not None:
@@ -168,6 +171,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         else _score(params, rows.evaluation, source_joined, built_joined),
         batched=not why_not,
         why_not_batched=why_not,
+        unproven=unproven,
     )
 
 

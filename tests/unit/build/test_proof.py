@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from repo_builder.base.artifact import Artifact, Entry
 from repo_builder.build import proof
 
 
 def entry(**facts: Any) -> Entry:
-    return Entry("key", {}, Artifact({}), facts, 0.1)
+    usual = {"outputs": [], "unproven": []}
+    return Entry("key", {}, Artifact({}), {**usual, **facts}, 0.1)
 
 
 OVERFLOWING = [{"node": "node 'p' (Pow)", "value": 3.3e6}, {"node": "node 'v' (Add)", "value": 1e5}]
@@ -27,6 +30,26 @@ def test_all_of_it_in_one_line() -> None:
     assert proof.failures({}, found) == [
         "output 'y' is wrong; output 'z' too; it begins at n; exclude nodes from quantization, "
         "take another precision, or set `gates: {max_difference: ...}` if that is right"
+    ]
+
+
+@pytest.mark.parametrize("found", [{"shape": "shape [1] instead of [2]"}, {"misplaced": 3}])
+def test_no_limit_is_offered_for_what_has_none(found: dict[str, Any]) -> None:
+    output = {"shape": "", "misplaced": 0, **found}
+    facts = entry(broken=["output 'y' is wrong"], first="", arithmetic="fp32", outputs=[output])
+    assert proof.failures({}, facts) == ["output 'y' is wrong; use another target"]
+
+
+def test_what_data_cannot_prove_wants_other_data() -> None:
+    facts = entry(
+        broken=["output 'y' has only NaN in the source"],
+        first="",
+        arithmetic="fp32",
+        unproven=["y"],
+    )
+    assert proof.failures({}, facts) == [
+        "output 'y' has only NaN in the source; give evaluation or calibration data on which it is "
+        "a number"
     ]
 
 
