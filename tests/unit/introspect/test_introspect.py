@@ -323,3 +323,16 @@ def test_one_name_for_dimensions_of_different_sizes(tmp_path: Path) -> None:
     assert found.dynamic_axes == {"a[1]": 3, "b[1]": 2}
     assert found.mended == ("dimensions called 's' are of different sizes",)
     assert found.batched
+
+
+def test_sound_longer_than_a_window_is_tried(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        sound (float[n, 1, samples] x, float[1, 1, 400] w) => (float[n, 1, frames] y) {
+          y = Conv(x, w)
+        }""")
+    window = onnx.numpy_helper.from_array(np.ones((1, 1, 400), np.float32), "w")
+    del model.graph.input[1]
+    model.graph.initializer.append(window)
+    onnx.save(model, tmp_path / "sound.onnx")
+    assert signature(tmp_path / "sound.onnx").dynamic_axes["samples"] > 400

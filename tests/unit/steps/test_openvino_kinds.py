@@ -184,3 +184,43 @@ def test_float64_is_told_as_the_cause(bench: Bench) -> None:
     data = bench.data("calibration", x=np.ones((8, 16)))
     with pytest.raises(ModelError, match=r"computes in float64, .*model\.float\(\)"):
         bench.run("compile-openvino", params={**INT8, "samples": 8}, model=source, calibration=data)
+
+
+def test_integers_that_are_cast_between_products_are_watched(bench: Bench) -> None:
+    nodes = [
+        op("Cast", ["k"], ["f"], "cast", to=onnx.TensorProto.FLOAT),
+        op("MatMul", ["x", "w"], ["m"], "dense"),
+        op("Mul", ["m", "f"], ["p"], "scaled"),
+        op("MatMul", ["p", "v"], ["y"], "head"),
+    ]
+    stored = {"w": normal(1, 16, 8), "v": normal(2, 8, 4)}
+    model = make(nodes, {"x": ["n", 16], "k": ["n", 1]}, {"y": ["n", 4]}, stored)
+    model.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    times = np.random.default_rng(3).integers(1, 4, (32, 1))
+    off, facts = error(bench, model, {"x": normal(4, 32, 16), "k": times}, stacked=False)
+    assert off < 0.05
+    assert facts.quantized == {"MatMul": 2}
+
+
+def test_what_stands_before_and_behind_an_lstm_is_in_int8(bench: Bench) -> None:
+    nodes = [
+        op("MatMul", ["x", "w"], ["m"], "dense"),
+        op("Add", ["m", "b"], ["a"], "bias"),
+        op("LSTM", ["a", "W", "R"], ["s", "h"], "lstm", hidden_size=8),
+        op("Squeeze", ["s", "axis"], ["q"], "squeeze"),
+        op("MatMul", ["q", "v"], ["z"], "head"),
+        op("Add", ["z", "c"], ["y"], "head bias"),
+    ]
+    stored = {
+        "w": normal(1, 16, 8),
+        "b": normal(2, 8),
+        "W": normal(3, 1, 32, 8),
+        "R": normal(4, 1, 32, 8),
+        "axis": np.array([1]),
+        "v": normal(5, 8, 4),
+        "c": normal(6, 4),
+    }
+    model = make(nodes, {"x": [5, 1, 16]}, {"y": [5, 1, 4]}, stored)
+    off, facts = error(bench, model, {"x": normal(7, 16, 5, 1, 16)}, stacked=True)
+    assert off < 0.1
+    assert facts.quantized == {"MatMul": 2}
