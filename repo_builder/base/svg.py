@@ -25,7 +25,8 @@ def line_chart(
     """A chart of `series`, name -> (x, y) points; axes from the data, y from 0.
 
     `x_ticks` are (x, text); without them five are spread evenly. Points that are not finite are
-    left out. `marks` are points within the series' range to draw a ring around.
+    left out. `marks` are points within the series' range to draw a ring around. The class of the
+    first series is `series0`, so that a page can give it colours of its own.
     """
     clean = {
         name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
@@ -68,9 +69,15 @@ def line_chart(
         colour = _COLOURS[number % len(_COLOURS)]
         path = "L".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in points))
         if points:
-            parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            parts.append(
+                f'<path class="series{number}" d="M{path}" fill="none" stroke="{colour}" '
+                'stroke-width="2"/>'
+            )
         x = _LEFT + 10 + number * 150
-        parts.append(f'<text x="{x}" y="{_HEIGHT - 6}" fill="{colour}">{escape(name)}</text>')
+        parts.append(
+            f'<text class="series{number}" x="{x}" y="{_HEIGHT - 6}" fill="{colour}">'
+            f"{escape(name)}</text>"
+        )
     for x, y in (at(*mark) for mark in marks):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="none" stroke="black"/>')
     return "\n".join([*parts, "</svg>", ""])

@@ -14,7 +14,7 @@ from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
 from repo_builder.build import beside, latency, proof
-from repo_builder.build.gates import Measurements, failures, too_large
+from repo_builder.build.gates import Measurements, failures, limits, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Row, Score, Status
 from repo_builder.plan import PipelineVariant, Plan, Variant
@@ -63,19 +63,21 @@ def assemble(
     score, timed = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))
     broken += proof.failures(entries, verified)
-    broken += failures(
-        spec.gates,
-        Measurements(
-            measured["size"],
-            score and score.drop,
-            timed and timed.p50_ms,
-            timed.doubt if timed else "",
-        ),
+    figures = Measurements(
+        measured["size"],
+        score and score.drop,
+        timed and timed.p50_ms,
+        timed.doubt if timed else "",
     )
+    measured["gates"] = limits(spec.gates, figures)
+    broken += failures(spec.gates, figures)
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
     status = "built" if base["ran"] else "cached"
-    row = Row(**base, **measured, status=status, digest=compiled.artifact.digest[:12])
+    bundle = variant.target.backend is None
+    where = f"{spec.target}/{'bundles' if bundle else 'models'}/{spec.name}"
+    made = compiled.artifact.digest[:12]
+    row = Row(**base, **measured, status=status, digest=made, folder=where)
     try:
         return row, _model(
             variant,

@@ -10,7 +10,7 @@ from repo_builder.base.artifact import Entry
 from repo_builder.base.digest import Json
 from repo_builder.build import gates, latency
 from repo_builder.build.assemble import row_start, template_digest
-from repo_builder.build.report.types import Budget, Row, Status
+from repo_builder.build.report.types import Budget, Gate, Row, Status
 from repo_builder.plan import PipelineVariant, Plan
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
@@ -54,11 +54,15 @@ def assemble(
         "budget": budget,
         "latency": latency.of(facts, facts) if budget else None,
     }
+    if spec.latency_budget_ms is not None:
+        spent = budget.total_ms if budget else None
+        measured["gates"] = (Gate("latency_budget_ms", spent, spec.latency_budget_ms, "ms"),)
     broken = gates.over_budget(budget.total_ms if budget else None, spec.latency_budget_ms)
     if broken:
         return Row(**base, **measured, status="gate failed", reason=broken), []
     status: Status = "built" if base["ran"] else "cached"
-    row = Row(**base, **measured, status=status, digest=run.artifact.digest[:12])
+    where = f"{spec.target}/models/{spec.name}"
+    row = Row(**base, **measured, status=status, digest=run.artifact.digest[:12], folder=where)
     return row, _models(variant, plan, made, run, models, store)
 
 

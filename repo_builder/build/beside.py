@@ -6,15 +6,11 @@ from typing import Any
 
 from repo_builder.base.artifact import Entry
 from repo_builder.build.report.types import Fp32, Score
-from repo_builder.spec.metrics import REQUIRES
+from repo_builder.spec.metrics import IN_POINTS, REQUIRES
 from repo_builder.spec.types import Spec
 
 _SAME = 1.05
 """Ratios up to this are called the same."""
-
-_IN_POINTS = ("accuracy", "top5", "f1", "roc_auc", "map50", "auroc", "map50_ultralytics", "miou",
-              "recall1")  # fmt: skip
-"""Metrics from 0 to 1, higher is better, of which a hundredth is a point."""
 
 
 def fp32(
@@ -83,7 +79,7 @@ def _ratio(ratio: float, more: str, less: str, what: str) -> str:
 
 def _score(score: Score) -> str:
     """ "-0.1 points", or the change of a metric that has no such scale."""
-    if score.metric in _IN_POINTS:
+    if score.metric in IN_POINTS:
         points = -100 * score.drop
         return "same score" if abs(points) < 0.05 else f"{points:+.1f} points"
     change = score.built - score.source

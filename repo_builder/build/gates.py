@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from repo_builder.build.report.types import Gate
 from repo_builder.spec.types import Gates
 from repo_builder.targets import Target
 
@@ -45,6 +46,21 @@ def failures(gates: Gates, measured: Measurements) -> list[str]:
     elif _fails(latency, gates.max_latency_ms):
         lines.append(f"latency {latency:.3g} ms > max_latency_ms {gates.max_latency_ms:g}")
     return lines
+
+
+def limits(gates: Gates, measured: Measurements) -> tuple[Gate, ...]:
+    """The limits that the spec sets, each with what was measured."""
+    size = measured.size / 1e6
+    all_of_them = (
+        ("max_accuracy_drop", measured.accuracy_drop, gates.max_accuracy_drop, "", ""),
+        ("max_size_mb", size, gates.max_size_mb, "MB", ""),
+        ("max_latency_ms", measured.latency_ms, gates.max_latency_ms, "ms", measured.doubt),
+    )
+    return tuple(
+        Gate(name, figure, limit, unit, doubt)
+        for name, figure, limit, unit, doubt in all_of_them
+        if limit is not None
+    )
 
 
 def too_large(target: Target, size: int) -> list[str]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from repo_builder.build import report, unchanged
+from repo_builder.build import provenance, report, unchanged
 from repo_builder.build.prepare import measurements, prepare, refused, wanted
 from repo_builder.build.publish import publish_good
-from repo_builder.build.report import Report, Row
+from repo_builder.build.report import Report, Row, changes
 from repo_builder.build.request import Request
 from repo_builder.run.cluster import ClusterExecutor
 from repo_builder.run.execute import Progress, execute
@@ -52,8 +52,13 @@ def build(request: Request, store: Store, progress: Progress) -> Report:
             return publish_good(request, the_plan, outcome, store)
 
         rows, repositories = _undamaged(store, build_and_publish)
-    result = Report(rows, repositories, round(time.monotonic() - begun, 3))
-    report.write(result, request.out, whole=not (request.only or request.targets))
+    whole = not (request.only or request.targets)
+    result = changes.noted(
+        Report(rows, repositories, round(time.monotonic() - begun, 3), provenance.of(the_plan)),
+        report.read(request.out),
+        whole=whole,
+    )
+    report.write(result, request.out, whole=whole)
     unchanged.remember(request, store, the_plan, keys, result, clock)
     return result
 

@@ -85,7 +85,7 @@ class _Assembled:
     def refuse(self, targets: tuple[str, ...], why: Mapping[str, str]) -> None:
         """Say in the rows of `targets` why their models or pipelines are not published."""
         self.rows = [
-            replace(row, status="failed", reason=row.reason or why[row.name])
+            replace(row, status="failed", reason=row.reason or why[row.name], folder="")
             if row.target in targets and row.name in why
             else row
             for row in self.rows

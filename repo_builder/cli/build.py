@@ -78,6 +78,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Measure the latencies again; nothing else runs for it.",
 )
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write the report as Markdown, for a pull request.",
+)
 @click.option("--all", "show_all", is_flag=True, help="Also show what did not change.")
 @_options.json_option
 def command(
@@ -95,6 +101,7 @@ def command(
     scheduler: str,
     images: bool | None,
     measure_again: bool,
+    markdown: Path | None,
     show_all: bool,
     as_json: bool,
 ) -> None:
@@ -106,6 +113,7 @@ def command(
     """
     _options.need_build_extra("build")
     from repo_builder.build import Request, build
+    from repo_builder.build.report import write_markdown
 
     ending.on_signals()
     request = Request(
@@ -124,6 +132,8 @@ def command(
     )
     with Steps() as steps:
         report = build(request, _Progress(steps))
+    if markdown is not None:
+        write_markdown(out, markdown)
     shown = [row for row in report.rows if show_all or row.status != "cached"]
     for row in report.rows if as_json else shown:
         if row.confidence and row.confidence.warning:

@@ -39,3 +39,8 @@ REQUIRES: Mapping[MetricName, Requirement] = {
     "recall1": Requirement(("label",), ("embedding",), True),
     "own": Requirement((), (), True),
 }
+
+IN_POINTS = frozenset(
+    ("accuracy", "top5", "f1", "roc_auc", "map50", "auroc", "map50_ultralytics", "miou", "recall1")
+)
+"""Metrics from 0 to 1, higher is better, of which a hundredth is a point."""

@@ -39,8 +39,8 @@ def test_every_example_is_built_verified_and_reported(built: Workplace) -> None:
     assert rows["digits@cpu"]["size"] < rows["digits@cpu"]["source_size"]
     page = (built.out / "report.html").read_text()
     assert all(name in page for name in ids)
-    assert "<script" not in page
-    assert "http" not in page
+    assert page.count("<script") == 1
+    assert "://" not in page
 
 
 def test_the_manifest_says_what_is_in_the_repository(built: Workplace) -> None:

@@ -1,8 +1,10 @@
-"""What a build says afterwards: report.json and a self-contained report.html.
+"""What a build says afterwards: report.json, a self-contained report.html, and Markdown.
 
-`types` has the rows that a build fills in, `confidence` what they say of a policy, `html` the page;
-`write` below puts both files into the output. What the rows are made from belongs to `assemble`
-and `assemble_pipeline`, what a limit is to `gates`.
+`types` has the rows that a build fills in, `confidence` what they say of a policy, `changes` what
+differs from the build before. `view` turns a report into what people read, with failures by
+`causes`; `html` (with `charts` and `plots`) and `markdown` show that. `write` below puts the files
+into the output. What the rows are made from belongs to `assemble` and `assemble_pipeline`, what a
+limit is to `gates`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from repo_builder.base.errors import OutputError, disk_fix
 from repo_builder.build.report.types import Report, Row, report_of
 
-__all__ = ["Report", "Row", "read", "write"]
+__all__ = ["Report", "Row", "read", "write", "write_markdown"]
 
 JSON, HTML = "report.json", "report.html"
 
@@ -47,6 +49,23 @@ def write(report: Report, out: Path, *, whole: bool = True) -> None:
     except OSError as failure:
         what = f"{failure.strerror or failure}; {disk_fix(failure)}"
         raise OutputError(f"{out}: {what}, or use another --out") from failure
+
+
+def write_markdown(out: Path, file: Path) -> None:
+    """Write what the report in the folder `out` says as Markdown into `file`.
+
+    Raises OutputError where it cannot be written.
+    """
+    from repo_builder.build.report import markdown
+
+    report = read(out)
+    if report is None:
+        raise OutputError(f"{out / JSON}: no report that this version can read; build again")
+    try:
+        file.write_text(markdown.text(report), encoding="utf-8")
+    except OSError as failure:
+        what = f"{failure.strerror or failure}; {disk_fix(failure)}"
+        raise OutputError(f"{file}: {what}, or use another --markdown") from failure
 
 
 def _text(report: Report) -> str:

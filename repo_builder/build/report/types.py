@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -157,6 +157,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A limit of a spec, by its `name` there, and what was measured; both in `unit`.
+
+    `measured` None: it was not measured, and holds nothing back. `doubt` says why the figure is
+    not to be trusted, and so does not pass.
+    """
+
+    name: str
+    measured: float | None
+    limit: float
+    unit: str = ""
+    doubt: str = ""
+
+    @property
+    def margin(self) -> float | None:
+        """How far the figure may still rise, in `unit`; negative beyond the limit."""
+        return None if self.measured is None else self.limit - self.measured
+
+    @property
+    def held(self) -> bool:
+        """Whether the model keeps the limit. NaN keeps none."""
+        return self.measured is None or (self.measured <= self.limit and not self.doubt)
+
+
+@dataclass(frozen=True)
 class Row:
     """What became of one model@target; figures are None where a step did not get that far.
 
@@ -166,6 +191,8 @@ class Row:
     `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
     `fp32` is what it is compared with where it is not fp32.
     `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
+    `gates` are the limits on score, size and latency that the spec sets. `folder` is where the
+    published model lies, below the output: "cpu/models/digits".
     """
 
     id: str
@@ -190,6 +217,8 @@ class Row:
     digest: str = ""
     budget: Budget | None = None
     ran: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    folder: str = ""
 
     @property
     def good(self) -> bool:
@@ -203,15 +232,57 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """When, where and with what a report was made.
+
+    `at` is UTC, as "2026-01-31T12:00:00Z". `commit` is of the Git repository that holds the first
+    spec, with "-dirty" where tracked files differ from it; "" where there is none. `tools` maps
+    what shapes the models to versions.
+    """
+
+    at: str
+    version: str
+    python: str
+    system: str
+    cpu: str
+    cores: int
+    commit: str
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one model@target differs from the build before.
+
+    `what`: new, gone, rebuilt, measured again, good again, no longer good. `figures` maps `size`
+    (bytes), `score` and `p50_ms` to what it was and what it is; None where it is not known.
+    """
+
+    id: str
+    what: str
+    figures: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the last build that changed something changed, since the one of `since` (UTC, or "")."""
+
+    since: str
+    models: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole build; `repositories` maps a target to its folder, digest, and whether it changed.
 
-    `seconds` is the time of the whole build.
+    `seconds` is the time of the whole build. `changes` is None in a first build.
     """
 
     rows: tuple[Row, ...]
     repositories: Mapping[str, Mapping[str, Any]]
     seconds: float
+    provenance: Provenance | None = None
+    changes: Changes | None = None
 
     @property
     def good(self) -> bool:
@@ -223,7 +294,7 @@ class Report:
         ours = {row.id: row for row in self.rows}
         kept = [ours.pop(row.id, row) for row in before.rows]
         repositories = {**before.repositories, **self.repositories}
-        return Report((*kept, *ours.values()), repositories, self.seconds)
+        return replace(self, rows=(*kept, *ours.values()), repositories=repositories)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON types."""

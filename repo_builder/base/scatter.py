@@ -1,0 +1,127 @@
+"""Small scatter plots as SVG text, without any library; colours come from the page's CSS classes.
+
+Classes: `grid`, `axis`, `front` (the line of the best), `dot` and one of the caller's for a point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _HEIGHT = 360, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
+_TOUCHING = 15.0
+"""Points nearer than this, in px, share one label."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point: `label` stands beside it, `about` is its tooltip, `radius` in px, `kind` a class."""
+
+    x: float
+    y: float
+    label: str
+    about: str
+    radius: float = 5.0
+    kind: str = ""
+
+
+def scatter(title: str, x_label: str, y_label: str, dots: Sequence[Dot], *, y_up: bool) -> str:
+    """A plot of `dots` with the line of those that no other beats: less x, and more y if `y_up`.
+
+    Axes cover the data and no more, with round ticks. Dots that are not finite are left out.
+    """
+    clean = [dot for dot in dots if math.isfinite(dot.x) and math.isfinite(dot.y)]
+    xs, x_low, x_high = _ticks([dot.x for dot in clean])
+    ys, y_low, y_high = _ticks([dot.y for dot in clean])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = _LEFT + (x - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT)
+        up = (y - y_low) / (y_high - y_low) * (_HEIGHT - _TOP - _BOTTOM)
+        return across, _HEIGHT - _BOTTOM - up
+
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f"<title>{escape(title)}</title>",
+    ]
+    floor = _HEIGHT - _BOTTOM
+    for value, text in ys:
+        _, y = at(x_low, value)
+        parts.append(f'<path class="grid" d="M{_LEFT},{y:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for value, text in xs:
+        x, _ = at(value, y_low)
+        parts.append(f'<path class="grid" d="M{x:.1f},{_TOP}V{floor}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{text}</text>')
+    parts.append(f'<path class="axis" d="M{_LEFT},{_TOP}V{floor}H{_WIDTH - _RIGHT}"/>')
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    parts.append(
+        f'<text class="name" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">'
+        f"{escape(x_label)}</text>"
+        f'<text class="name" transform="translate(13 {(_TOP + floor) / 2}) rotate(-90)" '
+        f'text-anchor="middle">{escape(y_label)}</text>'
+    )
+    front = [at(dot.x, dot.y) for dot in best(clean, y_up=y_up)]
+    if len(front) > 1:
+        line = f"M{front[0][0]:.1f},{front[0][1]:.1f}"
+        line += "".join(f"H{x:.1f}V{y:.1f}" for x, y in front[1:])
+        parts.append(f'<path class="front" d="{line}"/>')
+    for dot in sorted(clean, key=lambda dot: -dot.radius):
+        x, y = at(dot.x, dot.y)
+        parts.append(
+            f'<circle class="dot {escape(dot.kind)}" cx="{x:.1f}" cy="{y:.1f}" '
+            f'r="{dot.radius:.1f}"><title>{escape(dot.about)}</title></circle>'
+        )
+    parts += _labels([(dot, *at(dot.x, dot.y)) for dot in clean])
+    return "\n".join([*parts, "</svg>"])
+
+
+def best(dots: Sequence[Dot], *, y_up: bool) -> list[Dot]:
+    """The dots that no other beats in x (less) and y (more if `y_up`), by rising x."""
+    sign = -1.0 if y_up else 1.0
+    front: list[Dot] = []
+    for dot in sorted(dots, key=lambda dot: (dot.x, sign * dot.y)):
+        if not front or sign * dot.y < sign * front[-1].y:
+            front.append(dot)
+    return front
+
+
+def _labels(placed: Sequence[tuple[Dot, float, float]]) -> list[str]:
+    """The labels, one for dots that touch, each on the side of its dots that has room."""
+    groups: list[list[tuple[Dot, float, float]]] = []
+    for one in placed:
+        near = (g for g in groups if math.dist(g[0][1:], one[1:]) < _TOUCHING)
+        if group := next(near, None):
+            group.append(one)
+        else:
+            groups.append([one])
+    texts = []
+    for group in groups:
+        x, y = group[0][1:]
+        reach = max(dot.radius for dot, _, _ in group) + 4
+        right = x < _WIDTH * 0.6
+        said = escape(", ".join(dict.fromkeys(dot.label for dot, _, _ in group)))
+        anchor = "start" if right else "end"
+        texts.append(
+            f'<text class="label" x="{x + reach if right else x - reach:.1f}" y="{y - 6:.1f}" '
+            f'text-anchor="{anchor}">{said}</text>'
+        )
+    return texts
+
+
+def _ticks(values: Sequence[float]) -> tuple[list[tuple[float, str]], float, float]:
+    """Round ticks with their texts, and the ends of an axis that covers `values` with some room."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = (high - low) * 0.1 or abs(high) * 0.01 or 1.0
+    begin = max(0.0, low - room) if low >= 0 else low - room
+    end = high + room
+    rough = (end - begin) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999999)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first = math.ceil(begin / step - 1e-9)
+    last = math.floor(end / step + 1e-9)
+    ticks = [(i * step, f"{i * step:.{digits}f}") for i in range(first, last + 1)]
+    return ticks, begin, end

@@ -1,0 +1,198 @@
+"""What people read of a report: causes of failures, changes, margins, and Markdown."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from repo_builder.build import gates, provenance, report
+from repo_builder.build.report import causes, changes, charts, html, markdown, view
+from repo_builder.build.report.types import Gate, Latency, Report, Row, report_of
+from repo_builder.spec.types import Gates
+from tests import reports
+
+SHOWN = reports.report()
+CPU = SHOWN.rows[0]
+
+
+def test_failures_that_differ_in_names_paths_and_figures_are_one_cause() -> None:
+    gate, failed = sorted(causes.of(SHOWN), key=lambda cause: not cause.gate)
+    assert [failure.row.target for failure in failed.failures] == ["cpu", "cpu-openvino"]
+    assert failed.failures[1].log == "/var/logs/cpu-openvino.txt"
+    assert "log:" not in failed.failures[1].reason
+    assert not failed.alike
+    assert [failure.row.id for failure in gate.failures] == ["parts@jetson-orin-nx"]
+
+
+def test_other_reasons_are_other_causes_and_the_most_frequent_comes_first() -> None:
+    bad = [
+        Row(f"m{i}@cpu", f"m{i}", "cpu", "1.0.0", "fp32", "failed", reason=reason)
+        for i, reason in enumerate(("no disk", "m1: node 3 of 4", "m2: node 1 of 9"))
+    ]
+    assert [len(cause.failures) for cause in causes.of(Report(tuple(bad), {}, 1.0))] == [2, 1]
+
+
+def test_the_verdict() -> None:
+    assert view.of(SHOWN).verdict.sentence == "4 of 7 variants of 3 models can be served"
+    assert view.of(SHOWN).verdict.state == "bad"
+    gated = replace(SHOWN, rows=(CPU, SHOWN.rows[3]))
+    assert view.of(gated).verdict.state == "held"
+    assert view.of(replace(SHOWN, rows=(CPU,))).verdict.state == "good"
+    assert view.of(Report((), {}, 0.0)).verdict.sentence == "Nothing was built"
+
+
+def test_a_margin_says_what_is_left_and_what_is_too_much() -> None:
+    found = view.of(SHOWN).cards[0].lines
+    assert [gate.text for gate in found[0].gates] == [
+        "drop 0.005 of 0.02, 75% to spare",
+        "size 0.0109 of 0.1 MB, 89% to spare",
+    ]
+    (broken,) = found[3].gates
+    assert (broken.text, broken.held) == ("drop 0.07 of 0.02, 0.05 too much", False)
+
+
+@pytest.mark.parametrize(
+    ("gate", "held", "words"),
+    [
+        (Gate("max_latency_ms", 1.0, 5.0, "ms", "a busy machine"), False, "not to be trusted"),
+        (Gate("max_latency_ms", None, 5.0, "ms"), True, "not measured"),
+        (Gate("max_accuracy_drop", float("nan"), 0.1), False, "too much"),
+        (Gate("max_accuracy_drop", 0.0, 0.0), True, "to spare"),
+    ],
+)
+def test_gates_without_a_plain_figure(gate: Gate, held: bool, words: str) -> None:
+    (shown,) = view.of(Report((replace(CPU, gates=(gate,)),), {}, 1.0)).cards[0].lines[0].gates
+    assert (gate.held, shown.held) == (held, held)
+    assert words in shown.text
+
+
+def test_the_limits_of_a_report_agree_with_the_gates_that_refuse() -> None:
+    for drop, latency, doubt in ((0.1, 1.0, ""), (0.01, 9.0, ""), (0.01, 1.0, "busy")):
+        spec = Gates(max_accuracy_drop=0.05, max_size_mb=1.0, max_latency_ms=5.0)
+        measured = gates.Measurements(500_000, drop, latency, doubt)
+        broken = [gate for gate in gates.limits(spec, measured) if not gate.held]
+        assert len(broken) == len(gates.failures(spec, measured)) == 1
+
+
+def test_what_changed_since_the_build_before() -> None:
+    other = replace(CPU, id="other@cpu", name="other")
+    gone = replace(CPU, id="gone@cpu", name="gone")
+    before = replace(SHOWN, rows=(CPU, other, gone, SHOWN.rows[4]), changes=None)
+    again = Latency(0.4, 0.9, at="2026-03-03T00:00:00Z")
+    now = replace(
+        before,
+        rows=(
+            replace(CPU, digest="other", size=9_000),
+            replace(other, latency=again),
+            replace(SHOWN.rows[4], status="built", reason=""),
+            replace(CPU, id="more@cpu", name="more"),
+        ),
+    )
+    noted = changes.noted(now, before, whole=True).changes
+    assert noted is not None
+    assert {one.id.split("@")[0]: one.what for one in noted.models} == {
+        "parts": "rebuilt",
+        "other": "measured again",
+        SHOWN.rows[4].name: "good again",
+        "more": "new",
+        "gone": "gone",
+    }
+    assert noted.since == "2026-03-02T10:20:30Z"
+    assert view.figures(noted.models[0])[0] == ("size", "10.9 KB", "9.0 KB")
+    part = changes.noted(now, before, whole=False).changes
+    assert part is not None
+    assert "gone" not in {one.what for one in part.models}
+
+
+def test_a_build_that_changes_nothing_keeps_what_the_one_before_changed() -> None:
+    assert changes.noted(replace(SHOWN, changes=None), SHOWN, whole=True).changes == SHOWN.changes
+    assert changes.noted(SHOWN, None, whole=True) == SHOWN
+
+
+def test_charts_have_a_scale_with_round_ends_and_bars_inside() -> None:
+    size, speed, score = charts.of(SHOWN)
+    assert (size.title, speed.title, score.title) == ("Size", "Speed", "Score")
+    for chart in (size, speed, score):
+        places = [place for place, _ in chart.ticks]
+        assert (places[0], places[-1]) == (0.0, 100.0)
+        for bar in chart.bars:
+            assert 0 <= bar.left <= bar.left + bar.width <= 100.01
+    assert score.bars[0].text == "-0.50 points"
+    assert size.bars[0].label == "parts · cpu, cpu-openvino +2"
+
+
+def test_where_nothing_differs_there_is_no_chart() -> None:
+    same = replace(CPU, score=None, fp32=None)
+    assert charts.of(replace(SHOWN, rows=(same,))) == ()
+
+
+def test_a_report_survives_being_written_and_read() -> None:
+    assert report_of(SHOWN.as_json()) == SHOWN
+
+
+def test_what_specs_say_stays_text_on_the_page_and_in_markdown() -> None:
+    page = html.page(SHOWN)
+    assert page.count("<script") == 1
+    assert "<img" not in page
+    text = markdown.text(SHOWN)
+    assert text.count("```") == 6
+    outside = "".join(text.split("```")[::2])
+    assert "<script" not in outside
+    assert "@all" not in outside
+
+
+@pytest.mark.parametrize("said", ["@all", "https://a.example", "<b>", "[a](b)", "a|b", "`c`", "#1"])
+def test_nothing_in_a_warning_acts_in_markdown(said: str) -> None:
+    row = replace(CPU, warnings=(f"see {said}\n\n# all",), precision=said)
+    assert f"see {said}" not in markdown.text(replace(SHOWN, rows=(row,)))
+
+
+def test_markdown_says_what_the_page_says(tmp_path: Path) -> None:
+    report.write(SHOWN, tmp_path)
+    report.write_markdown(tmp_path, tmp_path / "report.md")
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for said in (
+        "4 of 7 variants of 3 models can be served",
+        "drop 0.005 of 0.02, 75% to spare",
+        "3.1x smaller",
+        "0123456789ab-dirty",
+        "abc123def456",
+        "build tflite-micro/bundles/parts into the firmware",
+        "repo-builder serve build/cpu",
+        "accuracy drop 0.07",
+    ):
+        assert said in text
+        assert said in page
+    rows = [line for line in text.splitlines() if line.startswith("| `cpu`")]
+    assert {line.count(" | ") for line in rows} == {8}
+
+
+def test_markdown_needs_a_report_and_a_place(tmp_path: Path) -> None:
+    with pytest.raises(report.OutputError, match="build again"):
+        report.write_markdown(tmp_path, tmp_path / "report.md")
+    report.write(SHOWN, tmp_path)
+    with pytest.raises(report.OutputError, match="another --markdown"):
+        report.write_markdown(tmp_path, tmp_path / "no" / "report.md")
+
+
+def test_the_commit_of_the_specs(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) == ""
+    assert provenance.commit(tmp_path / "not-there") == ""
+
+    def git(*words: str) -> None:
+        names = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+        command = ["git", "-C", str(tmp_path), *names, *words]
+        subprocess.run(command, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    (tmp_path / "spec.yaml").write_text("name: a\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    clean = provenance.commit(tmp_path)
+    assert len(clean) == 12
+    (tmp_path / "spec.yaml").write_text("name: b\n")
+    assert provenance.commit(tmp_path) == f"{clean}-dirty"
