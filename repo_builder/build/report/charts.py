@@ -69,7 +69,7 @@ def of(report: Report) -> tuple[Chart, ...]:
     units = dict.fromkeys(_unit(row) for row in rows if row.score and row.fp32)
     for unit in units:
         scores = (_score(row) for row in rows if _unit(row) == unit and row.fp32)
-        note = f"in {unit}, against the source in fp32; the upright line is the gate"
+        note = f"in {unit}, against the source in fp32, as gates judge it: the upright lines"
         charts.append(_chart("Score", note, scores, lambda value: f"{value:+.3g}"))
     return tuple(chart for chart in charts if chart is not None)
 

@@ -168,7 +168,7 @@ def _line(number: int, row: Row, report: Report) -> Line:
         times(fp32.smaller, "smaller", "larger") if fp32 else "",
         times(fp32.faster, "faster", "slower") + doubt if fp32 and fp32.faster else "",
         f"{score.built:.4f}" if score else "",
-        change(score.metric, score.built - score.source) if score else "",
+        _beside(row),
         tuple(_margin(gate) for gate in row.gates),
         row.folder,
         f"{row.target}/manifest.json" if published else "",
@@ -183,6 +183,14 @@ def _serve(row: Row, folder: object) -> str:
         return f"build {row.folder} into the firmware"
     command = f"repo-builder serve {folder}"
     return command if row.level in ("executed", "") else f"on the device: {command}"
+
+
+def _beside(row: Row) -> str:
+    """The change of the score: against fp32 in the same runtime, or else against the source."""
+    if row.score is None:
+        return ""
+    found = row.fp32.score_change if row.fp32 else None
+    return change(row.score.metric, row.score.built - row.score.source if found is None else found)
 
 
 def _conditions(row: Row) -> str:
