@@ -103,6 +103,7 @@ def of(model: onnx.ModelProto, path: Path, *, optimize: bool = True) -> Graph:
     }
     _check_ranks(model, path)
     normal.forget_shapes(model.graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     session, model, conversion = load.session(model, path, optimize=optimize)
 
     def tensors(arguments: Any) -> tuple[Tensor, ...]:
@@ -111,13 +112,18 @@ def of(model: onnx.ModelProto, path: Path, *, optimize: bool = True) -> Graph:
     _check_found_types(session.get_outputs(), path)
     inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
     _check_sizes(outputs, path)
+    retyped = [
+        f"output '{tensor.name}', declared {TRITON_TYPES[types[tensor.name]]}, is {tensor.dtype}"
+        for tensor in outputs
+        if TRITON_TYPES.get(types[tensor.name], tensor.dtype) != tensor.dtype
+    ]
     return Graph(
         session=session,
         inputs=inputs,
         outputs=outputs,
         unranked=frozenset(t.name for t in outputs if not t.shape),
         declared=declared,
-        mended=mended,
+        mended=(*mended, *retyped),
         empty=frozenset(freed),
         hints=_hints(model, {t.name for t in inputs}),
         opset=walk.opset(model),

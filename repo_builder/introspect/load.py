@@ -18,6 +18,9 @@ OLDEST_OPSET = 7
 """The oldest that ONNX Runtime guarantees; onnxruntime.ai/docs/reference/compatibility.html."""
 
 _LOCALE = re.compile(r"Failed to construct locale with name: ?([\w.-]+)")
+_WRONG_TYPE = re.compile(
+    r"Type \([^)]*\)\) of output arg \((.*?)\) of node .* does not match expected"
+)
 _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 
 
@@ -40,7 +43,8 @@ def session(
 
     External data of `model` lies beside `path`. A model that is too old goes up to the nearest
     opset that ONNX Runtime guarantees, one that it lacks operators of down to the nearest that it
-    has. ModelError where neither helps.
+    has. ModelError where neither helps. Types that outputs declare are taken out of `model` where
+    ONNX Runtime finds others.
     """
     written = walk.opset(model)
     if 0 < written < OLDEST_OPSET:
@@ -51,6 +55,8 @@ def session(
         try:
             return runtime.session(content, path.parent, optimize=optimize), model, None
         except runtime.errors() as failure:
+            if _forget_type(model, failure):
+                return session(model, path, optimize=optimize)
             reason = _why_not_loaded(model, failure)
             if not runtime.is_lacking(failure):
                 raise refusal(path, reason) from None
@@ -67,6 +73,16 @@ def session(
         else:
             return found, other, Conversion(model, version, reason)
     raise refusal(path, f"{reason}; ONNX cannot convert it to opset {version} ({last})")
+
+
+def _forget_type(model: onnx.ModelProto, failure: Exception) -> bool:
+    """Take out the type of the output of `model` that ONNX Runtime says is another."""
+    wrong = _WRONG_TYPE.search(str(failure))
+    for value in model.graph.output if wrong else ():
+        if wrong and value.name == wrong[1] and value.type.tensor_type.elem_type:
+            value.type.Clear()
+            return True
+    return False
 
 
 def _why_not_loaded(model: onnx.ModelProto, failure: Exception) -> str:

@@ -40,6 +40,7 @@ def mend(model: onnx.ModelProto) -> tuple[str, ...]:
         _keep_last(getattr(graph, "initializer", ()))  # a function has none
         if _sort(graph):
             told.append("nodes sorted, each after those that it reads")
+    _store_as_bytes(walk.tensors(model))
     _keep_last(model.graph.output)
     model.graph.name = model.graph.name or "graph"
     _name_apart(model)
@@ -162,6 +163,20 @@ def _reads(node: Any) -> Iterator[str]:
             yield from (value.name for value in graph.output)
             for inner in graph.node:
                 yield from _reads(inner)
+
+
+def _store_as_bytes(tensors: Iterable[onnx.TensorProto]) -> None:
+    """Store float8 that stands in `int32_data` as raw bytes.
+
+    OpenVINO (2026.4) rounds those numbers to float8 instead of taking them for its bits.
+    """
+    from onnx import TensorProto
+
+    for tensor in tensors:
+        name = TensorProto.DataType.Name(tensor.data_type)
+        if name.startswith("FLOAT8") and tensor.int32_data:
+            tensor.raw_data = bytes(number & 0xFF for number in tensor.int32_data)
+            tensor.ClearField("int32_data")
 
 
 def _name_apart(model: onnx.ModelProto) -> None:

@@ -94,9 +94,12 @@ def _asymmetric(model: onnx.ModelProto) -> str:
         place = f"{node.op_type} node '{node.name or node.output[0]}'"
         zero = stored.get(node.input[2]) if len(node.input) > 2 else None
         values = stored.get(node.input[0])
-        types = [tensor.data_type for tensor in (zero, values) if tensor is not None]
-        if TensorProto.UINT8 in types or (node.op_type == "QuantizeLinear" and zero is None):
-            return f"{place} works on uint8"
+        held = [zero, values if node.op_type == "DequantizeLinear" else None]
+        types = {tensor.data_type for tensor in held if tensor is not None}
+        if node.op_type == "QuantizeLinear" and zero is None:
+            types.add(TensorProto.UINT8)
+        if others := types - {TensorProto.INT8, TensorProto.INT32}:  # a bias has 32 bits
+            return f"{place} works on {TensorProto.DataType.Name(min(others)).lower()}"
         if zero is not None and np.any(numpy_helper.to_array(zero)):
             return f"{place} has a zero point other than 0"
     return ""

@@ -50,7 +50,7 @@ _HOUR = 3600.0
 """Vendors' compilers have hung; those of the examples take seconds, of large models minutes."""
 
 STEPS: dict[str, Declaration] = {
-    "import_onnx": Declaration("import", 7, tools=("onnx", "onnxruntime")),
+    "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
     "quantize": Declaration("quantize", 5, tools=("onnx", "onnxruntime", "numpy")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -34,8 +34,16 @@ def require(already: Quantized, scheme: Scheme, whole: bool) -> None:
     if runtime == "TensorRT" and already.asymmetric:
         raise ModelError(
             f"the model {already.what}, and {already.asymmetric}, where TensorRT takes int8 with "
-            f"zero points of 0 only; quantize it symmetrically, or {SOURCE}"
+            f"zero points of 0 only; quantize it to symmetric int8, or {SOURCE}"
         )
+
+
+def refuse(already: Quantized) -> NoReturn:
+    """ModelError: TensorRT was asked for another precision than that of the model's own scales."""
+    require(already, "s8s8", whole=False)
+    raise ModelError(
+        f"the model {already.what}; write `optimize: {{precision: int8}}`, which keeps its scales"
+    )
 
 
 def require_whole(model: ModelProto, already: Quantized) -> None:

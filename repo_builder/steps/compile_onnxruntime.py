@@ -62,10 +62,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     source = _onnx.load_graph(inputs.model)
     already = quantized.find(source) if params.precision != "int8" else None
     if already and params.precision == "fp16":
-        raise ModelError(
-            f"the model {already.what}; write `optimize: {{precision: int8}}`, which keeps its "
-            "scales"
-        )
+        _already.refuse(already)
     with explained("ONNX Runtime cannot optimize the model", "check it with onnx.checker"):
         model = _onnx.optimized(inputs.model)
     if already and params.weight_bits == 7:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from repo_builder.base import digest
 from repo_builder.base.errors import ModelError, Problem, StepError
+from repo_builder.introspect import quantized
 from repo_builder.introspect.static import size_wanted
 from repo_builder.spec.types import Place, Precision
-from repo_builder.steps import _onnx
+from repo_builder.steps import _already, _onnx
 from repo_builder.steps._level import Level
 from repo_builder.targets.types import HardwareCompatibility
 from repo_builder.trt.record import PLAN
@@ -71,6 +72,9 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
     from repo_builder.trt import check
 
     model = _onnx.load(inputs.model)
+    already = quantized.find(model)
+    if already is not None and params.precision != "int8":
+        _already.refuse(already)
     found = check.problems(model, params.precision, dla=params.dla_core is not None)
     profiles, dynamic = _profiles(model.graph, params)
     if found or dynamic:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from repo_builder.base.errors import ModelError
-from repo_builder.introspect import walk
+from repo_builder.introspect import quantized
 from repo_builder.spec.types import MetricName, Precision
 from repo_builder.steps import (
     _answers,
@@ -188,8 +188,7 @@ _UNNAMED = "the first wrong node cannot be found"
 
 def _arithmetic(source: Path, runner: _runtimes.Runner, precision: Precision) -> _limits.Arithmetic:
     """What the model computes in: a quantized source stays so, OpenVINO chooses bf16 by itself."""
-    nodes = walk.nodes(_onnx.load_graph(source))
-    if precision == "int8" or any("Quantize" in node.op_type for node in nodes):
+    if precision == "int8" or quantized.find(_onnx.load_graph(source)) is not None:
         return "int8"
     return "bf16" if runner.in_bf16 else precision
 

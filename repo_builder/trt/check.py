@@ -47,10 +47,6 @@ def problems(model: onnx.ModelProto, precision: str, *, dla: bool = False) -> li
         found.append(Problem(why, "quantize with scheme s8s8", field=place))
     if precision == "int8" and not pairs:
         found.append(Problem("asked for int8, but nothing is quantized", "quantize it before"))
-    if precision != "int8" and pairs:
-        what = f"asked for {precision}, but the model is quantized already (QDQ)"
-        fix = "write `optimize: {precision: int8}`, which keeps its scales"
-        found.append(Problem(what, fix))
     if dla and TensorProto.FLOAT in types and not _has_fp16(model):
         what = "DLA computes in fp16 only, and all of the model is in fp32"
         found.append(Problem(what, "build without dla_core"))

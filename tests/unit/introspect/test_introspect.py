@@ -336,3 +336,16 @@ def test_sound_longer_than_a_window_is_tried(tmp_path: Path) -> None:
     model.graph.initializer.append(window)
     onnx.save(model, tmp_path / "sound.onnx")
     assert signature(tmp_path / "sound.onnx").dynamic_axes["samples"] > 400
+
+
+@pytest.mark.parametrize("declared", ["float", "int32"])
+def test_an_output_of_another_type_than_declared_has_its_own(tmp_path: Path, declared: str) -> None:
+    found = look(
+        tmp_path,
+        f"g (float[N, 4] x) => ({declared}[N] y) {{ y = ArgMax<axis = 1, keepdims = 0>(x) }}",
+    )
+    assert found.outputs[0].dtype == "INT64"
+    said = {"float": "FP32", "int32": "INT32"}[declared]
+    assert f"output 'y', declared {said}, is INT64" in found.mended
+    model = settled(onnx.load(tmp_path / "model.onnx"), found)
+    onnx.checker.check_model(model, full_check=True)

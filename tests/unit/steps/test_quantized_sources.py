@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
 from repo_builder.spec.load import load
 from repo_builder.spec.types import Spec
-from repo_builder.steps import _runtimes
+from repo_builder.steps import _runtimes, compile_tensorrt
 
 X = normal(1, 32, 3, 8, 8, size=1)
 INT8_ZERO = np.int8(0)
@@ -225,3 +226,61 @@ def test_asked_for_other_precisions(bench: Bench) -> None:
     for step in ("compile-onnxruntime", "compile-openvino"):
         with pytest.raises(ModelError, match=r"quantized already .*precision: int8"):
             bench.run(step, params={"precision": "fp16"}, model=source)
+
+
+def stored_in(kind: int, values: Any) -> onnx.ModelProto:
+    """A product with weights stored in 4 bits or in float8, in floating point when it runs."""
+    weights = onnx.helper.make_tensor("w", kind, [16, 4], values)
+    nodes = [op("DequantizeLinear", ["w", "s"], ["d"], "scale"), op("MatMul", ["x", "d"], ["y"])]
+    made = make(nodes, {"x": ["n", 16]}, {"y": ["n", 4]}, {"s": np.float32(0.1)}, opset=21, ir=10)
+    made.graph.initializer.append(weights)
+    return made
+
+
+STEPS = np.random.default_rng(4).integers(-8, 8, 64)
+STORED = {
+    "int4": stored_in(onnx.TensorProto.INT4, STEPS.tolist()),
+    "float8e4m3fn": stored_in(onnx.TensorProto.FLOAT8E4M3FN, STEPS.astype(float).tolist()),
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_weights_of_4_bits_and_float8_answer_like_the_source(
+    bench: Bench, kind: str, runtime: str
+) -> None:
+    source, _ = bench.run("import", model=bench.model(STORED[kind]))
+    out, _ = bench.run(f"compile-{runtime}", model=source)
+    reference, _ = bench.run("reference", model=source)
+    _, facts = bench.run(
+        "verify", params={"runtime": runtime}, model=out, source=source, reference=reference
+    )
+    assert facts.arithmetic == "int8"
+    rows = normal(9, 8, 16)
+    runners = [_runtimes.load(source, "onnxruntime"), _runtimes.load(out, runtime)]
+    want, got = (runner.run({"x": rows})["y"] for runner in runners)
+    assert np.linalg.norm(got - want) < 0.03 * np.linalg.norm(want)
+    assert facts.broken == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (STORED["int4"], "TensorRT takes QDQ with scales for activations only"),
+        (trained(np.uint8(128)), "works on uint8, where TensorRT takes int8"),
+        (trained(), "write `optimize: {precision: int8}`, which keeps its scales"),
+    ],
+)
+def test_tensorrt_in_another_precision_says_what_helps(
+    bench: Bench, model: onnx.ModelProto, words: str
+) -> None:
+    with pytest.raises(ModelError, match=re.escape(words)):
+        bench.run("compile-onnxruntime", params={"precision": "fp16"}, model=bench.model(model))
+    with pytest.raises(ModelError, match=re.escape(words)) as failure:
+        compile_tensorrt.run(
+            compile_tensorrt.Inputs(bench.model(model)),
+            compile_tensorrt.Params("device"),
+            bench.folder(),
+            bench.folder(),
+        )
+    assert not failure.value.problems
