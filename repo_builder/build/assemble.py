@@ -48,7 +48,9 @@ def assemble(
     if (entry := entries["import"]) and (form := entry.facts.get("quantized")):
         base["precision"] = f"int8 ({form} source)"
     measured = _figures(entries, variant)
-    failed = [outcome.errors[key] for key in variant.steps.values() if key in outcome.errors]
+    failed, aside = beside.apart(variant, outcome.errors)
+    if aside and "warnings" in measured:
+        measured["warnings"] += (f"not shown beside fp32: {aside}",)
     if failed:
         # A device's own gate, such as the size of its flash, does not hide what is really broken.
         worst = next((f for f in failed if not isinstance(f, GateFailed)), None)
@@ -58,7 +60,9 @@ def assemble(
     verified, calibrated = entries["verify"], entries.get(CONFIDENCE)
     unsure = CONFIDENCE in variant.steps and calibrated is None
     cold = _WARM_UP in variant.steps and entries[_WARM_UP] is None
-    if imported is None or compiled is None or verified is None or unsure or cold:
+    timeless = "profile" in variant.steps and entries["profile"] is None
+    open_gate = timeless and spec.gates.max_latency_ms is not None
+    if imported is None or compiled is None or verified is None or unsure or cold or open_gate:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, timed = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from repo_builder.base.artifact import Entry
+from repo_builder.base.errors import RepoBuilderError
 from repo_builder.build.report.types import Fp32, Score
+from repo_builder.plan import Variant
+from repo_builder.plan.recipes import FP32
 from repo_builder.spec.metrics import IN_POINTS, REQUIRES
 from repo_builder.spec.types import Spec
+
+SCORE = "score"
 
 _SAME = 1.05
 """Ratios up to this are called the same."""
@@ -52,6 +58,22 @@ def fp32(
         faster_high=timing.get("faster_high"),
         text=", ".join(said),
     )
+
+
+def apart(
+    variant: Variant, errors: Mapping[str, RepoBuilderError]
+) -> tuple[list[RepoBuilderError], RepoBuilderError | None]:
+    """What failed of a variant, and apart from it why there is no fp32 to compare with.
+
+    A variant does without that, unless a gate needs the latency that is measured beside it.
+    """
+    found = {step: errors[key] for step, key in variant.steps.items() if key in errors}
+    own = {step: error for step, error in found.items() if step not in (FP32, SCORE)}
+    if own.get("profile") is found.get(FP32):  # what waits for a step that failed has its error
+        own.pop("profile", None)
+    if own or variant.spec.gates.max_latency_ms is not None:
+        return list(found.values()), None
+    return [], found.get(FP32) or found.get(SCORE)
 
 
 def in_runtime(score: Score | None, scored: Entry | None, spec: Spec) -> Score | None:

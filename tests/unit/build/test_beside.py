@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from repo_builder.base.artifact import Artifact, Blob, Entry
+from repo_builder.base.errors import StepError
 from repo_builder.build import beside
 from repo_builder.build.report.types import Score
-from repo_builder.spec.types import Evaluation, OwnMetric
+from repo_builder.plan.recipes import FP32
+from repo_builder.spec.types import Evaluation, Gates, OwnMetric
+
+A, B = StepError("the disk is full"), StepError("the runtime refuses a batch")
 
 
 def entry(size: int = 0, **facts: Any) -> Entry:
@@ -77,6 +81,29 @@ def test_a_doubtful_time_makes_a_doubtful_ratio() -> None:
     timed = profile(2.0, 1.9, 2.1)
     found = beside.fp32("openvino", 3200, None, entry(3200), timed, 1, "others used half")
     assert found.text == "same size, 2.0x faster ?"
+
+
+@pytest.mark.parametrize(
+    ("bad", "limit", "failed", "aside"),
+    [
+        ({}, None, [], None),
+        ({FP32: A, "profile": A}, None, [], A),
+        ({"score": A}, None, [], A),
+        ({FP32: A, "score": A, "profile": A}, None, [], A),
+        ({FP32: A, "profile": A}, 5.0, [A, A], None),
+        ({FP32: A, "profile": B}, None, [A, B], None),
+        ({"profile": B}, None, [B], None),
+        ({"import": A, FP32: A, "profile": A, "verify": A}, None, [A, A, A, A], None),
+    ],
+)
+def test_a_variant_does_without_its_fp32_unless_a_gate_needs_the_time(
+    bad: dict[str, Any], limit: float | None, failed: list[Any], aside: Any
+) -> None:
+    steps = {step: f"key of {step}" for step in ("import", FP32, "score", "verify", "profile")}
+    spec = SimpleNamespace(gates=Gates(max_latency_ms=limit))
+    variant: Any = SimpleNamespace(spec=spec, steps=steps)
+    errors = {steps[step]: error for step, error in bad.items()}
+    assert beside.apart(variant, errors) == (failed, aside)
 
 
 def test_where_the_runtime_has_no_fp32_the_source_stands_in_without_a_latency() -> None:
