@@ -26,6 +26,8 @@ def why_not(runner: Runner, samples: _data.Samples, alone: Mapping[str, Array]) 
     fixed = [t.name for t in tensors if not t.shape or isinstance(t.shape[0], int)]
     if fixed or any(block != 1 for block in samples.blocks.values()):
         return f"'{(fixed or list(samples.blocks))[0]}' has no varying first dimension"
+    if runner.by_rows:
+        return ""
     count = min(samples.runs, ROWS)
     rows = {name: array[:count] for name, array in samples.arrays.items()}
     try:

@@ -39,12 +39,14 @@ FIXES: Mapping[str, str] = {
 class Runner(Protocol):
     """A loaded model. Shapes and types are those that the runtime reports.
 
-    `in_bf16`: the runtime computes in bf16 of its own accord.
+    `in_bf16`: the runtime computes in bf16 of its own accord. `by_rows`: rows that come together
+    are run one after another, so that they cannot change each other.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     in_bf16: bool
+    by_rows: bool
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name; raises whatever the runtime does."""
@@ -62,6 +64,7 @@ class _OnnxRuntime:
     """ONNX Runtime on the CPU, with the session options of our Triton configs."""
 
     in_bf16 = False
+    by_rows = False
 
     def __init__(self, folder: Path, options: Options) -> None:
         import onnxruntime as ort
@@ -89,6 +92,7 @@ class _OnnxRuntime:
 class _OpenVino:
     """OpenVINO on the CPU: one stream, tuned for the latency of one request."""
 
+    by_rows = False
     _more: Mapping[str, Any] = {}
 
     def __init__(self, folder: Path, options: Options) -> None:
@@ -127,21 +131,22 @@ class _OpenVinoRows(_OpenVino):
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)
-        self._rows = _of_rows((*self.inputs, *self.outputs))
-        if self._rows:
+        self.by_rows = _of_rows((*self.inputs, *self.outputs))
+        if self.by_rows:
             self.inputs, self.outputs = (
                 tuple(map(_by_rows, side)) for side in (self.inputs, self.outputs)
             )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        return _one_by_one(super().run, feeds) if self._rows else super().run(feeds)
+        return _one_by_one(super().run, feeds) if self.by_rows else super().run(feeds)
 
 
 class _Qnn:
     """A QNN context binary in QNN's simulator; rows one after another, as its Triton wrapper."""
 
     in_bf16 = False
+    by_rows = False
 
     def __init__(self, folder: Path, _options: Options) -> None:
         from repo_builder.steps import _qnn
@@ -149,8 +154,8 @@ class _Qnn:
         self._session = _qnn.load(folder / MODEL)
         self.inputs = tuple(map(_ort_tensor, self._session.get_inputs()))
         self.outputs = tuple(map(_ort_tensor, self._session.get_outputs()))
-        self._rows = _of_rows((*self.inputs, *self.outputs))
-        if self._rows:
+        self.by_rows = _of_rows((*self.inputs, *self.outputs))
+        if self.by_rows:
             self.inputs, self.outputs = (
                 tuple(map(_by_rows, side)) for side in (self.inputs, self.outputs)
             )
@@ -158,7 +163,7 @@ class _Qnn:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        return _one_by_one(self._run_one, feeds) if self._rows else self._run_one(feeds)
+        return _one_by_one(self._run_one, feeds) if self.by_rows else self._run_one(feeds)
 
     def _run_one(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
@@ -172,6 +177,7 @@ class _LiteRt:
     """
 
     in_bf16 = False
+    by_rows = True
 
     def __init__(self, folder: Path, _options: Options) -> None:
         from repo_builder.tflite.ports import Ports

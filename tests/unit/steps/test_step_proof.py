@@ -354,3 +354,14 @@ def test_outputs_that_openvino_renames_when_it_compiles(bench: Bench) -> None:
     model = make(nodes, {"x": ["N", 4]}, {"y": ["N", 4]}, {"yes": np.array(True)})
     built, _ = bench.run("compile-openvino", model=bench.model(model))
     assert prove(bench, model, built, "openvino").broken == ()
+
+
+def test_rows_that_run_one_after_another_are_not_run_again(bench: Bench) -> None:
+    """Simulators take minutes for a large image."""
+    out, _ = bench.run("compile-openvino", params={"device": "NPU"}, model=bench.model(cnn()))
+    runner = _runtimes.load(out, "openvino-rows")
+    assert runner.by_rows
+    samples = _data.check({"x": np.zeros((4, 3, 16, 16), np.float32)}, runner.inputs, "rows")
+    alone = _answers.run_all(runner, samples)
+    runner.run = None  # type: ignore[method-assign]
+    assert _batch.why_not(runner, samples, alone) == ""
