@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check bench findings lock golden clean
+.PHONY: demo test check bench findings lock golden screenshots clean
 
 demo: .venv/ready
 	@echo "Building the examples of model_specs/ for every tier, into build/; a second time does nothing"
@@ -48,6 +48,9 @@ lock: .venv/ready
 
 golden: .venv/ready
 	$(BIN)/python -m pytest tests/golden --regenerate
+
+screenshots: demo
+	$(BIN)/python -m tests.screenshots build docs/images
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,6 +26,8 @@ CHROMIUM = shutil.which("chromium")
 """Debian's; None where it is not installed."""
 
 _ANSWER_S = 60.0
+_MARGIN = 12
+"""Pixels above what a screenshot begins with."""
 _ABOVE_STANDARD = 10
 """Chromium reads commands from descriptor 3 and answers on 4, so ours lie higher."""
 _QUIET = (
@@ -179,10 +181,13 @@ class Page:
         """What Chromium has to say of the page: errors, blocked scripts."""
         return [one["entry"]["text"] for one in self.browser.of("Log.entryAdded", self.session)]
 
-    def screenshot(self, file: Path, height: int) -> None:
-        """The top of the page as PNG, `height` px or all of it where it is shorter."""
+    def screenshot(self, file: Path, height: int, start: str = "body") -> None:
+        """A part of the page as PNG: `height` px from where what `start` selects begins."""
+        place = f"document.querySelector({start!r}).getBoundingClientRect().top + scrollY"
+        top = max(0, int(self.run(place)) - _MARGIN) if start != "body" else 0
         whole = int(self.run("document.documentElement.scrollHeight"))
-        clip = {"x": 0, "y": 0, "width": self.width, "height": min(height, whole), "scale": 1}
+        size = {"width": self.width, "height": min(height, whole - top)}
+        clip = {"x": 0, "y": top, **size, "scale": 1}
         taken = self.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         file.write_bytes(base64.b64decode(taken["data"]))
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 360, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
-_TOUCHING = 15.0
-"""Points nearer than this, in px, share one label."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 18, 46
+_TOUCHING = 12.0
+"""Points share one label where there is less room between them, in px."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def scatter(title: str, x_label: str, y_label: str, dots: Sequence[Dot], *, y_up
     parts.append(
         f'<text class="name" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">'
         f"{escape(x_label)}</text>"
-        f'<text class="name" transform="translate(13 {(_TOP + floor) / 2}) rotate(-90)" '
+        f'<text class="name" transform="translate(12 {(_TOP + floor) / 2}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_label)}</text>'
     )
     front = [at(dot.x, dot.y) for dot in best(clean, y_up=y_up)]
@@ -92,8 +92,7 @@ def _labels(placed: Sequence[tuple[Dot, float, float]]) -> list[str]:
     """The labels, one for dots that touch, each on the side of its dots that has room."""
     groups: list[list[tuple[Dot, float, float]]] = []
     for one in placed:
-        near = (g for g in groups if math.dist(g[0][1:], one[1:]) < _TOUCHING)
-        if group := next(near, None):
+        if group := next((group for group in groups if _touch(group[0], one)), None):
             group.append(one)
         else:
             groups.append([one])
@@ -111,12 +110,17 @@ def _labels(placed: Sequence[tuple[Dot, float, float]]) -> list[str]:
     return texts
 
 
+def _touch(one: tuple[Dot, float, float], other: tuple[Dot, float, float]) -> bool:
+    room = math.dist(one[1:], other[1:]) - one[0].radius - other[0].radius
+    return room < _TOUCHING
+
+
 def _ticks(values: Sequence[float]) -> tuple[list[tuple[float, str]], float, float]:
     """Round ticks with their texts, and the ends of an axis that covers `values` with some room."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = (high - low) * 0.1 or abs(high) * 0.01 or 1.0
     begin = max(0.0, low - room) if low >= 0 else low - room
-    end = high + room
+    end = min(high + room, 1.0) if high <= 1.0 else high + room  # a share is no more than 1
     rough = (end - begin) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999999)

@@ -66,6 +66,19 @@ def test_a_second_build_does_nothing_and_says_so(place: Workplace) -> None:
     assert (place.out / "cpu").readlink() == before
 
 
+def test_the_report_as_markdown_also_of_a_build_that_fails(place: Workplace) -> None:
+    file = place.folder / "report.md"
+    place.build("--only", "vibration@cpu", "--markdown", file)
+    assert "vibration: " in file.read_text()
+    place.edit("vibration.yaml", "max_size_mb: 0.1", "max_size_mb: 0.001")
+    ended = place.run("build", "--only", "vibration@cpu", "--markdown", file)
+    assert ended.returncode == 7, ended.stderr
+    text = file.read_text()
+    assert "held back by a gate" in text
+    assert "size 0.0" in text
+    assert "no longer good" in text
+
+
 def test_what_is_remembered_of_a_build_is_never_believed_after_a_change(place: Workplace) -> None:
     wait_until_old(place.specs)
     for _ in range(2):  # the second has nothing to do and remembers it

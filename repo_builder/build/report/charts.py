@@ -18,7 +18,8 @@ class Bar:
     `kind` is `better`, `worse` or `same`; `limit` is where a gate stands, None without one.
     """
 
-    label: str
+    model: str
+    targets: str
     text: str
     left: float
     width: float
@@ -70,7 +71,7 @@ def of(report: Report) -> tuple[Chart, ...]:
     for unit in units:
         scores = (_score(row) for row in rows if _unit(row) == unit and row.fp32)
         note = f"in {unit}, against the source in fp32, as gates judge it: the upright lines"
-        charts.append(_chart("Score", note, scores, lambda value: f"{value:+.3g}"))
+        charts.append(_chart("Score", note, scores, _signed))
     return tuple(chart for chart in charts if chart is not None)
 
 
@@ -137,7 +138,8 @@ def _chart(
         kind = "same" if figure.text == "same" else "better" if figure.value > 0 else "worse"
         bars.append(
             Bar(
-                f"{figure.model} · {_listed(figure.targets)}",
+                figure.model,
+                _listed(figure.targets),
                 figure.text,
                 start,
                 round(end - start, 2),
@@ -176,6 +178,10 @@ def _scale(low: float, high: float, *, whole: bool) -> tuple[float, float, float
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999999)
     step = max(1.0, math.ceil(step)) if whole else step
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, step
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}" if value else "0"
 
 
 def _times(power: float) -> str:

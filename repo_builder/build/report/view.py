@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ _GATES = {
     "max_latency_ms": "latency",
     "latency_budget_ms": "budget",
 }
+
+_NEGLIGIBLE = 1000
+"""A figure below its limit over this is shown as 0."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,11 @@ def _verdict(report: Report, found: tuple[Cause, ...]) -> Verdict:
     good = sum(row.good for row in rows)
     gated = sum(row.status == "gate failed" for row in rows)
     failed = len(rows) - good - gated
-    notes = []
-    if gated:
-        notes.append(f"{gated} held back by a gate")
-    if failed:
-        notes.append(f"{failed} failed")
+    notes = [*_gains(rows)]
     if gated or failed:
-        notes.append(f"{_count(len(found), 'cause')}; what was published before stays")
+        parts = ((gated, "held back by a gate"), (failed, "failed"))
+        what = ", ".join(f"{number} {how}" for number, how in parts if number)
+        notes.append(f"{what}, for {_count(len(found), 'cause')}; what was published before stays")
     if doubtful := sum(bool(row.latency and row.latency.doubt) for row in rows):
         notes.append(
             f"{_count(doubtful, 'latency', 'latencies')} not to be trusted: measured on a busy "
@@ -140,6 +142,27 @@ def _verdict(report: Report, found: tuple[Cause, ...]) -> Verdict:
     if good == len(rows):
         return Verdict("good", what if good == 1 else f"All {what}", tuple(notes))
     return Verdict("bad" if failed else "held", f"{good} of {what}", tuple(notes))
+
+
+def _gains(rows: tuple[Row, ...]) -> list[str]:
+    """What is gained and lost against fp32, over all that can be served and is not fp32."""
+    compared = [(row, row.fp32) for row in rows if row.good and row.fp32]
+    if not compared:
+        return []
+    size = times(statistics.median(fp32.smaller for _, fp32 in compared), "smaller", "larger")
+    said = "same size" if size == "same" else size
+    timed = [(fp32.faster, row.latency) for row, fp32 in compared if fp32.faster]
+    if timed:
+        speed = times(statistics.median(ratio for ratio, _ in timed), "faster", "slower")
+        doubt = " ?" if any(latency and latency.doubt for _, latency in timed) else ""
+        said += f", {'same speed' if speed == 'same' else speed}{doubt}"
+    changes = [
+        (fp32.score_change, row.score.metric)
+        for row, fp32 in compared
+        if row.score and row.score.metric in IN_POINTS and fp32.score_change is not None
+    ]
+    worst = f"; worst score {change(min(changes)[1], min(changes)[0])}" if changes else ""
+    return [f"Beside fp32, median of {_count(len(compared), 'variant')}: {said}{worst}"]
 
 
 def _card(name: str, rows: list[Row], report: Report) -> Card:
@@ -216,14 +239,15 @@ def _margin(gate: Gate) -> Margin:
     name = _GATES.get(gate.name, gate.name)
     if gate.measured is None or gate.margin is None:
         return Margin(f"{name} up to {gate.limit:g}{unit}: not measured", 0.0, held=True)
-    text = f"{name} {gate.measured:.3g} of {gate.limit:g}{unit}"
+    seen = 0.0 if abs(gate.measured) < gate.limit / _NEGLIGIBLE else gate.measured
+    text = f"{name} {seen:.2g} of {gate.limit:g}{unit}"
     used = gate.measured / gate.limit if gate.limit > 0 else float(gate.measured > 0)
     if gate.doubt:
         text += ", not to be trusted"
     elif not gate.held:
         text += f", {-gate.margin:.2g}{unit} too much"
     else:
-        text += f", {min(1.0, 1 - used):.0%} to spare"
+        text += f", {min(1.0, 1 - used):.0%} left"
     return Margin(text, 1.0 if math.isnan(used) else max(0.0, min(1.0, used)), gate.held)
 
 

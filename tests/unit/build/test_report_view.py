@@ -38,6 +38,10 @@ def test_other_reasons_are_other_causes_and_the_most_frequent_comes_first() -> N
 def test_the_verdict() -> None:
     assert view.of(SHOWN).verdict.sentence == "4 of 7 variants of 3 models can be served"
     assert view.of(SHOWN).verdict.state == "bad"
+    assert view.of(SHOWN).verdict.notes[:2] == (
+        "Beside fp32, median of 3 variants: 3.1x smaller, 2.1x faster ?; worst score -0.50 points",
+        "1 held back by a gate, 2 failed, for 2 causes; what was published before stays",
+    )
     gated = replace(SHOWN, rows=(CPU, SHOWN.rows[3]))
     assert view.of(gated).verdict.state == "held"
     assert view.of(replace(SHOWN, rows=(CPU,))).verdict.state == "good"
@@ -47,8 +51,8 @@ def test_the_verdict() -> None:
 def test_a_margin_says_what_is_left_and_what_is_too_much() -> None:
     found = view.of(SHOWN).cards[0].lines
     assert [gate.text for gate in found[0].gates] == [
-        "drop 0.005 of 0.02, 75% to spare",
-        "size 0.0109 of 0.1 MB, 89% to spare",
+        "drop 0.005 of 0.02, 75% left",
+        "size 0.011 of 0.1 MB, 89% left",
     ]
     (broken,) = found[3].gates
     assert (broken.text, broken.held) == ("drop 0.07 of 0.02, 0.05 too much", False)
@@ -60,7 +64,7 @@ def test_a_margin_says_what_is_left_and_what_is_too_much() -> None:
         (Gate("max_latency_ms", 1.0, 5.0, "ms", "a busy machine"), False, "not to be trusted"),
         (Gate("max_latency_ms", None, 5.0, "ms"), True, "not measured"),
         (Gate("max_accuracy_drop", float("nan"), 0.1), False, "too much"),
-        (Gate("max_accuracy_drop", 0.0, 0.0), True, "to spare"),
+        (Gate("max_accuracy_drop", 0.0, 0.0), True, "left"),
     ],
 )
 def test_gates_without_a_plain_figure(gate: Gate, held: bool, words: str) -> None:
@@ -121,7 +125,7 @@ def test_charts_have_a_scale_with_round_ends_and_bars_inside() -> None:
         for bar in chart.bars:
             assert 0 <= bar.left <= bar.left + bar.width <= 100.01
     assert score.bars[0].text == "-0.50 points"
-    assert size.bars[0].label == "parts · cpu, cpu-openvino +2"
+    assert (size.bars[0].model, size.bars[0].targets) == ("parts", "cpu, cpu-openvino +2")
 
 
 def test_where_nothing_differs_there_is_no_chart() -> None:
@@ -157,7 +161,7 @@ def test_markdown_says_what_the_page_says(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for said in (
         "4 of 7 variants of 3 models can be served",
-        "drop 0.005 of 0.02, 75% to spare",
+        "drop 0.005 of 0.02, 75% left",
         "3.1x smaller",
         "0123456789ab-dirty",
         "abc123def456",
