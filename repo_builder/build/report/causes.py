@@ -11,6 +11,9 @@ _LOG = re.compile(r"[;,]? *log: (/[^;\n]*)")
 _PATH = re.compile(r"(?:\.{0,2}/)?(?:[\w.@+-]+/)+[\w.@+-]+")
 _FIGURE = re.compile(r"-?\b\d[\d.,]*(?:e[+-]?\d+)?\b", re.IGNORECASE)
 
+_ENOUGH = 2000
+"""Characters of a reason that tell its cause."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -53,7 +56,7 @@ def of(report: Report) -> tuple[Cause, ...]:
 
 def _kind(failure: Failure) -> str:
     """The reason with a blank for what differs from row to row."""
-    text = failure.reason
+    text = failure.reason[:_ENOUGH]
     for name in sorted({failure.row.id, failure.row.name, failure.row.target}, key=len)[::-1]:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "*", text)
     return " ".join(_FIGURE.sub("#", _PATH.sub("*", text)).split())

@@ -259,7 +259,7 @@ def _about(report: Report) -> tuple[tuple[str, str], ...]:
     facts = [
         ("built", day(found.at)),
         took,
-        ("commit", found.commit or "not in a Git repository"),
+        ("commit", found.commit or "not known: no Git repository"),
         ("machine", f"{found.cpu}, {_count(found.cores, 'core')}, {found.system}"),
         ("tools", ", ".join(f"{name} {version}" for name, version in found.tools.items())),
         ("made by", f"repo-builder {found.version}, Python {found.python}"),

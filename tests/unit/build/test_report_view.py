@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -183,12 +186,24 @@ def test_markdown_needs_a_report_and_a_place(tmp_path: Path) -> None:
         report.write_markdown(tmp_path, tmp_path / "no" / "report.md")
 
 
-def test_the_commit_of_the_specs(tmp_path: Path) -> None:
+def test_the_commit_of_the_specs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unavailable: Callable[[str], NoReturn]
+) -> None:
+    if shutil.which("git") is None:
+        unavailable("no git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.commit(tmp_path) == ""
     assert provenance.commit(tmp_path / "not-there") == ""
 
     def git(*words: str) -> None:
-        names = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+        names = (
+            "-c",
+            "user.name=A",
+            "-c",
+            "user.email=a@example.com",
+            "-c",
+            "commit.gpgsign=false",
+        )
         command = ["git", "-C", str(tmp_path), *names, *words]
         subprocess.run(command, check=True, capture_output=True)
 
