@@ -12,6 +12,8 @@ from html import escape
 
 _WIDTH, _HEIGHT = 360, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 18, 46
+_GAP = 4.0
+"""Between dots and their label, in px."""
 _TOUCHING = 12.0
 """Points share one label where there is less room between them, in px."""
 
@@ -74,7 +76,7 @@ def scatter(title: str, x_label: str, y_label: str, dots: Sequence[Dot], *, y_up
             f'<circle class="dot {escape(dot.kind)}" cx="{x:.1f}" cy="{y:.1f}" '
             f'r="{dot.radius:.1f}"><title>{escape(dot.about)}</title></circle>'
         )
-    parts += _labels([(dot, *at(dot.x, dot.y)) for dot in clean])
+    parts += _labels([(dot, *at(dot.x, dot.y)) for dot in sorted(clean, key=lambda dot: dot.x)])
     return "\n".join([*parts, "</svg>"])
 
 
@@ -98,14 +100,14 @@ def _labels(placed: Sequence[tuple[Dot, float, float]]) -> list[str]:
             groups.append([one])
     texts = []
     for group in groups:
-        x, y = group[0][1:]
-        reach = max(dot.radius for dot, _, _ in group) + 4
-        right = x < _WIDTH * 0.6
+        left = min(x - dot.radius for dot, x, _ in group) - _GAP
+        right = max(x + dot.radius for dot, x, _ in group) + _GAP
+        y = min(y for _, _, y in group) - _GAP
+        rightwards = right < _WIDTH * 0.65
         said = escape(", ".join(dict.fromkeys(dot.label for dot, _, _ in group)))
-        anchor = "start" if right else "end"
         texts.append(
-            f'<text class="label" x="{x + reach if right else x - reach:.1f}" y="{y - 6:.1f}" '
-            f'text-anchor="{anchor}">{said}</text>'
+            f'<text class="label" x="{right if rightwards else left:.1f}" y="{y:.1f}" '
+            f'text-anchor="{"start" if rightwards else "end"}">{said}</text>'
         )
     return texts
 

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -22,6 +23,9 @@ from workplace import SPECS, Workplace, repo_builder
 
 from repo_builder.base import digest
 from repo_builder.run.store import Store
+from tests.browser import CHROMIUM, Browser
+
+LOOK = Path(__file__).parent / "look.js"
 
 
 def test_every_example_is_built_verified_and_reported(built: Workplace) -> None:
@@ -41,6 +45,22 @@ def test_every_example_is_built_verified_and_reported(built: Workplace) -> None:
     assert all(name in page for name in ids)
     assert page.count("<script") == 1
     assert "://" not in page
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_build_looks_right(
+    built: Workplace, unavailable: Callable[[str], NoReturn], width: int
+) -> None:
+    if CHROMIUM is None:
+        unavailable("no chromium; apt-get install chromium")
+    address = (built.out / "report.html").as_uri()
+    with Browser() as browser:
+        page = browser.open(address, width=width, height=900, dark=width < 600)
+        page.run("for (const e of document.querySelectorAll('details')) e.open = true")
+        found = page.run(LOOK.read_text())
+        assert page.complaints() == []
+    assert found.pop("texts") > 500
+    assert found == {"overflow": 0, "wide": [], "clipped": [], "faint": []}
 
 
 def test_the_manifest_says_what_is_in_the_repository(built: Workplace) -> None:
