@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from repo_builder.build.report.types import Change, Changes, Report, Row
 
+_FIRST = ("no longer good", "good again", "new", "gone", "rebuilt", "measured again")
+"""Kinds of changes in the order in which people want to know them."""
+
 
 def noted(report: Report, before: Report | None, *, whole: bool) -> Report:
     """`report` with what it changed since `before`, the report that its output had.
@@ -20,7 +23,7 @@ def noted(report: Report, before: Report | None, *, whole: bool) -> Report:
     found = [_change(earlier.pop(row.id, None), row) for row in report.rows]
     if whole:
         found += [Change(row.id, "gone", _figures(row, None)) for row in earlier.values()]
-    changed = tuple(one for one in found if one is not None)
+    changed = tuple(sorted(filter(None, found), key=lambda one: _FIRST.index(one.what)))
     if not changed:
         return replace(report, changes=before.changes)
     since = before.provenance.at if before.provenance else ""

@@ -108,7 +108,8 @@ def test_what_changed_since_the_build_before() -> None:
         "gone": "gone",
     }
     assert noted.since == "2026-03-02T10:20:30Z"
-    assert view.figures(noted.models[0])[0] == ("size", "10.9 KB", "9.0 KB")
+    assert noted.models[0].what == "good again"
+    assert view.figures(noted.models[3])[0] == ("size", "10.9 KB", "9.0 KB")
     part = changes.noted(now, before, whole=False).changes
     assert part is not None
     assert "gone" not in {one.what for one in part.models}
