@@ -78,7 +78,8 @@ def _run(
     inputs = {node.name for node in session.get_inputs()}
     for run in range(samples.runs):
         feed = {name: array for name, array in samples.feed(run).items() if name in inputs}
-        yield [np.asarray(array) for array in session.run(list(names), feed)]
+        found = session.run(list(names), feed) if names else []  # of no names it would give all
+        yield [np.asarray(array) for array in found]
 
 
 def _types(model: ModelProto) -> Mapping[str, str]:

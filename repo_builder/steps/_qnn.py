@@ -127,5 +127,7 @@ def _refusal(model: bytes, left: Mapping[str, list[str]]) -> str:
         return f"{said}; quantize every operator, or {SOURCE}"
     one = sum(map(len, left.values())) == 1
     return f"{said}; " + (
-        "replace it, or cut the model before it" if one else "replace them, or cut the model before"
+        "replace it, or cut the model before it"
+        if one
+        else "replace them, or cut the model before them"
     )

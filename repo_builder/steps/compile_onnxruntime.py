@@ -63,8 +63,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     already = quantized.find(source) if params.precision != "int8" else None
     if already and params.precision == "fp16":
         _already.refuse(already)
-    with explained("ONNX Runtime cannot optimize the model", "check it with onnx.checker"):
-        model = _onnx.optimized(inputs.model)
+    if params.precision == "fp16" and _holds_fp16(source):
+        # ONNX Runtime has few kernels for fp16 and would write casts to fp32 into it.
+        model = _onnx.load(inputs.model)
+    else:
+        with explained("ONNX Runtime cannot optimize the model", "check it with onnx.checker"):
+            model = _onnx.optimized(inputs.model)
     if already and params.weight_bits == 7:
         _already.shift_weights(model)
     kept: list[str] = []
@@ -83,6 +87,15 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     facts = Facts(len(model.graph.node), dict(sorted(operators.items())), outputs, tuple(kept))
     _onnx.save(model, out)
     return facts
+
+
+def _holds_fp16(model: ModelProto) -> bool:
+    """Whether the model takes or stores fp16 already."""
+    from onnx import TensorProto
+
+    taken = (value.type.tensor_type.elem_type for value in model.graph.input)
+    stored = (tensor.data_type for tensor in walk.tensors(model))
+    return TensorProto.FLOAT16 in {*taken, *stored}
 
 
 def _require_convertible(model: ModelProto) -> None:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 FILE = "calibration.npz"
-WAY_OUT = "write `optimize: {precision: fp32}`"
+WAY_OUT = "write `optimize: {precision: fp32}`, or fp16 where the target has no fp32"
+NO_WAY_OUT = "this target has no other precision: use target `cpu`"
 
 FUSED = (2.0, 0.02)
 """How much further from fp32 an int8 model may be with ONNX Runtime's fusions than as written: this
@@ -141,7 +142,7 @@ def _made(
     seen = _watch(model, nodes, samples)
     nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
-        raise StepError(_nothing(model, left))
+        raise StepError(_nothing(model, left, NO_WAY_OUT if params.whole else WAY_OUT))
     symmetric = params.scheme == "s8s8"
     around = {name for node in nodes for name in (*node.input, *node.output)}
     ranges = {
@@ -182,16 +183,16 @@ def _passed_on(
     return Facts(*counted, {}, form=already.form)
 
 
-def _nothing(model: ModelProto, left: Mapping[str, str]) -> str:
+def _nothing(model: ModelProto, left: Mapping[str, str], way_out: str) -> str:
     if left:
         some = "; ".join(f"'{name}' {why}" for name, why in list(left.items())[:3])
-        return f"int8 would ruin every convolution and matrix product: {some}; {WAY_OUT}"
+        return f"int8 would ruin every convolution and matrix product: {some}; {way_out}"
     what = "the model has no convolution or matrix product to quantize"
     for holder, body in _bodies.within(model.graph):
         if any(node.op_type in _quantizable.HEAVY for node in body.node):
             place = f"the body of {holder.op_type} node '{holder.name}'"
-            return f"{what}: they are in {place}, where the quantizer leaves them; {WAY_OUT}"
-    return f"{what}; {WAY_OUT}"
+            return f"{what}: they are in {place}, where the quantizer leaves them; {way_out}"
+    return f"{what}; {way_out}"
 
 
 def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float:

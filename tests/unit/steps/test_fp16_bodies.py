@@ -114,3 +114,27 @@ def test_where_every_node_overflows_all_of_the_model_stays_in_fp32(bench: Bench)
     assert check.problems(onnx.load(out / "model.onnx"), "fp16") == []
     want, got = (_runtimes.load(one, "onnxruntime").run({"x": X})["y"] for one in (source, out))
     np.testing.assert_array_equal(got, want)
+
+
+def test_a_model_without_fp32_has_no_ranges_and_is_right(bench: Bench) -> None:
+    model = make([make_node("Add", ["x", "x"], ["y"])], {"x": ["n", 8]}, {"y": ["n", 8]})
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.INT32
+    source = bench.model(model)
+    reference, _ = bench.run("reference", model=source)
+    _, facts = bench.run("fp16-ranges", model=source, reference=reference)
+    assert (facts.count, facts.headroom) == (0, 0.0)
+
+
+def test_a_model_in_fp16_stays_as_it_is(bench: Bench) -> None:
+    weight = weights(0).astype(np.float16)
+    nodes = [make_node("MatMul", ["x", "W"], ["a"]), make_node("Relu", ["a"], ["y"])]
+    model = make(nodes, {"x": ["n", 8]}, {"y": ["n", 8]}, {"W": weight})
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    source = bench.model(model)
+    out, facts = bench.run("compile-onnxruntime", params=FP16, model=source)
+    assert facts.operators == {"MatMul": 1, "Relu": 1}
+    rows = X.astype(np.float16)
+    want, got = (_runtimes.load(one, "onnxruntime").run({"x": rows})["y"] for one in (source, out))
+    np.testing.assert_array_equal(got, want)
