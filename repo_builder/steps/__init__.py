@@ -57,7 +57,7 @@ STEPS: dict[str, Declaration] = {
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",
-        6,
+        7,
         tools=("onnx", "onnxruntime", "openvino", "nncf"),
         extra="openvino",
         limit_s=_HOUR,
@@ -86,7 +86,7 @@ STEPS: dict[str, Declaration] = {
     "compile_tflite_micro": Declaration(
         "compile-tflite-micro", 1, tools=("ai-edge-litert", "flatbuffers"), extra="tflite"
     ),
-    "reference": Declaration("reference", 5, tools=("onnxruntime",)),
+    "reference": Declaration("reference", 6, tools=("onnxruntime",)),
     "fp16_ranges": Declaration("fp16-ranges", 2, tools=("onnx", "onnxruntime")),
     "emulate_fp16": Declaration("emulate-fp16", 2, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 5, tools=("onnx", "onnxruntime"), limit_s=6 * _HOUR),

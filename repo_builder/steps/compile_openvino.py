@@ -60,7 +60,8 @@ class Facts:
 
     `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
     the model in the runtime that serves it. `left` are operators that int8 would ruin, and why;
-    `balanced` those that read channels balanced before, and how uneven: see `_balance`.
+    `balanced` those that read channels balanced before, and how uneven: see `_balance`. `inputs`
+    and `outputs` are the shapes of the IR where the device takes one only.
     """
 
     quantized: Mapping[str, int]
@@ -69,6 +70,8 @@ class Facts:
     level: Level | None
     left: Mapping[str, str] = field(default_factory=dict)
     balanced: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    outputs: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -99,7 +102,13 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     level = None
     if params.device != "CPU":
         level = _openvino.ask(out / "model.xml", params.device, params.last_release)
-    return Facts(*_count(model), opset, level, left, uneven)
+    shapes: tuple[Mapping[str, tuple[int | str, ...]], ...] = ({}, {})
+    if params.device != "CPU":
+        sides = (model.inputs, model.outputs)
+        shapes = tuple(
+            {t.name: t.shape for t in map(_runtimes.openvino_tensor, side)} for side in sides
+        )
+    return Facts(*_count(model), opset, level, left, uneven, *shapes)
 
 
 def _converted(source: Path, params: Params) -> tuple[Any, set[str]]:
@@ -198,6 +207,7 @@ def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, 
     _openvino_int8.spread_biases(model)
     ruined = _openvino_int8.ruined(model, samples)
     ignored = _to_leave(model, params.exclude) | ruined.keys()
+    whole = any(op.get_type_name() in _NOT_IN_PARTS for op in model.get_ops())
     overflow = OverflowFix.ENABLE if params.weight_bits == 7 else OverflowFix.DISABLE
     with explained("NNCF failed", "write `optimize: {precision: fp16}`"):
         made = nncf.quantize(
@@ -206,13 +216,11 @@ def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, 
             subset_size=samples.runs,
             preset=nncf.QuantizationPreset.MIXED,
             # The fast one shifted outputs 7 times as far from fp32 on our examples.
-            fast_bias_correction=False,
+            fast_bias_correction=whole,
             ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False),
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=overflow,
-                disable_bias_correction=any(
-                    op.get_type_name() in _NOT_IN_PARTS for op in model.get_ops()
-                ),
+                disable_bias_correction=whole,
                 activations_range_estimator_params=ranges,
                 weights_quantization_params=QuantizationParameters(per_channel=params.per_channel),
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,13 +86,18 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 def _random(
     folder: Path, runner: _runtimes.Runner, params: Params
 ) -> tuple[_data.Samples, dict[str, list[_data.Array]]]:
-    """Random rows of the sizes and kind of values with which the model runs, and its answers."""
+    """Random rows of the sizes and kind of values with which the model runs, and its answers.
+
+    Of kinds that run the first that leaves no output NaN on every row, as a mask of others than 0
+    and 1 may.
+    """
     from repo_builder import introspect
     from repo_builder.introspect.samples import concrete, draw, values
 
     signature = introspect.signature(folder / _onnx.MODEL, params.sizes)
     batch = 1 if signature.batched else None
     failure: ModelError | None = None
+    unclear: tuple[_data.Samples, dict[str, list[_data.Array]]] | None = None
     shapes = {t.name: concrete(t, signature.dynamic_axes, batch) for t in signature.inputs}
     if params.one_shape:
         for tensor in signature.inputs:
@@ -111,7 +116,19 @@ def _random(
             arrays[tensor.name] = stack[:, 0] if batch else stack
         samples = _data.check(arrays, signature.inputs, "random inputs")
         try:
-            return samples, _answers.collect(runner, samples)
+            answers = _answers.collect(runner, samples)
         except ModelError as reason:
             failure = failure or reason
+            continue
+        if not any(map(_only_nan, answers.values())):
+            return samples, answers
+        unclear = unclear or (samples, answers)
+    if unclear is not None:
+        return unclear
     raise ModelError(f"no random input runs ({failure}); give evaluation data in the spec")
+
+
+def _only_nan(runs: Sequence[_data.Array]) -> bool:
+    """Whether an output has values, and none that is a number."""
+    floats = [array for array in runs if array.dtype.kind == "f" and array.size]
+    return bool(floats) and all(bool(np.isnan(array).all()) for array in floats)

@@ -224,3 +224,43 @@ def test_what_stands_before_and_behind_an_lstm_is_in_int8(bench: Bench) -> None:
     off, facts = error(bench, model, {"x": normal(7, 16, 5, 1, 16)}, stacked=True)
     assert off < 0.1
     assert facts.quantized == {"MatMul": 2}
+
+
+def test_a_device_of_one_shape_has_its_shapes_told(bench: Bench) -> None:
+    nodes = [op("MatMul", ["x", "w"], ["y"], "dense")]
+    model = make(nodes, {"x": ["n", 16]}, {"y": ["n", 4]}, {"w": normal(1, 16, 4)})
+    source = bench.model(model)
+    _, one = bench.run("compile-openvino", params={"device": "NPU"}, model=source)
+    assert (one.inputs, one.outputs) == ({"x": (1, 16)}, {"y": (1, 4)})
+    _, any_batch = bench.run("compile-openvino", model=source)
+    assert (any_batch.inputs, any_batch.outputs) == ({}, {})
+
+
+def test_what_stands_beside_an_if_is_in_int8(bench: Bench) -> None:
+    bodies = {
+        name: onnx.helper.make_graph(
+            [op(kind, ["m"], ["o"])],
+            name,
+            [],
+            [onnx.helper.make_tensor_value_info("o", onnx.TensorProto.FLOAT, ["n", 8])],
+        )
+        for name, kind in (("then_branch", "Relu"), ("else_branch", "Tanh"))
+    }
+    nodes = [
+        op("MatMul", ["x", "w"], ["m"], "dense"),
+        op("ReduceSum", ["x"], ["s"], "sum", keepdims=0),
+        op("Greater", ["s", "zero"], ["c"], "positive"),
+        op("If", ["c"], ["r"], "choose", **bodies),
+        op("MatMul", ["r", "v"], ["z"], "head"),
+        op("Add", ["z", "b"], ["y"], "bias"),
+    ]
+    stored = {
+        "w": normal(1, 16, 8),
+        "zero": np.float32(0),
+        "v": normal(2, 8, 4),
+        "b": normal(3, 4),
+    }
+    model = make(nodes, {"x": ["n", 16]}, {"y": ["n", 4]}, stored)
+    off, facts = error(bench, model, {"x": normal(4, 32, 16)}, stacked=False)
+    assert off < 0.1
+    assert sum(facts.quantized.values()) >= 1

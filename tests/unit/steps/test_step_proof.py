@@ -365,3 +365,26 @@ def test_rows_that_run_one_after_another_are_not_run_again(bench: Bench) -> None
     alone = _answers.run_all(runner, samples)
     runner.run = None  # type: ignore[method-assign]
     assert _batch.why_not(runner, samples, alone) == ""
+
+
+def test_random_rows_are_of_values_that_leave_numbers(bench: Bench) -> None:
+    """A mask of 2 to 7 makes 1 - mask times a huge number infinite, and the softmax NaN."""
+    nodes = [
+        helper.make_node("Cast", ["mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "m"], ["hidden"]),
+        helper.make_node("Mul", ["hidden", "least"], ["bias"]),
+        helper.make_node("Add", ["x", "bias"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["y"]),
+    ]
+    least = np.finfo(np.float32).min
+    model = make(
+        nodes,
+        {"x": ["n", 8], "mask": ["n", 8]},
+        {"y": ["n", 8]},
+        {"one": np.float32(1), "least": least},
+    )
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    reference, facts = bench.run("reference", model=bench.model(model))
+    assert facts.origin == "generated"
+    answers, _ = _answers.read(reference)
+    assert not any(np.isnan(array).all() for array in answers["y"])
