@@ -12,7 +12,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from repo_builder.base.errors import GateFailed, MissingExtra, Problem, StepError
+from repo_builder.base.errors import (
+    GateFailed,
+    MissingExtra,
+    ModelError,
+    Problem,
+    StepError,
+    counted,
+)
 from repo_builder.steps import _firmware, _tool
 from repo_builder.steps._level import Level
 from repo_builder.tflite.arena import Estimate
@@ -94,9 +101,15 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """Write `model_vela.tflite`, Vela's summary, C array, header and README.
 
-    GateFailed with each operator left to the CPU where too few run on the NPU; StepError where
-    Vela fails or does not end.
+    GateFailed with each kind of operator left to the CPU where too few run on the NPU; ModelError
+    where an input or output is a scalar; StepError where Vela fails or does not end.
     """
+    ports = Ports.read(inputs.model)
+    for port in (*ports.inputs, *ports.outputs):
+        if not port.shape:
+            raise ModelError(
+                f"'{port.name}' is a scalar, which Vela cannot read; give it the shape [1]"
+            )
     if importlib.util.find_spec("ethosu") is None:
         raise MissingExtra("ethos", "compiling for Ethos-U")
     with tempfile.TemporaryDirectory() as name:
@@ -111,8 +124,11 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     npu, cpu, refused = placement(output)
     share = npu / max(npu + cpu, 1)
     if share < params.min_npu_share:
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for item in refused:
+            kinds.setdefault((item.op, item.reason), []).append(item.output)
         problems = [
-            Problem(item.reason, field=f"{item.op} that makes '{item.output}'") for item in refused
+            Problem(reason, field=counted(op, outputs)) for (op, reason), outputs in kinds.items()
         ]
         raise GateFailed(
             f"{npu} of {npu + cpu} operators ({share:.0%}) run on the NPU, "
@@ -124,7 +140,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     version = importlib.metadata.version("ethos-u-vela")
     bundle = _firmware.write(
         data,
-        Ports.read(inputs.model),
+        ports,
         out,
         model=params.model,
         device=params.device,

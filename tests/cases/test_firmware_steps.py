@@ -17,7 +17,7 @@ import onnx
 import pytest
 from qdq_models import Net, quantize
 
-from repo_builder.base.errors import GateFailed, StepError
+from repo_builder.base.errors import GateFailed, ModelError, StepError
 from repo_builder.steps import _tool, compile_tflite, compile_tflite_micro, compile_vela
 
 U55 = compile_vela.Params(
@@ -132,7 +132,15 @@ def test_too_little_on_the_npu_names_the_operators(tmp_path: Path) -> None:
     size = net.constant(np.array([1, 8, 19, 19], np.int64))
     x = net.op("Resize", net.conv("x", 3, 8, 3, 3), "", "", size, mode="linear")
     made = _tflite(net.model(x), tmp_path)
-    with pytest.raises(GateFailed, match="RESIZE_BILINEAR that makes"):
+    with pytest.raises(GateFailed, match=r"RESIZE_BILINEAR \(1 node, first '.*'\): "):
+        compile_vela.run(compile_vela.Inputs(made), U55, tmp_path / "vela")
+
+
+def test_a_scalar_is_told_before_vela_fails_on_it(tmp_path: Path) -> None:
+    net = Net(1, 3, 12, 12)
+    model = net.model(net.op("ReduceMean", net.conv("x", 3, 8, 3, 3), keepdims=0))
+    made = _tflite(model, tmp_path)
+    with pytest.raises(ModelError, match=r"is a scalar, which Vela cannot read; .*shape \[1\]"):
         compile_vela.run(compile_vela.Inputs(made), U55, tmp_path / "vela")
 
 
