@@ -53,7 +53,7 @@ STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
-    "quantize": Declaration("quantize", 5, tools=("onnx", "onnxruntime", "numpy")),
+    "quantize": Declaration("quantize", 6, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",

@@ -31,6 +31,28 @@ def sums(model: ModelProto) -> None:
             node.op_type = "Add"
 
 
+def stored_in_fp32(model: ModelProto) -> None:
+    """Store weights of 16 bits that are cast to fp32 before use as the fp32 that they become.
+
+    ONNX Runtime writes such casts into fp16 models; behind one the quantizer sees no weights.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    graph = model.graph
+    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type in narrow}
+    given = {value.name for value in graph.output}
+    for node in list(graph.node):
+        weights = stored.get(node.input[0]) if node.op_type == "Cast" else None
+        if weights is None or node.output[0] in given:
+            continue
+        if attributes(node)["to"] == TensorProto.FLOAT:
+            wide = numpy_helper.to_array(weights).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(wide, node.output[0]))
+            graph.node.remove(node)
+    forget_unused(model)
+
+
 def node_names(model: ModelProto) -> None:
     """Give every node of the main graph a name of its own; the first of several keeps it."""
     taken = {node.name for node in model.graph.node}

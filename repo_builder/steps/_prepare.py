@@ -132,6 +132,7 @@ def _without_weights(model: ModelProto) -> ModelProto:
 
 
 REWRITES: Mapping[str, Rewrite] = {
+    "weights of 16 bits as fp32": _canonical.stored_in_fp32,
     "means over space as GlobalAveragePool": _pool_means,
     "Sum of two as Add": _canonical.sums,
     "Gemm without alpha, beta and transA": _canonical.plain_products,

@@ -585,3 +585,21 @@ def test_softmax_of_old_opsets_keeps_its_axes(bench: Bench) -> None:
     weights = {"W": normal(1, 4, 3, 1, 1), "V": normal(2, 4, 4, 1, 1)}
     model = make(nodes, {"x": ["n", 3, 8, 8]}, {"y": ["n", 4, 8, 8]}, weights, opset=11, ir=6)
     check(bench, model, {"x": IMAGES}, 0.99)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_weights_of_a_model_in_fp16_are_quantized(bench: Bench, scheme: str) -> None:
+    nodes = [
+        op("Conv", ["x", "w", "b"], ["c"], "first", pads=[1] * 4),
+        op("Relu", ["c"], ["r"]),
+        op("Conv", ["r", "v"], ["y"], "second"),
+    ]
+    stored = {"w": normal(1, 8, 3, 3, 3), "b": normal(2, 8), "v": normal(3, 4, 8, 1, 1)}
+    halves = {name: array.astype(np.float16) for name, array in stored.items()}
+    model = make(nodes, {"x": ["n", 3, 8, 8]}, {"y": ["n", 4, 8, 8]}, halves)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    feeds = {"x": IMAGES.astype(np.float16)}
+    out, facts = quantize(bench, model, feeds, scheme=scheme)
+    assert facts.quantized["Conv"] == 2
+    assert cosine(bench, model, out, feeds) > 0.995
