@@ -3,7 +3,7 @@
 # Guess: round(x / scale) + zero point, as ONNX says: values in the middle go to the even integer.
 # Really: the zero point is added first, so those values go to the other neighbour where it is odd.
 # With an even one all agree. Inputs that stand on a grid (bytes / 255, scales that are powers of
-# two) have such values everywhere, and comparing two runtimes bit by bit fails for half of them.
+# two) have such values everywhere, and a comparison of two runtimes bit by bit fails there.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

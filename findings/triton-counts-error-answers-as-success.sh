@@ -1,7 +1,7 @@
 #!/bin/sh
 # Triton: what its statistics call a success, for a model of the Python backend.
-# Guess: a request that was answered with an error counts as failed, so the share of failures
-# (nv_inference_request_failure, "fail" in the statistics) shows how a new version does.
+# Guess: a request that was answered with an error counts as failed ("fail" in the statistics), so
+# the share of failures shows how a new version does.
 # Really: an error that the model gives as its response, INTERNAL even, is a success, with its time
 # among those of good answers. Only what execute() raises counts as failed.
 set -eu

@@ -58,7 +58,7 @@ import pathlib, time, triton_python_backend_utils as pb
 class TritonPythonModel:
     def execute(self, requests):
         pathlib.Path("{os.getcwd()}/{name}-is-busy").touch()
-        time.sleep(1)
+        time.sleep(2)
         tensors = [pb.get_input_tensor_by_name(r, "x").as_numpy() for r in requests]
         return [pb.InferenceResponse([pb.Tensor("y", x)]) for x in tensors]""")
 log = open("log", "w")
@@ -76,7 +76,7 @@ try:
         first.start()
         while not pathlib.Path(f"{name}-is-busy").exists():
             time.sleep(0.01)
-        status, answer = infer(name, timeout=1000)  # behind the first, which takes a second
+        status, answer = infer(name, timeout=1000)  # behind the first, which takes two seconds
         first.join()
         seen.append(status)
         print(f"{name} a default, behind it, for 1 ms at most: {status} {answer.decode()}")
