@@ -136,8 +136,10 @@ def test_types_are_asked_too() -> None:
     double = model(
         helper.make_node("Relu", ["x"], ["y"]), x=TensorProto.DOUBLE, y=TensorProto.DOUBLE
     )
-    assert said("tensorrt", double)
-    assert said("openvino", double) == []
+    for runtime in ("tensorrt", "openvino"):
+        (line,) = said(runtime, double)
+        assert line.endswith("export the model in float32")
+    assert said("onnxruntime", double) == []
 
 
 def test_the_table_of_openvino_is_what_openvino_says() -> None:
