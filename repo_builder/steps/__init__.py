@@ -68,7 +68,7 @@ STEPS: dict[str, Declaration] = {
     ),
     "compile_qnn": Declaration(
         "compile-qnn",
-        2,
+        3,
         tools=("onnx", "onnxruntime", "onnxruntime-qnn"),
         extra="qualcomm",
         limit_s=_HOUR,

@@ -13,7 +13,8 @@ import numpy as np
 
 from repo_builder.base import resources
 from repo_builder.base.errors import StepError
-from repo_builder.steps import _onnx, _qnn, _rows
+from repo_builder.introspect import quantized
+from repo_builder.steps import _canonical, _onnx, _qnn, _rows
 from repo_builder.steps._data import Array
 from repo_builder.steps._level import Level
 
@@ -85,7 +86,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
     from repo_builder.introspect.static import with_static_shapes
 
-    model = with_static_shapes(_onnx.load(inputs.model), "cannot compile for the Snapdragon's NPU")
+    given = _onnx.load(inputs.model)
+    if quantized.find(given) is None:
+        # QNN knows no alpha, beta and transA; of a quantized model the quantizer took them out.
+        _canonical.node_names(given)
+        _canonical.plain_products(given)
+    model = with_static_shapes(given, "cannot compile for the Snapdragon's NPU")
     content = model.SerializeToString(deterministic=True)
     _qnn.compile_context(content, out / MODEL, htp_arch=params.htp_arch, soc_model=params.soc_model)
     shutil.copyfile(resources.folder("templates") / "qnn" / WRAPPER, out / WRAPPER)

@@ -109,6 +109,16 @@ def test_operators_that_the_npu_lacks_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("source")
+def test_a_gemm_with_factors_is_written_without(tmp_path: Path) -> None:
+    net = Net(1, 8)
+    scaled = net.op("Gemm", "x", net.weight(8, 4), net.weight(4), alpha=0.5, beta=2.0)
+    onnx.save(net.model(scaled), tmp_path / "model.onnx")
+    (tmp_path / "out").mkdir()
+    facts = compile_qnn.run(compile_qnn.Inputs(tmp_path), V75, tmp_path / "out")
+    assert facts.differences[0].relative < 0.01
+
+
+@pytest.mark.usefixtures("source")
 def test_dynamic_shapes_are_named(tmp_path: Path) -> None:
     net = Net("N", 3, "height", "width")
     onnx.save(net.model(net.conv("x", 3, 4, 1, 1)), tmp_path / "model.onnx")
