@@ -1,12 +1,13 @@
 # Two commands: `make demo` builds the example models, `make test` passes the tests.
-# Each sets up what it needs in .venv, from requirements.lock, with Python 3.11.
+# Each sets up what it needs in .venv, with Python 3.11: `demo` what builds need (requirements-demo.lock),
+# the others everything (requirements.lock).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 
 .PHONY: demo test check bench findings lock golden screenshots clean
 
-demo: .venv/ready
+demo: .venv/demo
 	@echo "Building the examples of model_specs/ for every tier, into build/; a second time does nothing"
 	$(BIN)/repo-builder build model_specs/
 	@echo
@@ -22,10 +23,17 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml .ci/install
 	$(PYTHON) -m venv .venv
 	@echo "Setting up .venv from requirements.lock: 1.5 GB on disk, a few minutes"
-	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	.ci/install $(BIN)/python requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@ .venv/demo
+
+.venv/demo: requirements-demo.lock pyproject.toml .ci/install
+	$(PYTHON) -m venv .venv
+	@echo "Setting up .venv from requirements-demo.lock: 1.2 GB on disk, a minute or two; then the first model is built"
+	.ci/install $(BIN)/python requirements-demo.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -45,6 +53,9 @@ lock: .venv/ready
 	$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --unsafe-package repo-builder --no-emit-index-url \
 	  --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header \
 	  --extra all --extra dev --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --unsafe-package repo-builder --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header --no-annotate \
+	  --extra demo --constraint requirements.lock --output-file requirements-demo.lock pyproject.toml
 
 golden: .venv/ready
 	$(BIN)/python -m pytest tests/golden --regenerate

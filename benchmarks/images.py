@@ -42,8 +42,8 @@ WANTED = {
     "start to ready, ratio": 1.3,
     "memory at rest, ratio": 1.05,
     "rebuild with nothing changed, s": 3.0,
-    "without models on disk, MB": 300.0,
-    "without models to pull, MB": 110.0,
+    "without models on disk, MB": 210.0,
+    "without models to pull, MB": 72.0,
 }
 WANTED_THROUGHPUT = 0.95
 

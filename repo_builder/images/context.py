@@ -179,7 +179,7 @@ def _backends(manifest: Manifest) -> list[str]:
 def _fill_tools(draft: Path, tools: list[Path], packages: list[Path]) -> None:
     (draft / "tools" / "wheels").mkdir(parents=True)
     (draft / "wheels").mkdir()
-    for name in ("slim.py", "contents.py"):
+    for name in ("slim.py", "contents.py", "elf.py"):
         shutil.copyfile(_INSIDE / name, draft / "tools" / name)
     for path in tools:
         _place(path, draft / "tools" / "wheels" / path.name)

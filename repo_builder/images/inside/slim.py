@@ -4,7 +4,8 @@
 
 Each source (a file, a folder or a glob) is copied below OUT to its destination, then every shared
 library that the copied ELF files need, and that no lower layer has, is found as the dynamic loader
-would find it and copied too. Afterwards .py files are compiled, so that a read-only image starts
+would find it and copied too. With --strip, ELF files lose what no loader reads. Afterwards .py
+files are compiled, so that a read-only image starts
 as fast as a writable one. A library that nobody has is an error here, not at a device's first
 start. Needs Python 3.9 and pyelftools (a wheel in `wheels/` beside this script serves).
 """
@@ -36,6 +37,36 @@ UNUSED_PYTHON = (
     *("lib-dynload/_codecs_*", "lib-dynload/_curses*", "lib-dynload/_dbm*", "lib-dynload/_gdbm*"),
     *("lib-dynload/_sqlite3*", "lib-dynload/_tkinter*", "lib-dynload/nis*", "lib-dynload/_crypt*"),
     *("lib-dynload/ossaudiodev*", "lib-dynload/readline*", "lib-dynload/audioop*"),
+    # Clients and servers of other protocols, TLS too: Triton has its own; sound; profilers.
+    *(
+        "lib-dynload/_ssl*",
+        "xmlrpc",
+        "wsgiref",
+        "imaplib.py",
+        "nntplib.py",
+        "smtplib.py",
+        "smtpd.py",
+    ),
+    *("poplib.py", "ftplib.py", "telnetlib.py", "mailbox.py", "mailcap.py", "cgi.py", "cgitb.py"),
+    *("aifc.py", "sunau.py", "wave.py", "sndhdr.py", "imghdr.py", "asynchat.py", "asyncore.py"),
+    *(
+        "pickletools.py",
+        "profile.py",
+        "cProfile.py",
+        "pstats.py",
+        "lib-dynload/_lsprof*",
+        "trace.py",
+    ),
+    *("tabnanny.py", "pyclbr.py", "zipapp.py", "msilib"),
+    # What stands in where a module in C is missing; other systems; documents.
+    *("_pydecimal.py", "_pyio.py", "_aix_support.py", "_osx_support.py", "ctypes/macholib"),
+    *("xml/dom", "xml/sax", "plistlib.py", "webbrowser.py", "antigravity.py", "this.py"),
+    # Tables of old character sets; UTF, ASCII, Latin-1 and those of zip files stay.
+    *("encodings/cp[78]*", "encodings/cp1[01]*", "encodings/mac_*", "encodings/iso2022*"),
+    *("encodings/iso8859_[2-9]*", "encodings/iso8859_1[0-6]*", "encodings/koi8*"),
+    *("encodings/euc_*", "encodings/big5*", "encodings/gb*", "encodings/shift_jis*"),
+    *("encodings/johab*", "encodings/hz*", "encodings/ptcp154*", "encodings/tis_620*"),
+    *("encodings/hp_roman8*", "encodings/kz1048*", "encodings/palmos*"),
 )
 
 
@@ -52,6 +83,8 @@ def main() -> None:
     add("--libs", action="append", default=[], help="FOLDER:DESTINATION of libraries")
     add("--without", action="append", default=[], help="glob of paths to leave out")
     add("--opened", action="append", default=[], help="glob of libraries opened at run time")
+    add("--strip", action="store_true", help="take symbols for debuggers out of ELF files")
+    add("--no-data", default="", help="glob of ICU's data libraries, whose tables nobody reads")
     add("--driver", action="append", default=[], help="glob of libraries that the host brings")
     add("copies", nargs="*", metavar="SOURCE:DESTINATION")
     args = parser.parse_intermixed_args()
@@ -69,6 +102,8 @@ def main() -> None:
     for pattern in args.opened:
         layer.add_opened(pattern)
     layer.add_libraries()
+    if args.strip:
+        _strip(layer, args.no_data)
     _compile(args.out)
     contents.write(args.out, layer.sources, args.packages)
 
@@ -262,6 +297,15 @@ def _add_python(layer: Layer) -> None:
         if found is None:
             sys.exit(f"slim: {name} is missing; install it in the base image")
         layer.add(*found)
+
+
+def _strip(layer: Layer, no_data: str) -> None:
+    import elf  # type: ignore[import-not-found]
+
+    for path in layer.sources:
+        if no_data and fnmatch.fnmatch(path.name, no_data):
+            elf.empty_icu_data(path)
+        elf.strip(path)
 
 
 def _compile(out: Path) -> None:

@@ -39,8 +39,8 @@ def test_the_image_is_small_and_every_byte_is_explained(
     plot, sbom = world.folder / "plot.svg", world.folder / "sbom.json"
     done = world.cli("images", "inspect", cpu[0], "--json", "--plot", plot, "--sbom", sbom)
     found = json.loads(done.stdout)
-    assert found["disk"] <= 300e6
-    assert found["pull"] <= 110e6
+    assert found["disk"] <= 212e6
+    assert found["pull"] <= 73e6
     assert sum(found["parts"].values()) == found["disk"]
     assert found["parts"]["model two"] > 8 * WIDTHS["two"]
     assert plot.read_text().startswith("<svg")
