@@ -23,10 +23,14 @@ class Options:
 
     `optimize` False runs an ONNX graph as it is written. OpenVINO computes in the precision that
     it prefers on the device, as Triton's backend does: bf16 on a CPU that has it.
+
+    `spin` lets ONNX Runtime's threads wait for work in a busy loop, as they do where it serves: for
+    times alone, since answers are the same without, and other steps need the cores meanwhile.
     """
 
     threads: int = 0
     optimize: bool = True
+    spin: bool = False
 
 
 FIXES: Mapping[str, str] = {
@@ -73,6 +77,8 @@ class _OnnxRuntime:
         settings.log_severity_level = 3
         settings.intra_op_num_threads = options.threads
         settings.inter_op_num_threads = 1
+        if not options.spin:
+            settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not options.optimize:
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = ort.InferenceSession(

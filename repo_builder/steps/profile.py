@@ -97,7 +97,7 @@ class Facts:
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Time every batch size after a warm-up; writes nothing. ModelError where a run fails."""
     memory = _PeakMemory()
-    options = _runtimes.Options(params.threads)
+    options = _runtimes.Options(params.threads, spin=True)
     runner = _runtimes.load(inputs.model, params.runtime, options)
     samples = _data.samples(inputs.reference / "inputs.npz", runner.inputs)
     feeds = _feeds(runner, samples, params.batch_sizes)

@@ -152,7 +152,7 @@ def _once(
 
 def _load(stage: Stage, folder: Path, params: Params) -> Any:
     if stage.runtime != "python":
-        return _runtimes.load(folder, stage.runtime, _runtimes.Options(params.threads))
+        return _runtimes.load(folder, stage.runtime, _runtimes.Options(params.threads, spin=True))
     # As Triton's stub does it: the version's folder is a package, and `stage.py` a part of it.
     package = types.ModuleType(f"stage_{len(sys.modules)}")
     package.__path__ = [str(folder)]
