@@ -110,6 +110,7 @@ def _session(model: ModelProto, *, optimize: bool = False) -> Any:
 
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from workbench import Bench
 
-from repo_builder.steps import _runtimes
+from repo_builder.steps import _data, _inner, _onnx, _runtimes
 
 SPINNING = "session.intra_op.allow_spinning"
 
@@ -56,3 +56,12 @@ def test_profile_spins_as_the_server_does(bench: Bench, spins: list[bool]) -> No
         reference=inputs,
     )
     assert spins == [False, True]
+
+
+def test_looking_at_inner_tensors_spins_never(bench: Bench, spins: list[bool]) -> None:
+    model = _onnx.load(bench.example("digits", "digits.onnx"))
+    (given,) = model.graph.input
+    shape = [size.dim_value or 1 for size in given.type.tensor_type.shape.dim]
+    image = np.ones(shape, np.float32)
+    assert _inner.peaks(model, _data.Samples({given.name: image}, {given.name: 1}, 1))
+    assert spins == [False, False]  # one for the types of tensors, one for their values
