@@ -156,10 +156,12 @@ def run(root: Path, command: list[str], environment: Mapping[str, str]) -> tuple
         server.wait(timeout=90)
     opened = set()
     for line in log.read_text("utf-8", "replace").splitlines():
-        match = re.search(r'(?:open|openat|execve)\((?:AT_FDCWD, )?"([^"]+)".*\) = \d', line)
+        match = re.search(
+            r'(?:open|openat|execve)\((?:AT_FDCWD, )?"([^"]+)".*(?:\) = \d|unfinished)', line
+        )
         if match:
             opened.add((root / match[1].lstrip("/")).resolve())
-    return opened, sizes
+    return opened | set(sizes), sizes
 
 
 @contextlib.contextmanager
