@@ -91,7 +91,7 @@ STEPS: dict[str, Declaration] = {
     "emulate_fp16": Declaration("emulate-fp16", 2, tools=("onnx", "onnxruntime")),
     "verify": Declaration("verify", 5, tools=("onnx", "onnxruntime"), limit_s=6 * _HOUR),
     "score": Declaration("score", 1, tools=("onnxruntime",)),
-    "calibrate_confidence": Declaration("calibrate-confidence", 2, tools=("onnxruntime",)),
+    "calibrate_confidence": Declaration("calibrate-confidence", 3, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 2, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),
