@@ -128,24 +128,24 @@ def test_the_promise_is_kept_for_digits():
 
 
 def test_luck_of_the_tuned_rows_does_not_cost_the_edge_its_answers():
-    """Of 600 rows of a model that is right in 95 of 100 and knows when it is not."""
+    """Of 1,000 rows of a model that knows how sure it may be: 3 of these 30 once had none."""
     found = []
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        scores = 1 / (1 + np.exp(-rng.normal(4.2, 2, 600)))
+        scores = 1 / (1 + np.exp(-rng.normal(3.8, 2, 1000)))
         scores = np.maximum(scores, 1 - scores)
-        correct = rng.random(600) < scores
-        tune, test = confidence.split(600)
+        correct = rng.random(1000) < scores
+        tune, test = confidence.split(1000)
         found.append(
             confidence.certify(
                 (scores[tune], correct[tune]),
                 (scores[test], correct[test]),
-                max_error=0.05,
+                max_error=0.04,
                 confidence_level=0.95,
             )
         )
-    assert all(one.threshold is not None for one in found)  # 3 of these 30 had none
-    assert np.mean([one.coverage for one in found]) > 0.88
+    assert all(one.threshold is not None for one in found)
+    assert np.mean([one.coverage for one in found]) > 0.78
 
 
 def test_the_threshold_that_looks_best_breaks_the_promise():
