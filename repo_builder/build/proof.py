@@ -18,6 +18,8 @@ _WAYS_OUT = {
     "fp16": "write `precision: fp32` where the target has it",
     "int8": "exclude nodes from quantization, take another precision",
 }
+_HAS_SCALES = "take another target, give the floating-point model that it was quantized from"
+"""For a model with scales of its own, which this tool did not quantize."""
 
 Entries: TypeAlias = Mapping[str, Entry | None]
 """Steps of a variant by name."""
@@ -59,18 +61,20 @@ def failures(entries: Entries, verified: Entry) -> list[str]:
         said.append(f"it begins at {facts['first']}")
     if over := _overflow(entries.get(RANGES)):
         said.append(f"fp16 ends at {_FP16_LARGEST}, but on these rows reach: {over}")
-    said.append(_way_out(facts))
+    imported = entries.get("import")
+    has_scales = bool(imported and imported.facts.get("quantized"))
+    said.append(_way_out(facts, has_scales))
     return ["; ".join(said)]
 
 
-def _way_out(facts: Any) -> str:
-    """What to do about the differences of `verify`'s facts.
+def _way_out(facts: Any, has_scales: bool) -> str:
+    """What to do about the differences of `verify`'s facts; `has_scales`: the source's own.
 
     No limit of a spec lets other shapes, NaN or infinities pass.
     """
     if len(facts["unproven"]) == len(facts["broken"]):
         return "give evaluation or calibration data on which it is a number"
-    way_out = _WAYS_OUT[facts["arithmetic"]]
+    way_out = _HAS_SCALES if has_scales else _WAYS_OUT[facts["arithmetic"]]
     without_limit = any(one["shape"] or one["misplaced"] for one in facts["outputs"])
     return way_out if without_limit else f"{way_out}, {_SET}"
 

@@ -33,6 +33,12 @@ def test_all_of_it_in_one_line() -> None:
     ]
 
 
+def test_a_model_with_scales_of_its_own_has_nothing_to_exclude() -> None:
+    found = entry(broken=["output 'y' is wrong"], first="", arithmetic="int8")
+    (line,) = proof.failures({"import": entry(quantized="QOperator")}, found)
+    assert line.startswith("output 'y' is wrong; take another target, give the floating-point ")
+
+
 @pytest.mark.parametrize("found", [{"shape": "shape [1] instead of [2]"}, {"misplaced": 3}])
 def test_no_limit_is_offered_for_what_has_none(found: dict[str, Any]) -> None:
     output = {"shape": "", "misplaced": 0, **found}
