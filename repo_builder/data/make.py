@@ -142,6 +142,8 @@ def _reads(wanted: model.Purpose) -> str:
     text = ""
     if len(needs.labels) == 1 and wanted.label != needs.labels[0]:
         text += f", labels: {{{needs.labels[0]}: {wanted.label}}}"
-    if len(needs.outputs) == 1 and wanted.model and wanted.model.output != needs.outputs[0]:
-        text += f", outputs: {{{needs.outputs[0]}: {json.dumps(wanted.model.output)}}}"
+    if len(needs.outputs) == 1 and wanted.model:
+        output = wanted.model.output  # "" where the file declares none with a type
+        if output not in ("", needs.outputs[0]):
+            text += f", outputs: {{{needs.outputs[0]}: {json.dumps(output)}}}"
     return text

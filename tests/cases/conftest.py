@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from triton_models import StartTriton
+from wheel_kit import env, install, packages
 from workplace import Workplace
 
 from repo_builder import serve
@@ -103,3 +108,39 @@ def place(built: Workplace, tmp_path: Path) -> Workplace:
     shutil.copytree(built.store, copy.store)
     shutil.copytree(built.out, copy.out, symlinks=True)
     return copy
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]) -> Path:
+    try:
+        importlib.metadata.version("hatchling")
+    except importlib.metadata.PackageNotFoundError:
+        unavailable("hatchling is not installed")
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index",
+         "--no-build-isolation", "--wheel-dir", folder, Path(__file__).parents[2]],
+        check=True,
+    )  # fmt: skip
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def full(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel, and beside it all packages that are installed here.
+
+    A .pth file inside a folder that a .pth file names is not read, so an editable install of the
+    checkout stays out.
+    """
+    environment = tmp_path_factory.mktemp("full") / "venv"
+    install(environment, wheel)
+    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (packages(environment) / "others.pth").write_text("\n".join(sorted(here)))
+    where = "import repo_builder; print(repo_builder.__file__)"
+    python = environment / "bin" / "python"
+    said = subprocess.run(
+        [python, "-c", where], capture_output=True, text=True, check=True, cwd="/", env=env()
+    )
+    assert Path(said.stdout.strip()).is_relative_to(environment)
+    return environment

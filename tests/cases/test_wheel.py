@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import signal
 import subprocess
-import sys
-import sysconfig
-import venv
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from packaging.requirements import Requirement
-
-ROOT = Path(__file__).parents[2]
-
-
-def install(environment: Path, wheel: Path) -> None:
-    venv.create(environment, symlinks=True)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install",
-         "--quiet", "--no-deps", "--no-index", wheel],
-        check=True,
-    )  # fmt: skip
-
-
-def packages(environment: Path) -> Path:
-    (found,) = (environment / "lib").glob("python*/site-packages")
-    return found
+from wheel_kit import env, install, packages
 
 
 def run(environment: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -40,47 +19,6 @@ def run(environment: Path, *arguments: object) -> subprocess.CompletedProcess[st
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=environment.parent, env=env()
     )
-
-
-def env() -> dict[str, str]:
-    ours = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return {**ours, "REPO_BUILDER_KEYS": "keys"}
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]) -> Path:
-    try:
-        importlib.metadata.version("hatchling")
-    except importlib.metadata.PackageNotFoundError:
-        unavailable("hatchling is not installed")
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index",
-         "--no-build-isolation", "--wheel-dir", folder, ROOT],
-        check=True,
-    )  # fmt: skip
-    (built,) = folder.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def full(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, and beside it all packages that are installed here.
-
-    A .pth file inside a folder that a .pth file names is not read, so an editable install of the
-    checkout stays out.
-    """
-    environment = tmp_path_factory.mktemp("full") / "venv"
-    install(environment, wheel)
-    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (packages(environment) / "others.pth").write_text("\n".join(sorted(here)))
-    where = "import repo_builder; print(repo_builder.__file__)"
-    python = environment / "bin" / "python"
-    said = subprocess.run(
-        [python, "-c", where], capture_output=True, text=True, check=True, cwd="/", env=env()
-    )
-    assert Path(said.stdout.strip()).is_relative_to(environment)
-    return environment
 
 
 @pytest.fixture(scope="module")

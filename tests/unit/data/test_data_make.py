@@ -215,3 +215,18 @@ def test_a_model_of_a_fixed_batch_gets_whole_runs(tmp_path: Path) -> None:
     run("from-npy", tmp_path / "x.npy", "--label", tmp_path / "y.npy", "--spec", file)
     assert len(loaded(tmp_path / "calibration.npz")["x"]) == 8
     assert len(loaded(tmp_path / "evaluation.npz")["x"]) == 40
+
+
+def test_an_output_that_the_file_does_not_type_is_not_written_as_a_name_of_nothing(
+    tmp_path: Path,
+) -> None:
+    file = spec(tmp_path, "float[N, 2] x", "y = Identity(x)")
+    model = onnx.load(tmp_path / "net.onnx")
+    model.graph.output[0].ClearField("type")
+    onnx.save(model, tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 2), np.float32))
+    np.save(tmp_path / "label.npy", np.arange(40) % 2)
+    label = ("--label", tmp_path / "label.npy")
+    ended = run("from-npy", tmp_path / "x.npy", *label, "--spec", file)
+    assert "evaluation.npz" in ended.output
+    assert '""' not in ended.output
