@@ -7,12 +7,14 @@ import json
 import click
 
 from repo_builder.base import console
+from repo_builder.base.errors import UsageError
 from repo_builder.cli import _options
 
 
 @click.command()
 @click.option("--defaults", is_flag=True, help="The schema of defaults.yaml instead.")
-def command(defaults: bool) -> None:
+@click.option("--targets", is_flag=True, help="The schema of target files instead.")
+def command(defaults: bool, targets: bool) -> None:
     """Print the JSON Schema of spec files.
 
     Save it and name it in a spec's first line, and your editor completes and checks the spec:
@@ -20,7 +22,10 @@ def command(defaults: bool) -> None:
         # yaml-language-server: $schema=spec.schema.json
     """
     _options.need_build_extra("schema")
+    if defaults and targets:
+        raise UsageError("--defaults and --targets are two schemas; ask for one")
     from repo_builder.spec import schema
+    from repo_builder.targets.schema import of_targets
 
-    found = schema.of_defaults() if defaults else schema.of_specs()
+    found = of_targets() if targets else schema.of_defaults() if defaults else schema.of_specs()
     console.out(json.dumps(found, indent=2, ensure_ascii=False))
