@@ -75,8 +75,8 @@ def from_images(
 
     wanted = _wanted(shared)
     model = wanted.model
-    if model and model.raw.preprocess:
-        values: dict[str, Any] = model.raw.preprocess.model_dump()
+    if model and model.preprocess:
+        values: dict[str, Any] = model.preprocess.model_dump()
         if size:
             raise UsageError("the spec's preprocess says the size; leave --size out")
     elif size is None:

@@ -12,7 +12,7 @@ import numpy as np
 from repo_builder.base.errors import DataError, Problem, did_you_mean
 from repo_builder.client.models.preprocess import Preprocess
 from repo_builder.data import write
-from repo_builder.data.rows import Rows, digests, encoded, refuse
+from repo_builder.data.rows import Array, Rows, digests, encoded, refuse
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -51,12 +51,53 @@ def read(
     inputs = {recipe.input: array}
     if not any(files.values()):
         return Rows(inputs, {}, digests([array]))
-    if table is None:  # folders are classes, whatever their names: 7/ may be the first
-        classes = tuple(sorted(set(files.values())))
-        numbers = np.array([classes.index(name) for name in files.values()], np.int64)
-    else:
-        numbers, classes = encoded(list(files.values()))
+    numbers, classes = _numbered(list(files.values()), table)
     return Rows(inputs, {label_name: numbers}, digests([array]), classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Some:
+    """A few labelled images of a folder, as many of every class, and the number of each's class."""
+
+    files: tuple[Path, ...]
+    label: Array
+    classes: tuple[str, ...]
+
+    def apply(self, recipe: Preprocess, dtype: str) -> Array:
+        """The images as the recipe prepares them, [n, ...]. DataError where one cannot be read."""
+        problems: list[Problem] = []
+        made = []
+        for file in self.files:
+            try:
+                made.append(recipe.apply(file.read_bytes(), dtype)[0])
+            except (OSError, ValueError) as failure:
+                problems.append(Problem(str(failure), "", str(file)))
+        refuse("the folder", problems)
+        return np.stack(made)
+
+
+def some(folder: Path, table: Mapping[str, str] | None, most: int) -> Some:
+    """About `most` images, classes in turn; classes are numbered as by `read`."""
+    files = _files(folder, table)
+    numbers, classes = _numbered(list(files.values()), table)
+    order: dict[int, list[Path]] = {}
+    for file, number in zip(files, numbers.tolist(), strict=True):
+        order.setdefault(number, []).append(file)
+    each = max(1, most // max(len(order), 1))
+    chosen = [(file, number) for number, found in order.items() for file in found[:each]]
+    label = np.array([number for _, number in chosen], np.int64)
+    return Some(tuple(file for file, _ in chosen), label, classes)
+
+
+def _numbered(labels: list[str], table: Mapping[str, str] | None) -> tuple[Array, tuple[str, ...]]:
+    """The number of each label's class, and the classes; none where there are no labels."""
+    if not any(labels):
+        return np.zeros(len(labels), np.int64), ()
+    if table is not None:
+        return encoded(labels)
+    classes = tuple(sorted(set(labels)))  # folders are classes, whatever their names: 7/ may be 0
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[name] for name in labels], np.int64), classes
 
 
 def _files(folder: Path, table: Mapping[str, str] | None) -> dict[Path, str]:
@@ -75,6 +116,12 @@ def _files(folder: Path, table: Mapping[str, str] | None) -> dict[Path, str]:
         )
     found = {image: kind.name for kind in kinds for image in _images(kind)}
     if not direct and not found:
+        deeper = next((p for p in sorted(folder.glob("*/*")) if p.is_dir() and _images(p)), None)
+        if deeper is not None:
+            raise DataError(
+                f"{folder}: images lie a folder deeper; name the one whose folders are the classes,"
+                f" such as {deeper.parent}"
+            )
         raise DataError(f"{folder}: no images ({', '.join(SUFFIXES)}) in it or its folders")
     return found or dict.fromkeys(direct, "")
 

@@ -116,7 +116,7 @@ def _name(rows: Rows, label: object) -> str:
 def _spec(out: Path, parts: Mapping[str, list[int]], wanted: model.Purpose) -> str:
     """The lines `data: ...` for the spec, with paths relative to it."""
     found = wanted.model
-    base = Path(found.spec.place(()).file).parent if found else out
+    base = Path(found.spec.place(()).file).parent if found and found.spec else out
     lines = ["data:"]
     for kind, part in parts.items():
         path = _relative(out / f"{kind}.npz", base)

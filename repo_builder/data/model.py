@@ -10,26 +10,28 @@ from pathlib import Path
 from repo_builder.base import validate
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.document import Document
-from repo_builder.base.errors import DataError, ModelError, SpecError
+from repo_builder.base.errors import DataError, ModelError, Problem, SpecError
 from repo_builder.data.rows import Rows
 from repo_builder.introspect import declared
 from repo_builder.spec import load
 from repo_builder.spec.metrics import REQUIRES
-from repo_builder.spec.raw import RawSpec
+from repo_builder.spec.raw import RawPreprocess, RawSpec
 from repo_builder.steps import _data
 
+_SOURCE = ("source", "onnx")
 _CHUNK = 1024
 """Runs that are checked at once, so that memory stays small."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """The model of a spec: its inputs and first output as its file declares them."""
+    """A model: its inputs and first output as its file declares them; its spec, if it has one."""
 
-    spec: Document
-    raw: RawSpec
+    onnx: Path
     inputs: tuple[Tensor, ...]
     output: str
+    spec: Document | None = None
+    raw: RawSpec | None = None
 
     @property
     def only_input(self) -> str:
@@ -40,6 +42,17 @@ class Model:
     def types(self) -> Mapping[str, str]:
         """Input -> numpy's name of its type; text is `object`."""
         return {tensor.name: str(_data.numpy_type(tensor)) for tensor in self.inputs}
+
+    @property
+    def preprocess(self) -> RawPreprocess | None:
+        """How its spec says that images become its input."""
+        return self.raw.preprocess if self.raw else None
+
+    def problem(self, what: str, fix: str) -> Problem:
+        """What does not fit it: at the line of the spec that says its inputs, else its file."""
+        if self.spec is None:
+            return Problem(what, fix, str(self.onnx))
+        return self.spec.problem(("preprocess",) if self.preprocess else _SOURCE, what, fix)
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ def purpose(spec: Path | None, metric: str | None) -> Purpose:
     if spec is None:
         return Purpose(metric or "accuracy", _label(metric or "accuracy", {}))
     model = _model(spec)
-    evaluation = model.raw.data.evaluation
+    evaluation = model.raw.data.evaluation if model.raw else None
     chosen = metric or (evaluation.metric if evaluation else "accuracy")
     return Purpose(chosen, _label(chosen, evaluation.labels if evaluation else {}), model)
 
@@ -79,17 +92,17 @@ def _model(path: Path) -> Model:
     try:
         interface = declared.interface(file)
     except OSError as failure:
-        problem = whole.problem(("source", "onnx"), f"{file}: {failure.strerror}", "see the path")
+        problem = whole.problem(_SOURCE, f"{file}: {failure.strerror}", "see the path")
         raise SpecError("the spec names no model:", [problem]) from None
     if interface is None:
-        problem = whole.problem(("source", "onnx"), f"{file} is no ONNX model", "export it again")
+        problem = whole.problem(_SOURCE, f"{file} is no ONNX model", "export it again")
         raise ModelError("the model cannot be read:", [problem])
     inputs = tuple(
         Tensor(name, kind.dtype, kind.shape)
         for name, kind in interface.inputs.items()
         if kind.shape is not None
     )
-    return Model(whole, raw, inputs, next(iter(interface.outputs), ""))
+    return Model(file, inputs, next(iter(interface.outputs), ""), whole, raw)
 
 
 def check(rows: Rows, wanted: Purpose) -> None:
@@ -101,9 +114,8 @@ def check(rows: Rows, wanted: Purpose) -> None:
     if model is None:
         return
     names = {tensor.name for tensor in model.inputs}
-    at = ("preprocess",) if model.raw.preprocess else ("source", "onnx")
     problems = [
-        model.spec.problem(at, f"the model has no input '{name}'", f"it has: {sorted(names)}")
+        model.problem(f"the model has no input '{name}'", f"it has: {sorted(names)}")
         for name in rows.inputs
         if name not in names
     ]
@@ -115,7 +127,7 @@ def check(rows: Rows, wanted: Purpose) -> None:
             _data.check(part, model.inputs, "the data")
         except DataError as failure:
             after = f" (counted from row {start})" if start else ""
-            problems += [model.spec.problem(at, p.what + after, p.fix) for p in failure.problems]
+            problems += [model.problem(p.what + after, p.fix) for p in failure.problems]
             break
     if problems:
         raise DataError("the data do not fit the model:", problems)

@@ -1,0 +1,90 @@
+"""A first spec for a model: what it is, what lies beside it, and what could be done with it.
+
+`propose` is the path: `foreign` refuses what is not ONNX, `look` runs the model, `tasks` tells what
+it is for, `bring` makes data of what the user has, `beside` finds data, `measure` tries metrics,
+`fits` asks the tables of support, `render` writes it down. What was found by looking or running is
+said so; what is a guess is a comment. Building belongs to `build/`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repo_builder.propose.request import Request
+
+if TYPE_CHECKING:
+    from repo_builder.propose.look import Look
+    from repo_builder.targets import Target
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The text of the spec; in words what was found (`said`) and what to look at (`warnings`)."""
+
+    text: str
+    said: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
+    """A spec for the model of `request`, which loads and builds as it is.
+
+    ModelError where there is no such ONNX model or it cannot be run, with the way to ONNX for other
+    formats; DataError, UsageError and OutputError for what was asked and cannot be.
+    """
+    from repo_builder.base.errors import DataError, ModelError
+    from repo_builder.propose import beside, bring, fits, foreign, recipes, render, tasks, usable
+
+    if not request.onnx.exists():
+        raise ModelError(f"{request.onnx}: no such file")
+    foreign.refuse(request.onnx)
+    if not request.onnx.is_file():
+        raise ModelError(f"{request.onnx} is a folder; name the .onnx file in it")
+    look = _look(request.onnx)
+    task = tasks.of(look)
+    folders = list(dict.fromkeys([request.spec.parent, request.onnx.parent]))
+    brought = None
+    if request.data is not None:
+        if bring.is_ready(request.data):
+            folders = [request.data]
+        else:
+            out = request.spec.parent / request.name
+            brought = bring.bring(
+                request.data, request.label, request.onnx, look, task, out, force=request.force
+            )
+            if task.classes and len(brought.made.classes) == task.classes:
+                bring.write_classes(brought.made.classes, out)
+    found = beside.find(request.name if brought else request.onnx.stem, folders)
+    data = usable.check(request.onnx, found, look, task)
+    scales = look.has_scales or data.calibration is not None
+    if request.int8 and not scales:
+        raise DataError(
+            "--int8 needs calibration data, and none that fits lies beside the model; bring some"
+            f" with --data{': ' + data.problems[0] if data.problems else ''}"
+        )
+    able = fits.fits(look.contents, targets, int8=scales)
+    chosen = fits.choose(request.targets, able, targets, "int8" if request.int8 else "fp32")
+    recipe = brought.recipe if brought and brought.recipe else recipes.of_shape(look)
+    text = render.spec(
+        render.Parts(
+            request, look, task, data, able, chosen, recipe, used=bool(brought and brought.recipe)
+        )
+    )
+    said = [*(brought.said() if brought else ()), *usable.said(task, data)]
+    return Proposal(text, tuple(said), (*(brought.made.notes if brought else ()), *data.problems))
+
+
+def _look(onnx: Path) -> Look:
+    from repo_builder.propose import look
+    from repo_builder.run import isolated
+    from repo_builder.run.pin import without_links
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return isolated.call(onnx, look.look, without_links(onnx, Path(scratch)))
+
+
+__all__ = ["Proposal", "Request", "propose"]
