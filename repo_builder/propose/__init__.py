@@ -18,6 +18,7 @@ from repo_builder.propose.request import Request
 
 if TYPE_CHECKING:
     from repo_builder.propose.look import Look
+    from repo_builder.spec.types import Precision
     from repo_builder.targets import Target
 
 
@@ -46,18 +47,14 @@ def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
         raise ModelError(f"{request.onnx} is a folder; name the .onnx file in it")
     look = _look(request.onnx)
     task = tasks.of(look)
-    folders = list(dict.fromkeys([request.spec.parent, request.onnx.parent]))
+    wanted: Precision = "int8" if request.int8 else "fp32"
+    fits.choose(request.targets, fits.fits(look.contents, targets, int8=True), targets, wanted)
     brought = None
-    if request.data is not None:
-        if bring.is_ready(request.data):
-            folders = [request.data]
-        else:
-            out = request.spec.parent / request.name
-            brought = bring.bring(
-                request.data, request.label, request.onnx, look, task, out, force=request.force
-            )
-            if task.classes and len(brought.made.classes) == task.classes:
-                bring.write_classes(brought.made.classes, out)
+    folders = list(dict.fromkeys([request.spec.parent, request.onnx.parent]))
+    if request.data is not None and bring.is_ready(request.data):
+        folders = [request.data]
+    elif request.data is not None:
+        brought = bring.bring(request, look, task)
     found = beside.find(request.name if brought else request.onnx.stem, folders)
     data = usable.check(request.onnx, found, look, task)
     scales = look.has_scales or data.calibration is not None
@@ -67,15 +64,13 @@ def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
             f" with --data{': ' + data.problems[0] if data.problems else ''}"
         )
     able = fits.fits(look.contents, targets, int8=scales)
-    chosen = fits.choose(request.targets, able, targets, "int8" if request.int8 else "fp32")
-    recipe = brought.recipe if brought and brought.recipe else recipes.of_shape(look)
-    text = render.spec(
-        render.Parts(
-            request, look, task, data, able, chosen, recipe, used=bool(brought and brought.recipe)
-        )
-    )
+    chosen = fits.choose(request.targets, able, targets, wanted)
+    tried = brought.recipe if brought else None
+    recipe = tried or recipes.of_shape(look)
+    parts = render.Parts(request, look, task, data, able, chosen, recipe, used=tried is not None)
     said = [*(brought.said() if brought else ()), *usable.said(task, data)]
-    return Proposal(text, tuple(said), (*(brought.made.notes if brought else ()), *data.problems))
+    notes = brought.made.notes if brought else ()
+    return Proposal(render.spec(parts), tuple(said), (*notes, *data.problems))
 
 
 def _look(onnx: Path) -> Look:

@@ -12,11 +12,13 @@ from typing import Any
 
 from repo_builder.base.errors import DataError, UsageError
 from repo_builder.data import arrays, images, make, model, table, write
-from repo_builder.data.rows import Rows
+from repo_builder.data.rows import Rows, digests
 from repo_builder.propose import recipes
 from repo_builder.propose.look import Look
+from repo_builder.propose.request import Request
 from repo_builder.propose.tasks import Task, image_input
 from repo_builder.spec.types import MetricName
+from repo_builder.steps import _data
 
 _OF_CLASSES = ("scores", "classes", "one-score", "value", "embedding")
 """Tasks that folders of images may be the labels of."""
@@ -49,41 +51,47 @@ def is_ready(data: Path) -> bool:
     )
 
 
-def bring(
-    data: Path, label: str | None, onnx: Path, look: Look, task: Task, out: Path, *, force: bool
-) -> Brought:
-    """Make `.npz` files in `out` from a folder of images, a `.csv`, `.npy` or `.npz` file.
+def bring(request: Request, look: Look, task: Task) -> Brought:
+    """Make `.npz` files in a folder of the model's name beside the spec, of `request.data`.
 
-    `label` names the column of a table, a `.npy` file beside an array, an array of an `.npz` file,
-    or a table name,label beside images. DataError, UsageError, OutputError: see `data.make`.
+    That is a folder of images, a `.csv`, `.npy` or `.npz` file; `request.label` names the column of
+    a table, a `.npy` file beside an array, an array of an `.npz` file, or a table name,label beside
+    images. DataError, UsageError, OutputError: see `data.make`.
     """
-    of = model.Model(onnx, look.signature.inputs, task.output)
-    write.refuse_existing(
-        make.files(out, dict.fromkeys(("calibration", "evaluation"))), force=force
-    )
-    recipe = None
+    data, out = request.data or Path(), request.spec.parent / request.name
+    of = model.Model(request.onnx, look.signature.inputs, task.output)
+    kinds = ("calibration", "evaluation")
+    write.refuse_existing(make.files(out, dict.fromkeys(kinds)), force=request.force)
     with tempfile.TemporaryDirectory(prefix="repo-builder-data-") as scratch:
-        if data.is_dir():
-            rows, recipe = _images(data, label, onnx, look, task, Path(scratch))
-            if task.kind not in _OF_CLASSES:
-                rows = dataclasses.replace(rows, labels={}, classes=())
-        elif data.suffix.lower() == ".csv":
-            rows = _table(data, label, of)
-        elif data.suffix.lower() == ".npy":
-            named = {"label": Path(label)} if label else {}
-            rows = arrays.read({_only_input(of): data}, named)
-        elif data.suffix.lower() == ".npz":
-            rows = _stored(data, label, of)
-        elif not data.exists():
-            raise UsageError(f"--data {data}: no such file or folder")
-        else:
-            raise UsageError(
-                f"--data {data}: bring a folder of images, or a .csv, .npy or .npz file"
-            )
+        rows, recipe = _read(request, data, of, look, task, Path(scratch))
         rows, metric = _for_task(rows, task)
         name = next(iter(rows.labels), "label")
-        made = make.make(rows, model.Purpose(metric, name, of), out, force=force)
+        made = make.make(rows, model.Purpose(metric, name, of), out, force=request.force)
+    if made.classes and len(made.classes) == task.classes:
+        names = "".join(f"{name}\n" for name in made.classes)
+        (out / "labels.txt").write_text(names, encoding="utf-8")
     return Brought(made, recipe)
+
+
+def _read(
+    request: Request, data: Path, of: model.Model, look: Look, task: Task, scratch: Path
+) -> tuple[Rows, recipes.Recipe | None]:
+    """The rows of whatever `data` is, and of images how they become inputs."""
+    label, suffix = request.label, data.suffix.lower()
+    if data.is_dir():
+        rows, recipe = _images(data, label, of, look, task, scratch)
+        if task.kind not in _OF_CLASSES:
+            rows = dataclasses.replace(rows, labels={}, classes=())
+        return rows, recipe
+    if not data.exists():
+        raise UsageError(f"--data {data}: no such file or folder")
+    if suffix == ".csv":
+        return _table(data, label, of), None
+    if suffix == ".npy":
+        return arrays.read({_only_input(of): data}, {"label": Path(label)} if label else {}), None
+    if suffix == ".npz":
+        return _stored(data, label, of), None
+    raise UsageError(f"--data {data}: bring a folder of images, or a .csv, .npy or .npz file")
 
 
 def _only_input(of: model.Model) -> str:
@@ -108,16 +116,16 @@ def _for_task(rows: Rows, task: Task) -> tuple[Rows, MetricName]:
 
 
 def _images(
-    folder: Path, label: str | None, onnx: Path, look: Look, task: Task, scratch: Path
+    folder: Path, label: str | None, of: model.Model, look: Look, task: Task, scratch: Path
 ) -> tuple[Rows, recipes.Recipe]:
     tensor = image_input(look.signature.inputs)
     if tensor is None:
         shapes = ", ".join(f"{t.name} {list(t.shape)}" for t in look.signature.inputs)
         raise UsageError(f"--data {folder}: the model takes no images, but {shapes}")
     named = table.labels(Path(label)) if label else None
-    recipe = recipes.choose(folder, named, onnx, look, task)
-    dtype = model.Model(onnx, (tensor,), "").types[tensor.name]
+    recipe = recipes.choose(folder, named, of.onnx, look, task)
     made = images.recipe(recipe.values)
+    dtype = of.types[tensor.name]
     return images.read(folder, made, dtype, named, "label", scratch), recipe
 
 
@@ -145,9 +153,6 @@ def _header(file: Path) -> list[str]:
 
 def _stored(file: Path, label: str | None, of: model.Model) -> Rows:
     """Arrays of an `.npz` file: those named like inputs, and the others as labels."""
-    from repo_builder.data.rows import digests
-    from repo_builder.steps import _data
-
     stored = _data.read(file)
     names = {tensor.name for tensor in of.inputs}
     inputs: dict[str, Any] = {name: stored[name] for name in stored if name in names}
@@ -173,10 +178,3 @@ def _called(name: str, array: Any) -> str:
     """A lone label is called `label`, which most metrics read, unless it is of another kind."""
     plain = array.size == len(array) and array.dtype.kind in "iubfUS"
     return "label" if plain and name not in ("anomaly", "text", "target") else name
-
-
-def write_classes(classes: tuple[str, ...], out: Path) -> Path:
-    """`labels.txt` in `out`, a class a line."""
-    file = out / "labels.txt"
-    file.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    return file

@@ -14,6 +14,7 @@ import numpy as np
 
 from repo_builder.base.artifact import Contents, Signature
 from repo_builder.introspect import declared, graph, prove, quantized, runtime, trial
+from repo_builder.introspect.samples import axis_name
 
 if TYPE_CHECKING:
     import onnx
@@ -47,10 +48,12 @@ class Seen:
 class Look:
     """A model's interface and contents, what its outputs held, and what its exporter noted.
 
-    `has_scales`: it is quantized already.
+    `sizes` are those of open dimensions with which it ran, by `samples.axis_name`: a row at a time
+    where that runs. `has_scales`: it is quantized already.
     """
 
     signature: Signature
+    sizes: Mapping[str, int]
     contents: Contents | None
     seen: Mapping[str, Seen]
     metadata: Mapping[str, str]
@@ -63,9 +66,10 @@ def look(path: Path) -> Look:
     signature = prove.signature(loaded, {})
     model = declared.parsed(path)
     makers = _makers(model) if model else {}
-    outputs = _run(loaded, signature)
+    sizes, outputs = _run(loaded, signature)
     return Look(
         signature,
+        sizes,
         declared.contents(path),
         {
             tensor.name: _seen(array, makers.get(tensor.name, ""))
@@ -76,16 +80,25 @@ def look(path: Path) -> Look:
     )
 
 
-def _run(loaded: graph.Graph, signature: Signature) -> list[Array]:
-    """The outputs of a few rows, of one where no more run; none where nothing runs."""
-    batch = 1 if signature.batched else None
-    tried, _ = trial.attempt(loaded, batch, signature.dynamic_axes)
-    if tried is None or batch is None:
-        return tried.outputs if tried else []
+def _run(loaded: graph.Graph, signature: Signature) -> tuple[Mapping[str, int], list[Array]]:
+    """Sizes that run, and the outputs of a few rows, of one where no more run."""
+    ran = signature.dynamic_axes
+    if not signature.batched:
+        rows = {
+            axis_name(t, 0): 1 for t in loaded.inputs if t.shape and isinstance(t.shape[0], str)
+        }
+        for given in ({**ran, **rows}, rows, ran):
+            tried, _ = trial.attempt(loaded, None, given)
+            if tried is not None:
+                return tried.axes, tried.outputs
+        return ran, []
+    tried, _ = trial.attempt(loaded, 1, ran)
+    if tried is None:
+        return ran, []
     try:
-        return trial.run(loaded, trial.feed(loaded, tried.axes, tried.kind, _ROWS, row=0))
+        return ran, trial.run(loaded, trial.feed(loaded, ran, tried.kind, _ROWS, row=0))
     except runtime.errors():
-        return tried.outputs
+        return ran, tried.outputs
 
 
 def _makers(model: onnx.ModelProto) -> dict[str, str]:

@@ -76,7 +76,7 @@ def _size(tensor: Tensor, look: Look) -> tuple[int, int] | None:
         size = tensor.shape[axis]
         if isinstance(size, str):
             name = size or f"{tensor.name}[{axis}]"
-            size = look.signature.dynamic_axes.get(name, 0)
+            size = look.sizes.get(name, 0)
             if isinstance(noted, list) and len(noted) == 2 and isinstance(noted[place], int):
                 size = noted[place]
         found.append(size)
@@ -134,12 +134,15 @@ def choose(
         return base  # the check of all images tells what does not fit
     best = int(np.argmax(found))
     name, values = list(ways.items())[best]
-    told = ", ".join(f"{n} {share:.2f}" for n, share in zip(ways, found, strict=True))
+    ranked = sorted(zip(found, ways, strict=True), key=lambda one: -one[0])
+    told = ", ".join(f"{way} {share:.2f}" for share, way in ranked)
     count = len(some.label)
-    if found[best] < 2 / task.classes and found[best] < 0.9:
-        why = f"no way was right more often than chance on {count} images ({told})"
-        return Recipe(base.values, why)
-    return Recipe(values, f"{name}; accuracy on {count} images: {told}", certain=True)
+    if found[best] < min(2 / task.classes, 0.9):
+        return Recipe(
+            base.values, f"no way that was tried is right often, on {count} images: {told}"
+        )
+    also = "; several are right as often" if ranked[0][0] == ranked[1][0] else ""
+    return Recipe(values, f"{name}, by accuracy on {count} images: {told}{also}", certain=True)
 
 
 def _of_channels(way: Mapping[str, Any], *, gray: bool) -> dict[str, Any]:

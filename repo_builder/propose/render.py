@@ -25,6 +25,9 @@ from repo_builder.propose.usable import Usable
 from repo_builder.spec.metrics import IN_POINTS, REQUIRES
 
 _WIDTH = 110
+_NAME = 24
+"""The longest name of a dimension that is told; exporters also write whole formulas."""
+
 _NAMES = 8
 """Classes that a comment names."""
 
@@ -54,12 +57,13 @@ def spec(parts: Parts) -> str:
         source=scalar(_relative(request.onnx, request)),
         signature=signature,
         found=list(_found(parts)),
-        targets=", ".join(parts.chosen.targets),
+        targets=_targets(parts.chosen.targets),
         others=list(_others(parts)),
         overrides=parts.chosen.others,
         precision=parts.chosen.precision,
-        sizes=_flow({} if sized else _sizes(signature)),
-        sizes_of_data=_flow(_sizes(signature)) if sized else "",
+        precision_more=_precision_more(parts),
+        sizes=_flow({} if sized else _sizes(parts.look)),
+        sizes_of_data=_flow(_sizes(parts.look)) if sized and not active else "",
         data=parts.data,
         kinds=list(_data(parts)),
         evaluation=_evaluation(parts),
@@ -68,7 +72,9 @@ def spec(parts: Parts) -> str:
         fallback=_fallback(parts),
         detections=parts.task.output if parts.task.kind == "detector" else "",
         preprocess=_flow(_recipe(parts.recipe)) if parts.recipe else "",
-        preprocess_why=parts.recipe.why if parts.recipe else "",
+        preprocess_why=_wrapped(f"How an image becomes the input: {parts.recipe.why}.")
+        if parts.recipe
+        else [],
         active=active,
         scores=scalar(parts.task.output),
         labels=scalar(_relative(parts.data.labels, request)) if parts.data.labels else "",
@@ -104,6 +110,21 @@ def _found(parts: Parts) -> Iterator[str]:
         yield "dimension 0 is a batch: the same rows came out alone and together"
     else:
         yield f"no batching: {signature.why_not_batched}"
+
+
+def _targets(names: Sequence[str]) -> str:
+    return "\n  ".join(textwrap.wrap(f"[{', '.join(names)}]", _WIDTH, break_on_hyphens=False))
+
+
+def _precision_more(parts: Parts) -> str:
+    """What else `precision` could be."""
+    if parts.chosen.precision != "fp32":
+        return ""
+    if parts.data.calibration is not None:
+        return "         # or int8, smaller and mostly faster: there is calibration data"
+    if parts.look.has_scales:
+        return "         # or int8, with the scales that the model has"
+    return "         # or int8 (needs data.calibration); fp16 where the target has it"
 
 
 def _others(parts: Parts) -> Iterator[str]:
@@ -143,13 +164,15 @@ def _evaluation(parts: Parts) -> str:
     """The evaluation that a comment proposes, "" where one is there or none comes to mind."""
     if parts.data.evaluation is not None:
         return ""
-    metric = (parts.task.metrics or ("accuracy",))[0]
-    outputs = parts.task.outputs(metric) or {"scores": parts.task.output}
+    if not parts.task.metrics:
+        own = "{path: evaluation.npz, metric: own, own: {file: score.py}}"
+        return f"evaluation: {own}    # which metric fits was not found: docs/specs.md"
+    metric = parts.task.metrics[0]
+    outputs = parts.task.outputs(metric)
     needs = REQUIRES[metric]
     arrays = ", ".join((*needs.labels, *needs.constants))
-    known = "" if parts.task.metrics else "    # what it is for was not found: see docs/specs.md"
     body = f"{{path: evaluation.npz, metric: {metric}, outputs: {_flow(outputs)}}}"
-    return f"evaluation: {body}{known or f'    # and {arrays}'}"
+    return f"evaluation: {body}    # arrays: {arrays}"
 
 
 def _fallback(parts: Parts) -> str:
@@ -171,15 +194,13 @@ def _recipe(recipe: Recipe) -> Mapping[str, Any]:
     }
 
 
-def _sizes(signature: Any) -> dict[str, object]:
+def _sizes(look: Look) -> dict[str, object]:
     """What `sizes` would say: open dimensions by name, whole inputs where one has no name."""
     sizes: dict[str, object] = {}
-    for tensor in signature.inputs:
-        skipped: list[object] = [None] if signature.batched else []
+    for tensor in look.signature.inputs:
+        skipped: list[object] = [None] if look.signature.batched else []
         ran = [
-            size
-            if isinstance(size, int)
-            else signature.dynamic_axes.get(axis_name(tensor, axis), 1)
+            size if isinstance(size, int) else look.sizes.get(axis_name(tensor, axis), 1)
             for axis, size in enumerate(tensor.shape)
         ]
         named = [
@@ -207,7 +228,8 @@ def _flow(value: object) -> str:
 
 
 def _shape(tensor: Tensor) -> str:
-    return "[" + ", ".join(str(d) or "?" for d in tensor.shape) + "]"
+    sizes = [str(size) or "?" for size in tensor.shape]
+    return f"[{', '.join(size if len(size) <= _NAME else '?' for size in sizes)}]"
 
 
 def scalar(text: str) -> str:

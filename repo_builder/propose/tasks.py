@@ -8,6 +8,7 @@ from typing import Literal
 from repo_builder.base import detections
 from repo_builder.base.artifact import Tensor
 from repo_builder.client.models.policies import Activation
+from repo_builder.introspect import states
 from repo_builder.propose.look import Look, Seen
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.types import MetricName
@@ -50,8 +51,11 @@ class Task:
 
 def of(look: Look) -> Task:
     """The likeliest task of the model; of kind `other` where nothing speaks for any."""
-    tensors = {t.name: t for t in look.signature.outputs}
-    image = image_input(look.signature.inputs)
+    signature = look.signature
+    kept = set(states.pairs(signature.inputs, signature.outputs).values())
+    answers = tuple(t for t in signature.outputs if t.name not in kept) or signature.outputs
+    tensors = {t.name: t for t in answers}
+    image = image_input(signature.inputs)
     floats = [t for t in tensors.values() if t.dtype in _FLOATS]
     if image is not None and (found := _of_images(look, image, floats)):
         return found
@@ -110,6 +114,8 @@ def _of_images(look: Look, image: Tensor, floats: list[Tensor]) -> Task | None:
         return _reconstruction(output)
     if output in floats and len(output.shape) == 4 and _like(output.shape[2:], image.shape, image):
         classes = output.shape[1] if isinstance(output.shape[1], int) else 0
+        if classes == 1:
+            return Task("other", "one score for every pixel", output.name)
         what = f"a score of {classes or 'each'} classes for every pixel"
         return Task("segmentation", what, output.name, ("miou",), classes=classes)
     if (
@@ -119,8 +125,17 @@ def _of_images(look: Look, image: Tensor, floats: list[Tensor]) -> Task | None:
     ):
         return Task("segmentation", "a class for every pixel", output.name, ("miou",))
     if output in floats and len(output.shape) == 3:
-        return _text(output)
+        return _many_boxes(output) or _text(output)
     return None
+
+
+def _many_boxes(output: Tensor) -> Task | None:
+    """[n, boxes, 5 or more]: far more boxes than a text has steps."""
+    boxes, channels = output.shape[1:]
+    if not (isinstance(boxes, int) and isinstance(channels, int) and boxes > 8 * channels > 32):
+        return None
+    what = f"{boxes} boxes of {channels} values, as YOLOv5, YOLOX or a detector with NMS inside has"
+    return Task("other", f"{what}; no metric reads that layout", output.name)
 
 
 def _like(size: tuple[int | str, ...], shape: tuple[int | str, ...], image: Tensor) -> bool:
