@@ -44,8 +44,8 @@ def test_it_says_what_a_model_is_for_and_loads(tmp_path: Path, name: str) -> Non
     assert SAID[name] in spec.read_text()
     on = {one.target for one in load([spec], ALL)}
     assert "cpu" in on
-    # Tables of support decide: devices have no ZipMap and no trees.
-    assert ("tflite-micro" in on) == (name not in ("zip-map", "forest"))
+    # Tables of support decide: TensorRT has no ZipMap and no trees.
+    assert ("jetson-orin-nx" in on) == (name not in ("zip-map", "forest"))
 
 
 def test_what_it_writes_builds(tmp_path: Path) -> None:
