@@ -72,8 +72,8 @@ def command(
         on_event=_tell,
     )
     with server:
-        _print_endpoints(server, as_json)
         try:
+            _print_endpoints(server, as_json)
             server.wait()
         except KeyboardInterrupt:
             console.say("draining; Ctrl-C again stops at once")

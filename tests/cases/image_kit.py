@@ -320,6 +320,7 @@ def cut_socket(target: str, folder: Path, sign: bytes) -> Iterator[str]:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 if watch and sign in data:
+                    sink.sendall(data.partition(sign)[0])
                     break
                 sink.sendall(data)
         for end in (source, sink):
