@@ -16,9 +16,12 @@ from repo_builder.cli import _options
 if TYPE_CHECKING:
     from repo_builder.data.model import Purpose
     from repo_builder.data.rows import Rows
+    from repo_builder.data.show import Shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
+_CLASSES = 20
+"""Classes whose rows are shown."""
 
 
 @click.group()
@@ -49,42 +52,56 @@ def _shared(function: F) -> F:
 @command.command("from-images")
 @click.argument("folder", type=_PATH)
 @click.option("--labels", type=_PATH, help="A CSV file name,label. [default: folders are classes]")
-@click.option("--input", "name", default="x", show_default=True, help="The model's input.")
+@click.option("--input", "name", help="The model's input. [default: the only one, or x]")
 @click.option("--size", nargs=2, type=click.IntRange(1), metavar="HEIGHT WIDTH")
-@click.option(
-    "--scale", type=_options.POSITIVE, default=1 / 255, help="Times each pixel. [default: 1/255]"
-)
-@click.option("--color", type=click.Choice(["gray", "rgb", "bgr"]), default="rgb")
-@click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW")
+@click.option("--scale", type=_options.POSITIVE, help="Times each pixel. [default: 1/255]")
+@click.option("--color", type=click.Choice(["gray", "rgb", "bgr"]), default=None)
+@click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default=None)
+@click.option("--mean", metavar="M,...", help="Taken off each channel, after --scale.")
+@click.option("--std", metavar="S,...", help="Divides each channel, after --mean.")
+@click.option("--fit", type=click.Choice(["stretch", "letterbox", "crop"]), default=None)
 @_shared
 def from_images(
     folder: Path,
     labels: Path | None,
-    name: str,
+    name: str | None,
     size: tuple[int, int] | None,
-    scale: float,
-    color: str,
-    layout: str,
+    scale: float | None,
+    color: str | None,
+    layout: str | None,
+    mean: str | None,
+    std: str | None,
+    fit: str | None,
     **shared: Any,
 ) -> None:
     """Images in FOLDER/CLASS/, made into inputs by the spec's `preprocess`.
 
-    Without one, --size, --scale, --color and --layout say how; --input names the model's input.
+    Without one, --size, --scale, --color, --layout, --mean, --std and --fit say how; size, color
+    and layout that are not given are those of the model's input.
     """
     from repo_builder.data import images, table
 
     wanted = _wanted(shared)
+    given: dict[str, Any] = {
+        "input": name,
+        "size": size,
+        "scale": scale,
+        "color": color,
+        "layout": layout,
+    }
+    given.update(mean=_figures("--mean", mean), std=_figures("--std", std), fit=fit)
+    values = {key: value for key, value in given.items() if value is not None}
     model = wanted.model
     if model and model.preprocess:
-        values: dict[str, Any] = model.preprocess.model_dump()
-        if size:
-            raise UsageError("the spec's preprocess says the size; leave --size out")
-    elif size is None:
-        raise UsageError("no preprocess says how images become inputs; give --size HEIGHT WIDTH")
+        if values:
+            said = ", ".join(f"--{key}" for key in values)
+            raise UsageError(f"the spec's preprocess says how; leave {said} out, or change it")
+        values = model.preprocess.model_dump()
     else:
-        known = model.only_input if model else ""
-        values = {"input": known or name, "size": size, "scale": scale}
-        values.update(color=color, layout=layout)
+        known = images.fitting(model.inputs) if model else {}
+        values = {"input": "x", **known, **values}
+        if "size" not in values:
+            raise UsageError("nothing says how large the model's images are; give --size")
     recipe = images.recipe(values)
     dtype = model.types.get(recipe.input, "float32") if model else "float32"
     named = table.labels(labels) if labels else None
@@ -139,6 +156,64 @@ def from_npy(arrays: Sequence[str], name: str | None, labels: Sequence[str], **s
     _finish(reader.read(inputs, _named(labels, wanted.label)), wanted, shared)
 
 
+def _figures(option: str, text: str | None) -> list[float] | None:
+    """`0.5,0.5,0.5` as numbers, one a channel."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: write a number a channel, as 0.5,0.5,0.5") from None
+
+
+@command.command("show")
+@click.argument("files", nargs=-1, required=True, type=_PATH)
+@click.option("--spec", type=_PATH, help="Also check them against the model of this spec.")
+@_options.json_option
+def show(files: Sequence[Path], spec: Path | None, as_json: bool) -> None:
+    """Names, types, shapes and ranges of .npz and .npy FILES, and rows of each class."""
+    import dataclasses
+
+    from repo_builder.data import model as purpose
+    from repo_builder.data import show as reader
+
+    found = {str(file): reader.show(file) for file in files}
+    if spec is not None:
+        wanted = purpose.purpose(spec, None)
+        for path in files:
+            purpose.check_file(path, wanted)
+    if as_json:
+        console.out_json(
+            {file: [dataclasses.asdict(array) for array in shown] for file, shown in found.items()}
+        )
+        return
+    for file, shown in found.items():
+        if len(found) > 1:
+            console.out(f"{file}:")
+        rows = [
+            [a.name, a.dtype, str(list(a.shape)), *map(_figure, (a.least, a.most, a.mean))]
+            for a in shown
+        ]
+        notes = {number: "\n".join(_notes(array)) for number, array in enumerate(shown)}
+        header = ["array", "type", "shape", "least", "most", "mean"]
+        console.out(console.table(header, rows, (3, 4, 5), notes=notes))
+    if spec is not None:
+        console.say(f"fits the model of {spec}")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _notes(array: Shown) -> list[str]:
+    lines = []
+    if array.not_finite:
+        lines.append(f"NaN or infinity: {array.not_finite} values")
+    if array.counts:
+        some = [f"{name}: {count}" for name, count in list(array.counts.items())[:_CLASSES]]
+        more = ", ..." if len(array.counts) > _CLASSES else ""
+        lines.append(f"{len(array.counts)} classes, rows of each: {', '.join(some)}{more}")
+    return lines
+
+
 def _named(texts: Sequence[str], default: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in texts:
@@ -166,6 +241,14 @@ def _wanted(shared: dict[str, Any]) -> Purpose:
     return model.purpose(spec, metric)
 
 
+def _why_not(onnx: Path, feed: Any) -> str:
+    """Why the model does not run on `feed`, tried in a process of its own."""
+    from repo_builder.data import model
+    from repo_builder.run import isolated
+
+    return isolated.call(onnx, model.why_not, onnx, feed)
+
+
 def _finish(rows: Rows, wanted: Purpose, shared: dict[str, Any]) -> None:
     from repo_builder.data import make
 
@@ -176,6 +259,7 @@ def _finish(rows: Rows, wanted: Purpose, shared: dict[str, Any]) -> None:
         sizes=shared["split"],
         seed=shared["seed"],
         force=shared["force"],
+        runs=_why_not,
     )
     for note in made.notes:
         console.warn(note)

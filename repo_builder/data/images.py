@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import DataError, Problem, did_you_mean
 from repo_builder.client.models.preprocess import Preprocess
 from repo_builder.data import write
@@ -128,6 +129,28 @@ def _files(folder: Path, table: Mapping[str, str] | None) -> dict[Path, str]:
 
 def _images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def fitting(inputs: Sequence[Tensor]) -> dict[str, Any]:
+    """What the shape of a model's only input says of `preprocess`; {} where it takes no images.
+
+    [n, c, h, w] or [n, h, w, c] with 1 or 3 channels; `size` only where both sides are fixed.
+    """
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return {}
+    shape = inputs[0].shape
+    last = shape[1] not in (1, 3)
+    if shape[3 if last else 1] not in (1, 3):
+        return {}
+    values: dict[str, Any] = {"input": inputs[0].name}
+    if last:
+        values["layout"] = "NHWC"
+    if shape[3 if last else 1] == 1:
+        values["color"] = "gray"
+    sides = shape[1:3] if last else shape[2:]
+    if all(isinstance(side, int) for side in sides):
+        values["size"] = list(sides)
+    return values
 
 
 def recipe(values: Mapping[str, object]) -> Preprocess:

@@ -40,11 +40,12 @@ def make(
     sizes: Mapping[str, int | None] | None = None,
     seed: int = 0,
     force: bool = False,
+    runs: model.Runs | None = None,
 ) -> Made:
     """Write `rows` into `out`, one `.npz` for each of `sizes` (None: see `split.default`).
 
-    DataError where they do not fit the model or a file needs labels and there are none;
-    OutputError where a file exists and not `force`, or a disk refuses.
+    `runs`: see `model.check`. DataError where they do not fit the model or a file needs labels and
+    there are none; OutputError where a file exists and not `force`, or a disk refuses.
     """
     sizes = sizes or split.default(rows.count, labelled=bool(rows.labels))
     if not rows.labels and set(sizes) != {"calibration"} and wanted.metric != "own":
@@ -52,7 +53,7 @@ def make(
             "only calibration can do without labels; give labels, or --split calibration=rest"
         )
     write.refuse_existing(files(out, sizes), force=force)
-    model.check(rows, wanted)
+    model.check(rows, wanted, runs)
     parts = split.split(rows, sizes, seed)
     block = model.block(rows, wanted)
     parts = {kind: part[: len(part) // block * block] for kind, part in parts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +11,15 @@ from repo_builder.base import validate
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.document import Document
 from repo_builder.base.errors import DataError, ModelError, Problem, SpecError
-from repo_builder.data.rows import Rows
+from repo_builder.data.rows import Array, Rows
 from repo_builder.introspect import declared
 from repo_builder.spec import load
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.raw import RawPreprocess, RawSpec
 from repo_builder.steps import _data
+
+Runs = Callable[[Path, Mapping[str, Array]], str]
+"""Asked why a model does not run on some inputs; see `why_not`."""
 
 _SOURCE = ("source", "onnx")
 _CHUNK = 1024
@@ -105,8 +108,12 @@ def _model(path: Path) -> Model:
     return Model(file, inputs, next(iter(interface.outputs), ""), whole, raw)
 
 
-def check(rows: Rows, wanted: Purpose) -> None:
-    """DataError, with file and line of the spec, for all of `rows` that the model cannot take."""
+def check(rows: Rows, wanted: Purpose, runs: Runs | None = None) -> None:
+    """DataError, with file and line of the spec, for all of `rows` that the model cannot take.
+
+    `runs`, where given, is asked whether the model runs on the first rows: sizes and values that
+    its file leaves open may be others than it takes.
+    """
     clash = sorted(set(rows.inputs) & set(rows.labels))
     if clash:
         raise DataError(f"'{clash[0]}' is an input and a label; name one otherwise")
@@ -131,6 +138,38 @@ def check(rows: Rows, wanted: Purpose) -> None:
             break
     if problems:
         raise DataError("the data do not fit the model:", problems)
+    if runs is None:
+        return
+    first = {name: array[:whole] for name, array in rows.inputs.items()}
+    if why := runs(model.onnx, _data.check(first, model.inputs, "the data").feed(0)):
+        sizes = ", ".join(f"'{name}' {list(array.shape)}" for name, array in first.items())
+        problem = model.problem(f"it does not run on the first row, {sizes}: {why}", "")
+        raise DataError("the data do not fit the model:", [problem])
+
+
+def why_not(onnx: Path, feed: Mapping[str, Array]) -> str:
+    """Why the model does not run on these inputs, in the runtime's words, or "".
+
+    For a process of its own: a model may crash its runtime. ModelError where it cannot be loaded.
+    """
+    from repo_builder.introspect import graph, runtime, trial
+
+    try:
+        trial.run(graph.read(onnx), feed)
+    except runtime.errors() as failure:
+        return runtime.reason_of(failure)
+    return ""
+
+
+def check_file(file: Path, wanted: Purpose) -> None:
+    """DataError, with file and line of the spec, where an `.npz` file does not fit its model."""
+    if wanted.model is None:
+        return
+    try:
+        _data.samples(file, wanted.model.inputs)
+    except DataError as failure:
+        problems = [wanted.model.problem(p.what, p.fix) for p in failure.problems]
+        raise DataError(f"{file} does not fit the model:", problems) from None
 
 
 def block(rows: Rows, wanted: Purpose) -> int:

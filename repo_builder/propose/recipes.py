@@ -21,6 +21,7 @@ from repo_builder.run import isolated
 _TRIED = 100
 """Images that every way is tried on."""
 
+_FLOATS = {"FP16": "float16", "BF16": "float32", "FP32": "float32", "FP64": "float64"}
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 _HALF = {"mean": [0.5], "std": [0.5]}
 _WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -54,14 +55,9 @@ def of_shape(look: Look) -> Recipe | None:
     size = _size(tensor, look)
     if size is None:
         return None
-    values: dict[str, Any] = {"input": tensor.name, "size": list(size)}
-    last = channels_last(tensor)
-    if tensor.shape[3 if last else 1] == 1:
-        values["color"] = "gray"
-    if last:
-        values["layout"] = "NHWC"
-    if tensor.dtype not in ("FP16", "BF16", "FP32", "FP64"):
-        return Recipe({**values, "scale": 1.0}, "the input takes whole numbers", certain=True)
+    values = {**images.fitting(look.signature.inputs), "size": list(size)}
+    if tensor.dtype not in _FLOATS:
+        return Recipe({**values, "scale": 1.0}, "the input takes whole numbers")
     if look.metadata.get("task") == "detect" and "stride" in look.metadata:
         return Recipe({**values, "fit": "letterbox"}, "as Ultralytics does it", certain=True)
     return Recipe(values, "scale, mean and std are a guess: see how it was trained")
@@ -111,7 +107,8 @@ def choose(
     """
     base = of_shape(look)
     assert base is not None  # noqa: S101 - the caller knows that it takes images
-    if base.certain or task.kind != "scores":
+    dtype = look.signature.inputs[0].dtype
+    if base.certain or task.kind != "scores" or dtype not in _FLOATS:
         return base
     some = images.some(folder, table, _TRIED)
     if len(some.classes) < 2 or len(some.classes) != task.classes:
@@ -122,9 +119,9 @@ def choose(
         for name, way in _WAYS.items()
         if not gray or way in ({}, _HALF, {"scale": 1.0})
     }
-    dtype = "float32" if look.signature.inputs[0].dtype != "FP16" else "float16"
     sets = [
-        {str(values["input"]): some.apply(images.recipe(values), dtype)} for values in ways.values()
+        {str(values["input"]): some.apply(images.recipe(values), _FLOATS[dtype])}
+        for values in ways.values()
     ]
     try:
         found = isolated.call(
