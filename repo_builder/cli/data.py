@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,7 +108,10 @@ def from_images(
     named = table.labels(labels) if labels else None
     with tempfile.TemporaryDirectory(prefix="repo-builder-data-") as scratch:
         _finish(
-            images.read(folder, recipe, dtype, named, wanted.label, Path(scratch)), wanted, shared
+            images.read(folder, recipe, dtype, named, wanted.label, Path(scratch)),
+            wanted,
+            shared,
+            "" if model and model.preprocess else f"preprocess: {json.dumps(values)}",
         )
 
 
@@ -249,7 +253,8 @@ def _why_not(onnx: Path, feed: Any) -> str:
     return isolated.call(onnx, model.why_not, onnx, feed)
 
 
-def _finish(rows: Rows, wanted: Purpose, shared: dict[str, Any]) -> None:
+def _finish(rows: Rows, wanted: Purpose, shared: dict[str, Any], also: str = "") -> None:
+    """Make the files, and print what the spec shall say: of the data, and `also`."""
     from repo_builder.data import make
 
     made = make.make(
@@ -273,4 +278,4 @@ def _finish(rows: Rows, wanted: Purpose, shared: dict[str, Any]) -> None:
         shown = [f"{number} {name}" for number, name in enumerate(made.classes[:20])]
         console.say(f"labels: {', '.join(shown)}{', ...' if len(made.classes) > 20 else ''}")
     console.say("write into the spec:")
-    console.out(made.spec)
+    console.out(f"{made.spec}\n{also}".rstrip())

@@ -57,6 +57,8 @@ def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
         brought = bring.bring(request, look, task)
     found = beside.find(request.name if brought else request.onnx.stem, folders)
     data = usable.check(request.onnx, found, look, task)
+    task = tasks.judged(look, task, data.measured.metric)
+    labels, unused = usable.labels(found, task)
     scales = look.has_scales or data.calibration is not None
     if request.int8 and not scales:
         raise DataError(
@@ -67,10 +69,13 @@ def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
     chosen = fits.choose(request.targets, able, targets, wanted)
     tried = brought.recipe if brought else None
     recipe = tried or recipes.of_shape(look)
-    parts = render.Parts(request, look, task, data, able, chosen, recipe, used=tried is not None)
+    parts = render.Parts(
+        request, look, task, data, able, chosen, labels, recipe, used=tried is not None
+    )
     said = [*(brought.said() if brought else ()), *usable.said(task, data)]
     notes = brought.made.notes if brought else ()
-    return Proposal(render.spec(parts), tuple(said), (*notes, *data.problems))
+    warnings = (*notes, *data.problems, *filter(None, [unused]))
+    return Proposal(render.spec(parts), tuple(said), warnings)
 
 
 def _look(onnx: Path) -> Look:

@@ -51,6 +51,7 @@ def fitting(
 ) -> Measured:
     """The first of `candidates` that can be computed on the rows of `file`.
 
+    Those whose labels have the metric's own names come before those with a name that was guessed.
     DataError where the arrays do not fit the inputs; ModelError where the model fails on a row.
     """
     stored = _data.read(file)
@@ -59,6 +60,7 @@ def fitting(
     if not others:
         return Measured(why="it has no labels, only the inputs")
     wanted = [(c, names) for c in candidates if (names := _labels(c.metric, others, samples.rows))]
+    wanted.sort(key=lambda pair: any(role != name for role, name in pair[1].items()))
     if not wanted:
         held = ", ".join(f"'{name}' {_kind(array)}" for name, array in others.items())
         return Measured(why=f"no metric reads labels such as {held}: see docs/specs.md")

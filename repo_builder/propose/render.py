@@ -42,6 +42,7 @@ class Parts:
     data: Usable
     fits: Fits
     chosen: Chosen
+    labels: Path | None
     recipe: Recipe | None
     used: bool
 
@@ -77,7 +78,7 @@ def spec(parts: Parts) -> str:
         else [],
         active=active,
         scores=scalar(parts.task.output),
-        labels=scalar(_relative(parts.data.labels, request)) if parts.data.labels else "",
+        labels=scalar(_relative(parts.labels, request)) if parts.labels else "",
     )
 
 

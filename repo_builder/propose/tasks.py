@@ -79,6 +79,14 @@ def of(look: Look) -> Task:
     return Task("other", "", first)
 
 
+def judged(look: Look, task: Task, metric: str | None) -> Task:
+    """The task once labels were tried: a table that classes could be counted in has scores."""
+    tables = [t for t in look.signature.outputs if t.name == task.output and len(t.shape) == 2]
+    if metric != "accuracy" or task.kind in ("scores", "classes") or not tables:
+        return task
+    return _scores(look, tables[0], task.label)
+
+
 def image_input(inputs: tuple[Tensor, ...]) -> Tensor | None:
     """The only input, where it looks like images: [n, 1 or 3, h, w] or [n, h, w, 1 or 3]."""
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
@@ -152,7 +160,8 @@ def _detector(look: Look, output: Tensor) -> Task | None:
     channels = output.shape[1]
     assert isinstance(channels, int)  # noqa: S101 - `looks_like` asks for it
     noted = look.metadata.get("task", "")
-    if noted and noted != "detect":
+    shares = look.seen.get(output.name, _UNSEEN).shares  # along the last axis: a text's classes
+    if shares or (noted and noted != "detect"):
         return None
     told = "its exporter's notes" if noted else "its shape"
     what = f"a detector in Ultralytics' layout, [n, 4 + {channels - 4} classes, boxes], by {told}"

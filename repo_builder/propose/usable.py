@@ -40,7 +40,6 @@ class Usable:
     evaluation: Path | None = None
     measured: measure.Measured = measure.Measured()  # noqa: RUF009 - frozen
     confidence: Path | None = None
-    labels: Path | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -73,13 +72,15 @@ def check(onnx: Path, found: Beside, look: Look, task: Task) -> Usable:
         except RepoBuilderError as failure:
             problems.append(_told(confidence, failure))
             confidence = None
-    labels = found.labels
-    if labels is not None and (not task.classes or beside.lines(labels) != task.classes):
-        if task.classes:
-            count = beside.lines(labels)
-            problems.append(f"{labels} is not used: {count} lines for {task.classes} classes")
-        labels = None
-    return Usable(calibration, samples, evaluation, measured, confidence, labels, tuple(problems))
+    return Usable(calibration, samples, evaluation, measured, confidence, tuple(problems))
+
+
+def labels(found: Beside, task: Task) -> tuple[Path | None, str]:
+    """The file of labels where it has one for each class; else None, and why not."""
+    file = found.labels
+    if file is None or not task.classes or (count := beside.lines(file)) == task.classes:
+        return file if task.classes else None, ""
+    return None, f"{file} is not used: {count} lines for {task.classes} classes"
 
 
 def _samples(file: Path, signature: Signature) -> int:
