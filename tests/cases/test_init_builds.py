@@ -27,6 +27,12 @@ SAID = {
     "forest": "one number a row",
 }
 
+BUILT = (
+    "detector-one-output", "dynamic-size", "forest", "gru-state", "one-batch-only", "softmax-head",
+    "uint8-image", "zip-map",
+)  # fmt: skip
+"""One of each kind of the zoo that a spec could stumble over."""
+
 
 def written(name: str, folder: Path) -> Path:
     """The spec that init proposes for a model, for every target that can."""
@@ -49,7 +55,7 @@ def test_it_says_what_a_model_is_for_and_loads(tmp_path: Path, name: str) -> Non
 
 
 def test_what_it_writes_builds(tmp_path: Path) -> None:
-    for name in ("softmax-head", "detector-one-output", "gru-state", "dynamic-size", "zip-map"):
+    for name in BUILT:
         written(name, tmp_path)
     ended = repo_builder(
         *("build", ".", "--target", "cpu", "--no-images", "--json", "--store", "store"),

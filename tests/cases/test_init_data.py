@@ -16,29 +16,6 @@ from workplace import repo_builder
 from repo_builder import targets
 from repo_builder.spec.load import load
 from repo_builder.spec.types import Spec
-from tests import zoo
-
-SAMPLE = (
-    "conv-plain", "detector-one-output", "dynamic-size", "forest", "gru-state", "one-batch-only",
-    "uint8-image", "zip-map",
-)  # fmt: skip
-"""One of each kind of the zoo that a spec could stumble over."""
-
-
-def test_what_is_written_builds_without_an_edit(tmp_path: Path) -> None:
-    for name in SAMPLE:
-        made, data = zoo.make(name)
-        onnx.save(made, tmp_path / f"{name}.onnx")
-        if name == "conv-plain":
-            np.savez(tmp_path / f"{name}-calibration.npz", **data)
-        ended = repo_builder("init", f"{name}.onnx", cwd=tmp_path)
-        assert ended.returncode == 0, ended.stderr
-    built = repo_builder(
-        "build", ".", "--store", "store", "--out", "out", "--no-images", "--json", cwd=tmp_path
-    )
-    assert built.returncode == 0, built.stderr
-    rows = {row["id"]: row["status"] for row in json.loads(built.stdout)["rows"]}
-    assert rows == {f"{name}@cpu": "built" for name in SAMPLE}
 
 
 def net(folder: Path, text: str, name: str = "net") -> Path:
@@ -171,11 +148,3 @@ def test_what_cannot_be_is_a_line(
     assert what in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert list(tmp_path.glob("*.yaml")) == []
-
-
-def test_another_framework_is_told_how_to_export(tmp_path: Path) -> None:
-    (tmp_path / "net.pt").write_bytes(b"PK")
-    ended = repo_builder("init", "net.pt", cwd=tmp_path)
-    assert ended.returncode == 5
-    assert "net.pt is a PyTorch file, not ONNX; export it in Python" in ended.stderr
-    assert "\ntorch.onnx.export(" in ended.stderr
