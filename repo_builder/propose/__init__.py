@@ -74,7 +74,7 @@ def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
     )
     said = [*(brought.said() if brought else ()), *usable.said(task, data)]
     notes = brought.made.notes if brought else ()
-    warnings = (*notes, *data.problems, *filter(None, [unused]))
+    warnings = (*notes, *data.problems, *filter(None, [unused, usable.by_chance(data, task)]))
     return Proposal(render.spec(parts), tuple(said), warnings)
 
 

@@ -75,6 +75,17 @@ def check(onnx: Path, found: Beside, look: Look, task: Task) -> Usable:
     return Usable(calibration, samples, evaluation, measured, confidence, tuple(problems))
 
 
+def by_chance(data: Usable, task: Task) -> str:
+    """A warning where the model itself is right hardly more often than by guessing, else ""."""
+    measured = data.measured
+    if measured.metric != "accuracy" or task.classes < 2 or measured.value * task.classes >= 1.5:
+        return ""
+    return (
+        f"{score(data)}, hardly more than a guess among {task.classes} classes: look at how inputs"
+        " are prepared, and at the order of the classes"
+    )
+
+
 def labels(found: Beside, task: Task) -> tuple[Path | None, str]:
     """The file of labels where it has one for each class; else None, and why not."""
     file = found.labels

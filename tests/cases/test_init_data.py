@@ -128,6 +128,15 @@ def test_files_beside_the_model_are_used_where_they_fit(tmp_path: Path) -> None:
     assert spec.gates.max_accuracy_drop == 0.01
 
 
+def test_a_score_of_chance_is_told(tmp_path: Path) -> None:
+    net(tmp_path, ARGMAX)
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    np.savez(tmp_path / "evaluation.npz", x=x, label=(x.argmax(axis=1) + 1) % 4)
+    ended = init(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "hardly more than a guess among 4 classes" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "what"),
     [
