@@ -6,6 +6,7 @@ What a room may import is held by import-linter (`tool.importlinter` in pyprojec
 from __future__ import annotations
 
 import ast
+import fnmatch
 import statistics
 import sys
 from collections.abc import Mapping
@@ -114,3 +115,12 @@ def test_the_main_path_is_on_one_screen() -> None:
     (build,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "build")
     assert build.end_lineno is not None
     assert build.end_lineno - build.lineno < 60
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
+    """pytest's own list leaves out folders called build, dist and venv."""
+    passed_over = pytestconfig.getini("norecursedirs")
+    folders = {file.parent for file in (ROOT / "tests").rglob("test_*.py")}
+    names = {part for folder in folders for part in folder.relative_to(ROOT).parts}
+    assert "build" in names
+    assert not [n for n in sorted(names) for pattern in passed_over if fnmatch.fnmatch(n, pattern)]
