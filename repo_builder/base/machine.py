@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,9 @@ MOST_THROTTLED = 0.05
 
 MOST_SPREAD = 0.25
 """How far the middle half of repeated medians may spread, as a share of their median."""
+
+_OCI_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What Linux calls a processor -> what OCI and target files call it."""
 
 _CGROUP = Path("sys/fs/cgroup")
 _TOO_SHORT = 0.05
@@ -79,6 +81,8 @@ def quiet_for(seconds: float, root: Path = Path("/")) -> Conditions:
 
 def spread(medians: Sequence[float]) -> float:
     """The middle half of repeated medians, as a share of their median; 0 of a single one."""
+    import statistics  # planning needs this module, and not what that imports
+
     if len(medians) < 2:
         return 0.0
     low, middle, high = statistics.quantiles(medians, n=4, method="inclusive")
@@ -104,6 +108,11 @@ def cpu_name(root: Path = Path("/")) -> str:
         if name.strip() in ("model name", "Model") and value.strip():
             return " ".join(value.split())
     return platform.machine()
+
+
+def architecture() -> str:
+    """amd64, arm64, or the kernel's own word for another."""
+    return _OCI_NAMES.get(platform.machine(), platform.machine())
 
 
 def cores_allowed(root: Path = Path("/")) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.artifact import Contents, Interface, Operator, TensorType
+from repo_builder.introspect import walk
 from repo_builder.introspect.graph import TRITON_TYPES
 from repo_builder.introspect.normal import NAMELESS
 
@@ -64,7 +64,7 @@ def _count(nodes: Any, varying: set[str], found: dict[tuple[str, str], list[str]
     while True:
         still = []
         for node in waiting:
-            bodies = list(_bodies(node))
+            bodies = walk.bodies(node)
             uses = set(node.input) | {name for body in bodies for name in _read_in(body)}
             if not uses & varying and node.op_type not in _RANDOM:
                 still.append(node)
@@ -77,13 +77,6 @@ def _count(nodes: Any, varying: set[str], found: dict[tuple[str, str], list[str]
         if len(still) == len(waiting):
             return
         waiting = still
-
-
-def _bodies(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _read_in(body: Any) -> set[str]:

@@ -158,11 +158,10 @@ def _sort(graph: Any) -> bool:
 def _reads(node: Any) -> Iterator[str]:
     """Every name that a node or a node of its subgraphs reads, and what those give out."""
     yield from node.input
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from (value.name for value in graph.output)
-            for inner in graph.node:
-                yield from _reads(inner)
+    for body in walk.bodies(node):
+        yield from (value.name for value in body.output)
+        for inner in body.node:
+            yield from _reads(inner)
 
 
 def _store_as_bytes(tensors: Iterable[onnx.TensorProto]) -> None:

@@ -21,10 +21,16 @@ def graphs(model: onnx.ModelProto) -> Iterator[Any]:
         graph = waiting.pop()
         yield graph
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
+            waiting.extend(bodies(node))
+
+
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The bodies of an If, Loop or Scan; none of any other node."""
+    return [
+        body
+        for attribute in node.attribute
+        for body in ([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    ]
 
 
 def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

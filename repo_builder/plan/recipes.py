@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from repo_builder.base import machine
 from repo_builder.base.digest import Json
 from repo_builder.plan import sizes, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
-from repo_builder.targets import Target, machine
+from repo_builder.targets import Target
 
 DEFAULT_MAX_BATCH = 16
 """The largest batch of an engine's profile, where the spec names none."""
@@ -32,18 +33,20 @@ def _onnxruntime(chain: Chain) -> None:
     bits = 8 if precision == "int8" else _weight_bits(chain)
     params: dict[str, Json] = {"precision": precision, "weight_bits": bits}
     model = chain.add(chain.compiled, params, model=model)
-    if machine.architecture() not in chain.target.architectures:
-        chain.why_not_executed = _elsewhere("ONNX Runtime", chain)
-    here = not chain.why_not_executed
+    here = _runs_here(chain, "ONNX Runtime")
     in_fp32: dict[str, Json] = {"precision": "fp32", "weight_bits": _weight_bits(chain)}
     fp32 = _fp32(chain, in_fp32, front) if here else None
     _check(chain, model, "onnxruntime", profile=here, fp32=fp32)
 
 
-def _elsewhere(runtime: str, chain: Chain) -> str:
-    """Why a model did not run on a device whose processors are none of this machine's kind."""
-    device = " or ".join(chain.target.architectures)
-    return f"ran in {runtime} on {machine.architecture()}; no {device} machine was here"
+def _runs_here(chain: Chain, runtime: str) -> bool:
+    """Whether this machine has a processor of the target's kind; the chain says so where not."""
+    here, architectures = machine.architecture(), chain.target.architectures
+    if here in architectures:
+        return True
+    device = " or ".join(architectures)
+    chain.why_not_executed = f"ran in {runtime} on {here}; no {device} machine was here"
+    return False
 
 
 def _openvino(chain: Chain) -> None:
@@ -62,13 +65,11 @@ def _openvino(chain: Chain) -> None:
     cpu = device == "CPU"
     front = _front(chain, static=not cpu)
     model = chain.add(chain.compiled, params, model=front, calibration=calibration)
-    here = machine.architecture() in chain.target.architectures
-    if cpu and not here:
-        chain.why_not_executed = _elsewhere("OpenVINO", chain)
+    measured = cpu and _runs_here(chain, "OpenVINO")
     runtime = "openvino" if cpu else "openvino-rows"
     in_fp16 = _emulated(chain) if precision == "fp16" and not cpu else None
-    fp32 = _fp32(chain, in_fp32, front) if cpu and here else None
-    _check(chain, model, runtime, profile=cpu and here, emulated=in_fp16, fp32=fp32)
+    fp32 = _fp32(chain, in_fp32, front) if measured else None
+    _check(chain, model, runtime, profile=measured, emulated=in_fp16, fp32=fp32)
 
 
 def _fp32(chain: Chain, params: Mapping[str, Json], front: ArtifactRef) -> ArtifactRef | None:

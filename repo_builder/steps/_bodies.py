@@ -5,25 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from repo_builder.introspect import walk
 from repo_builder.steps import _canonical
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 
-def of(node: NodeProto) -> list[GraphProto]:
-    """The bodies of a node; none of most."""
-    return [
-        body
-        for attribute in node.attribute
-        for body in ([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    ]
-
-
 def within(graph: GraphProto) -> Iterator[tuple[NodeProto, GraphProto]]:
     """Every body inside `graph`, however deep, and the node that has it."""
     for node in graph.node:
-        for body in of(node):
+        for body in walk.bodies(node):
             yield node, body
             yield from within(body)
 
@@ -32,7 +24,7 @@ def touched(graph: GraphProto) -> set[str]:
     """The tensors of `graph` that its nodes with bodies read, make, or capture."""
     found = _canonical.captured(graph)
     for node in graph.node:
-        if of(node):
+        if walk.bodies(node):
             found.update(node.input, node.output)
     return found
 
@@ -45,7 +37,7 @@ def own_names(model: ModelProto) -> None:
     """
     taken = set(_defined(model.graph))
     for node in model.graph.node:
-        for body in of(node):
+        for body in walk.bodies(node):
             _rename(body, {}, taken)
 
 
@@ -62,7 +54,7 @@ def _rename(body: GraphProto, around: Mapping[str, str], taken: set[str]) -> Non
     for node in body.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-        for inner in of(node):
+        for inner in walk.bodies(node):
             _rename(inner, names, taken)
 
 

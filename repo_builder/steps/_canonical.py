@@ -148,12 +148,10 @@ def captured(graph: GraphProto) -> set[str]:
     """Names of tensors that bodies of If, Loop and Scan in `graph` read."""
     found: set[str] = set()
     for node in graph.node:
-        for attribute in node.attribute:
-            bodies = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for body in bodies:
-                found |= {name for inner in body.node for name in inner.input if name}
-                found |= {value.name for value in body.output}
-                found |= captured(body)
+        for body in walk.bodies(node):
+            found |= {name for inner in body.node for name in inner.input if name}
+            found |= {value.name for value in body.output}
+            found |= captured(body)
     return found
 
 

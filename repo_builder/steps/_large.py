@@ -83,7 +83,7 @@ def _makes_sizes(model: ModelProto, wide: Sequence[Tensor]) -> bool:
     """Whether one of `_SIZES` reads what comes from the inputs `wide`, or a subgraph may."""
     reached = {tensor.name for tensor in wide}
     for node in model.graph.node:
-        inner = any(a.HasField("g") or a.graphs for a in node.attribute)
+        inner = bool(walk.bodies(node))
         if not inner and reached.isdisjoint(node.input):
             continue
         if inner or node.op_type in _SIZES:

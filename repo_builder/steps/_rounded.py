@@ -148,10 +148,9 @@ def _rename_inputs(node: Any, names: Mapping[str, str]) -> None:
     for index, name in enumerate(node.input):
         if name in names:
             node.input[index] = names[name]
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            for inner in graph.node:
-                _rename_inputs(inner, names)
+    for body in walk.bodies(node):
+        for inner in body.node:
+            _rename_inputs(inner, names)
 
 
 def taken_apart(model: ModelProto) -> ModelProto:

@@ -55,6 +55,13 @@ def difference(before: Answers, after: Answers) -> str:
     return ""
 
 
+def largest(before: Answers, after: Answers) -> float:
+    """The largest relative error of an output."""
+    return max(
+        relative([run[name] for run in before], [run[name] for run in after]) for name in before[0]
+    )
+
+
 def relative(before: Sequence[Array], after: Sequence[Array]) -> float:
     """The norm of the difference over the norm of `before`; infinite where only one is finite."""
     squares = norm = 0.0

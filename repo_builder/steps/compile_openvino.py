@@ -14,7 +14,7 @@ from typing import Any, Literal
 from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
 from repo_builder.spec.types import CalibrationMethod, Precision
-from repo_builder.steps import _balance, _calibrate, _data, _onnx, _openvino_int8, _runtimes
+from repo_builder.steps import _balance, _calibrate, _data, _onnx, _openvino_int8, _runtimes, _same
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 
@@ -180,7 +180,8 @@ def _in_8_bits(
         "OpenVINO cannot run the model", "use target `cpu`", ModelError, _runtimes.FIXES
     ):
         made, left = _quantize(model, samples, params)
-        error = _openvino_int8.error(model, made, samples)
+        expected = _openvino_int8.answers(model, samples)
+        error = _same.largest(expected, _openvino_int8.answers(made, samples))
         if error <= _balance.NEAR:
             return made, left, {}
         with tempfile.TemporaryDirectory() as scratch:
@@ -188,7 +189,8 @@ def _in_8_bits(
             if uneven:
                 even, _ = _converted(Path(scratch), params)
                 balanced, left_then = _quantize(even, samples, params)
-                if _openvino_int8.error(model, balanced, samples) < _balance.WORTH * error:
+                answers = _openvino_int8.answers(balanced, samples)
+                if _same.largest(expected, answers) < _balance.WORTH * error:
                     return balanced, left_then, uneven
         return made, left, {}
 

@@ -201,7 +201,7 @@ def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float
     StepError: it is further off than the file says when run node by node.
     """
     served, written = (
-        _error(expected, _same.answers(out, samples, optimize=optimize))
+        _same.largest(expected, _same.answers(out, samples, optimize=optimize))
         for optimize in (True, False)
     )
     times, more = FUSED
@@ -211,14 +211,6 @@ def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float
             "ONNX Runtime fuses it; write `optimize: {quantization: {per_channel: false}}`"
         )
     return float(f"{served:.3e}")
-
-
-def _error(expected: _same.Answers, found: _same.Answers) -> float:
-    """The largest relative error of an output."""
-    return max(
-        _same.relative([run[name] for run in expected], [run[name] for run in found])
-        for name in expected[0]
-    )
 
 
 def _watch(

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from repo_builder import targets
-from repo_builder.targets import machine
+from repo_builder.base import machine
 
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "model_specs"
