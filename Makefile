@@ -1,6 +1,6 @@
 # Two commands: `make demo` builds the example models, `make test` passes the tests.
 # Each sets up what it needs in .venv, with Python 3.11: `demo` what builds need (requirements-demo.lock),
-# the others everything (requirements.lock).
+# the others everything (requirements.lock, and PyTorch from requirements-torch.txt).
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -23,10 +23,11 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.venv/ready: requirements.lock pyproject.toml .ci/install
+.venv/ready: requirements.lock requirements-torch.txt pyproject.toml .ci/install
 	$(PYTHON) -m venv .venv
-	@echo "Setting up .venv from requirements.lock: 1.5 GB on disk, a few minutes"
+	@echo "Setting up .venv from requirements.lock and requirements-torch.txt: 2.3 GB on disk, a few minutes"
 	.ci/install $(BIN)/python requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements-torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@ .venv/demo
 
