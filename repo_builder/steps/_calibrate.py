@@ -20,6 +20,9 @@ from repo_builder.spec.types import CalibrationMethod
 
 Array: TypeAlias = npt.NDArray[Any]
 
+FILE = "calibration.npz"
+"""What a folder of calibration data holds."""
+
 SIDE = 1 << 16
 """Bins on either side of zero; more than are searched, for outliers stretch the histogram."""
 

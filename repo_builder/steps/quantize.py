@@ -22,6 +22,7 @@ from repo_builder.steps import (
     _calibrate,
     _canonical,
     _data,
+    _observe,
     _onnx,
     _prepare,
     _quantizable,
@@ -34,7 +35,7 @@ from repo_builder.targets.types import Scheme
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-FILE = "calibration.npz"
+FILE = _calibrate.FILE
 WAY_OUT = "write `optimize: {precision: fp32}`, or fp16 where the target has no fp32"
 NO_WAY_OUT = "this target has no other precision: use target `cpu`"
 
@@ -139,7 +140,7 @@ def _made(
 ) -> Facts:
     """Write the int8 form of a prepared model. The errors are those of `run`."""
     nodes = _quantizable.chosen(model, params.exclude, params.whole)
-    seen = _watch(model, nodes, samples)
+    seen = _observe.watch(model, nodes, samples)
     nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
         raise StepError(_nothing(model, left, NO_WAY_OUT if params.whole else WAY_OUT))
@@ -211,35 +212,6 @@ def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float
             "ONNX Runtime fuses it; write `optimize: {quantization: {per_channel: false}}`"
         )
     return float(f"{served:.3e}")
-
-
-def _watch(
-    model: ModelProto, nodes: Sequence[NodeProto], samples: _data.Samples
-) -> dict[str, _calibrate.Histogram]:
-    """Run the calibration data and look at every tensor around the nodes to quantize."""
-    import onnx
-
-    stored = {tensor.name for tensor in model.graph.initializer}
-    made = {name: _quantizable.place(n) for n in model.graph.node for name in n.output if name}
-    around = {name for node in nodes for name in (*node.input, *node.output) if name} - stored
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    outputs = {value.name for value in model.graph.output}
-    observed.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in sorted((around & made.keys()) - outputs)
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        _onnx.save(observed, Path(scratch))
-        del observed
-        runner = _runtimes.load(Path(scratch), "onnxruntime")
-
-        def tensors(run: int) -> dict[str, _data.Array]:
-            feed = samples.feed(run)
-            return {**feed, **runner.run(feed)}
-
-        names = [name for name in [*made, *samples.arrays] if name in around]
-        with explained(f"the model fails on {FILE}", "check the model and its data"):
-            return _calibrate.watch(names, map(tensors, range(samples.runs)), made)
 
 
 def _quantize(
