@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from repo_builder.build.report.types import (
     Budget,
@@ -28,9 +29,12 @@ _AT = "2026-03-02T10:20:30Z"
 _CPU = "Example 9000 with a name that is rather long @ 2.10GHz"
 
 
-def report() -> Report:
-    """Two models and a pipeline on several targets: good, new, in doubt, refused and failed."""
-    rows = (*_classifier(), *_hostile(), _pipeline())
+def report(logs: Path = Path("/var/logs")) -> Report:
+    """Two models and a pipeline on several targets: good, new, in doubt, refused and failed.
+
+    `logs` is where the logs of the failed are said to be, each named by its target.
+    """
+    rows = (*_classifier(), *_hostile(logs), _pipeline())
     repositories = {
         row.target: {"folder": f"build/{row.target}", "digest": "0" * 16, "changed": True}
         for row in rows
@@ -57,6 +61,7 @@ def _classifier() -> tuple[Row, ...]:
         fp32=Fp32("onnxruntime", 34_000, 3.12, 0.97, -0.005, 1.1, 2.15, 2.0, 2.3, "3.1x smaller"),
         rows_per_second={"1": 2000.0, "8": 9500.0}, confidence=_confidence(),
         level="executed", level_reason="ran in onnxruntime, which serves it", digest="abc123def456",
+        notes=("1 node stays in floating point, which int8 would ruin: 'mask' works on 1e+09",),
         gates=(Gate("max_accuracy_drop", 0.005, 0.02), Gate("max_size_mb", 0.0109, 0.1, "MB")),
         folder="cpu/models/parts",
     )  # fmt: skip
@@ -89,9 +94,9 @@ def _confidence() -> Confidence:
     )  # fmt: skip
 
 
-def _hostile() -> tuple[Row, ...]:
+def _hostile(logs: Path) -> tuple[Row, ...]:
     def failed(target: str, line: int) -> Row:
-        reason = f"verify failed: m.onnx:{line}: {HOSTILE}; log: /var/logs/{target}.txt"
+        reason = f"verify failed: m.onnx:{line}: {HOSTILE}; log: {logs}/{target}.txt"
         name = "a-model-with-a-name-as-long-as-people-make-them-in-practice"
         return Row(f"{name}@{target}", name, target, "0.1.0", "fp32", "failed", reason=reason)
 

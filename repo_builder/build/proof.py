@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 from repo_builder.base.artifact import Entry
@@ -20,6 +20,9 @@ _WAYS_OUT = {
 }
 _HAS_SCALES = "take another target, give the floating-point model that it was quantized from"
 """For a model with scales of its own, which this tool did not quantize."""
+
+_SHOWN = 2
+"""Nodes that a note names."""
 
 Entries: TypeAlias = Mapping[str, Entry | None]
 """Steps of a variant by name."""
@@ -87,6 +90,31 @@ def changes(entries: Entries) -> list[str]:
         return []
     nodes = f"{len(kept)} nodes stay in fp32, since fp16 ends at {_FP16_LARGEST}"
     return [f"{nodes}, but on these rows reach: {_overflow(entries.get(RANGES))}"]
+
+
+def notes(entries: Entries) -> tuple[str, ...]:
+    """What int8 was kept from, and what was balanced for it, in a sentence each."""
+    made = entries.get("quantize") or entries.get("compile-openvino")
+    facts: Any = made.facts if made else {}
+    said = []
+    if left := facts.get("left"):
+        first = sorted(left.items(), key=lambda one: one[1].startswith("feeds "))
+        stays = "stays" if len(left) == 1 else "stay"
+        names = _some([f"'{name}' {why}" for name, why in first], "; ")
+        said.append(f"{_nodes(left)} {stays} in floating point, which int8 would ruin: {names}")
+    if uneven := facts.get("balanced"):
+        names = _some([f"'{name}' ({factor:g}x)" for name, factor in uneven.items()], ", ")
+        said.append(f"channels balanced before int8, largest over median: {names}")
+    return tuple(said)
+
+
+def _nodes(found: Sized) -> str:
+    return f"{len(found)} node{'' if len(found) == 1 else 's'}"
+
+
+def _some(names: Sequence[str], between: str) -> str:
+    more = len(names) - _SHOWN
+    return between.join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _overflow(ranges: Entry | None) -> str:

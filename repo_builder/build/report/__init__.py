@@ -2,9 +2,9 @@
 
 `types` has the rows that a build fills in, `confidence` what they say of a policy, `changes` what
 differs from the build before. `view` turns a report into what people read, with failures by
-`causes`; `html` (with `charts` and `plots`) and `markdown` show that. `write` below puts the files
-into the output. What the rows are made from belongs to `assemble` and `assemble_pipeline`, what a
-limit is to `gates`.
+`causes`; `html` (with `charts`, `plots` and `logs`) and `markdown` show that. `write` below puts
+the files into the output. What the rows are made from belongs to `assemble` and
+`assemble_pipeline`, what a limit is to `gates`.
 """
 
 from __future__ import annotations

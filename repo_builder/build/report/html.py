@@ -9,12 +9,13 @@ import hashlib
 from pathlib import Path
 
 from repo_builder.base import console, resources, templates
-from repo_builder.build.report import charts, plots, view
+from repo_builder.build.report import charts, logs, plots, view
 from repo_builder.build.report.types import Report
 
 
 def page(report: Report) -> str:
-    """The whole page. All that comes from specs and tools is escaped."""
+    """The whole page, with the ends of the logs that are here. All that comes from specs and tools
+    is escaped."""
     template = templates.load("report/page.html.j2", html=True, strip_blocks=True)
     shown = view.of(report)
     return template.render(
@@ -29,7 +30,7 @@ def page(report: Report) -> str:
         pareto=plots.pareto,
         trade_off=plots.trade_off,
         sentences=plots.sentences,
-        file_address=lambda path: Path(path).as_uri(),
+        log_ends=logs.ends(shown.causes),
     )
 
 

@@ -69,8 +69,9 @@ def _card(card: Card) -> str:
         for line in card.lines
         for warning in line.row.warnings
     ]
+    notes = [f"- {_code(targets)} {_plain(note)}" for targets, note in card.notes]
     facts = _plain(" · ".join(card.facts))
-    return _folded(title, "\n\n".join(filter(None, [facts, table, "\n".join(warnings)])))
+    return _folded(title, "\n\n".join(filter(None, [facts, table, "\n".join(warnings + notes)])))
 
 
 def _cells(line: Line) -> list[str]:

@@ -187,7 +187,8 @@ class Row:
 
     `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
     maps outputs to how far they lie from the source's in fp32. `warnings` are what a user must
-    know of a model though it is good. `level` and
+    know of a model though it is good, `notes` what stays in floating point or was balanced for
+    int8. `level` and
     `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
     `fp32` is what it is compared with where it is not fp32.
     `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
@@ -208,6 +209,7 @@ class Row:
     difference: Mapping[str, Difference] = field(default_factory=dict)
     comparison: Comparison | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     latency: Latency | None = None
     fp32: Fp32 | None = None
     rows_per_second: Mapping[str, float] = field(default_factory=dict)

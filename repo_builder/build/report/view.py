@@ -79,11 +79,15 @@ class Margin:
 
 @dataclass(frozen=True)
 class Card:
-    """One model with its targets; `facts` say what holds for all of them."""
+    """One model with its targets; `facts` say what holds for all of them.
+
+    `notes` are those of its rows, each with the targets that it holds for: "cpu, jetson-nano".
+    """
 
     name: str
     facts: tuple[str, ...]
     lines: tuple[Line, ...]
+    notes: tuple[tuple[str, str], ...]
 
     @property
     def good(self) -> int:
@@ -172,7 +176,12 @@ def _card(name: str, rows: list[Row], report: Report) -> Card:
     if score := next((row.score for row in rows if row.score), None):
         facts.append(f"{score.metric} of the source in fp32 {score.source:.4f}")
     lines = tuple(_line(number, row, report) for number, row in enumerate(rows, 1))
-    return Card(name, tuple(facts), lines)
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            notes.setdefault(note, []).append(row.target)
+    said = tuple((", ".join(targets), note) for note, targets in notes.items())
+    return Card(name, tuple(facts), lines, said)
 
 
 def _line(number: int, row: Row, report: Report) -> Line:

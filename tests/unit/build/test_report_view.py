@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from repo_builder.build import gates, provenance, report
-from repo_builder.build.report import causes, changes, charts, html, markdown, view
+from repo_builder.build.report import causes, changes, charts, html, logs, markdown, view
 from repo_builder.build.report.types import Gate, Latency, Report, Row, report_of
 from repo_builder.spec.types import Gates
 from tests import reports
@@ -28,6 +29,32 @@ def test_failures_that_differ_in_names_paths_and_figures_are_one_cause() -> None
     assert "log:" not in failed.failures[1].reason
     assert not failed.alike
     assert [failure.row.id for failure in gate.failures] == ["parts@jetson-orin-nx"]
+
+
+def test_the_page_holds_the_ends_of_logs_and_no_link_to_them(tmp_path: Path) -> None:
+    long = "".join(f"line {i} of a tool that talks\n" for i in range(2000))
+    (tmp_path / "cpu.txt").write_text(f"{long}\x1b[31mit ends so\x1b[0m\n")
+    shown = reports.report(tmp_path)
+    found = logs.ends(causes.of(shown))
+    assert list(found) == [f"{tmp_path}/cpu.txt"]  # the other is not there
+    (text,) = found.values()
+    assert text.endswith("\nit ends so")
+    assert text.startswith("line ")
+    assert logs.BYTES - 100 < len(text) < logs.BYTES
+    page = html.page(shown)
+    assert text in page
+    assert f"{tmp_path}/cpu-openvino.txt" in page
+    linked = re.findall(r'href="([^"]*)"', page)
+    assert linked
+    assert [link for link in linked if link.startswith(("/", "file:"))] == []
+
+
+def test_a_note_is_told_once_for_all_targets_that_it_holds_for() -> None:
+    said = CPU.notes[0]
+    assert view.of(SHOWN).cards[0].notes == (
+        ("cpu, cpu-openvino, tflite-micro, jetson-orin-nx", said),
+    )
+    assert said.replace("'", "&#39;") in html.page(SHOWN)
 
 
 def test_other_reasons_are_other_causes_and_the_most_frequent_comes_first() -> None:
@@ -172,6 +199,7 @@ def test_markdown_says_what_the_page_says(tmp_path: Path) -> None:
         "build tflite-micro/bundles/parts into the firmware",
         "repo-builder serve build/cpu",
         "accuracy drop 0.07",
+        "1 node stays in floating point",
     ):
         assert said in text
         assert said in page
