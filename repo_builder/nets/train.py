@@ -9,66 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repo_builder.base import digest
 from repo_builder.base.errors import DataError, ModelError
 from repo_builder.nets import checkpoint as checkpoints
-from repo_builder.nets.losses import Answers, Array, LossName, Objective, Task
+from repo_builder.nets.losses import Answers, Objective, Task
+from repo_builder.nets.recipe import Recipe, learning_rate, optimizer
+from repo_builder.nets.rows import Rows, check, digests, tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-OptimizerName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["cosine", "constant", "step"]
+__all__ = ["Epoch", "Recipe", "Rows", "Trained", "fit", "outputs"]
 
 _SCORED = 256
 """Least rows in a batch of validation."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a net is trained.
-
-    `schedule` is of the learning rate: cosine falls to 0 along half a wave, step is a tenth after
-    half of the training and a hundredth after three quarters. sgd has Nesterov's momentum of 0.9.
-    `weight_decay` is for tensors of two and more axes: no biases, no scales of norms. With
-    `early_stop` training ends after so many epochs without a better score on validation rows.
-    `threads` are part of what is computed: sums are cut into as many parts.
-    """
-
-    epochs: int
-    batch_size: int = 64
-    optimizer: OptimizerName = "adamw"
-    learning_rate: float = 1e-3
-    schedule: ScheduleName = "cosine"
-    weight_decay: float = 0.0
-    early_stop: int | None = None
-    seed: int = 0
-    loss: LossName = "cross_entropy"
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Arrays by name, one row an entry, all of one length: plain ones, or mapped files.
-
-    `inputs` names what the net takes, in order; the others are for the objective, and `target` is
-    the one that a loss by name reads. Without `validation` rows nothing is scored.
-    """
-
-    inputs: tuple[str, ...]
-    train: Mapping[str, Array]
-    validation: Mapping[str, Array] = field(default_factory=dict)
-    target: str = "label"
 
 
 @dataclass(frozen=True)
@@ -113,7 +76,9 @@ def fit(
     no number in the first epoch.
     """
     goal = objective or Task(recipe.loss, rows.target)
-    _check(rows, recipe)
+    check(rows)
+    if recipe.early_stop is not None and not rows.validation:
+        raise DataError("early stop needs validation rows; give some, or leave it out")
     with _deterministic(recipe.threads):
         return _Training(net, rows, recipe, goal, checkpoint).run(progress or (lambda _: None))
 
@@ -145,7 +110,7 @@ class _Training:
         torch.manual_seed(recipe.seed)
         with self._watching():
             self.along = goal.prepare(self._first_answers(), rows.train)
-        self.optimizer = _optimizer([net, self.along], recipe)
+        self.optimizer = optimizer([net, self.along], recipe)
 
     def run(self, tell: Callable[[Epoch], None]) -> Trained:
         self._resume()
@@ -179,7 +144,7 @@ class _Training:
             rate = learning_rate(self.recipe, step / steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            arrays = _tensors(self.rows.train, chosen)
+            arrays = tensors(self.rows.train, chosen)
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.goal.loss(self._answers(arrays), arrays, step / steps, self.along)
             value = float(loss.detach())
@@ -230,7 +195,7 @@ class _Training:
         self.net.eval()
         with torch.no_grad():
             for chosen in np.array_split(np.arange(rows), parts):
-                arrays = _tensors(self.rows.validation, chosen)
+                arrays = tensors(self.rows.validation, chosen)
                 added, more = self.goal.score(self._answers(arrays), arrays)
                 total, count = total + added, count + more
         if count == 0:
@@ -246,7 +211,7 @@ class _Training:
         """To two rows. ModelError where the net does not take them."""
         import torch
 
-        arrays = _tensors(self.rows.train, np.arange(min(2, self.count)))
+        arrays = tensors(self.rows.train, np.arange(min(2, self.count)))
         self.net.eval()
         try:
             with torch.no_grad():
@@ -288,8 +253,8 @@ class _Training:
                 "objective": self.goal.identity(),
                 "inputs": list(self.rows.inputs),
                 "weights": digest.of_bytes(checkpoints.dump(checkpoints.state(self.net))),
-                "train": _digests(self.rows.train),
-                "validation": _digests(self.rows.validation),
+                "train": digests(self.rows.train),
+                "validation": digests(self.rows.validation),
             }
         )
 
@@ -317,13 +282,13 @@ class _Training:
         if self.checkpoint is None or not self.checkpoint.is_file():
             return
         try:
-            tensors, about = checkpoints.read(self.checkpoint)
+            stored, about = checkpoints.read(self.checkpoint)
         except ModelError:
             return  # it only saves time
         if about.get("identity") != self.identity:
             return
         parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
+        for name, tensor in stored.items():
             part, _, rest = name.partition(":")
             parts.setdefault(part, {})[rest] = tensor
         self.net.load_state_dict(parts["net"])
@@ -340,15 +305,6 @@ class _Training:
         self.best_epoch, self.stopped = about["best_epoch"], about["stopped"]
 
 
-def learning_rate(recipe: Recipe, at: float) -> float:
-    """The learning rate where the share `at` of the training, 0 to 1, is done."""
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * (1 + math.cos(math.pi * at)) / 2
-    if recipe.schedule == "step":
-        return float(recipe.learning_rate * 0.1 ** ((at >= 0.5) + (at >= 0.75)))
-    return recipe.learning_rate
-
-
 def outputs(given: Any) -> tuple[Tensor, ...]:
     """What a net returned, in order: a tensor, several, or several by name. ModelError: else."""
     import torch
@@ -358,36 +314,6 @@ def outputs(given: Any) -> tuple[Tensor, ...]:
     if not all(isinstance(output, torch.Tensor) for output in found):
         raise ModelError("the net must return tensors: one, a tuple, or a dict of them")
     return found
-
-
-def _optimizer(modules: list[Module], recipe: Recipe) -> Any:
-    from torch import optim
-
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
-    if not trained:
-        raise ModelError("the net has nothing to train: no parameter wants a gradient")
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    kind = {"adamw": optim.AdamW, "adam": optim.Adam}[recipe.optimizer]
-    return kind(groups, lr=recipe.learning_rate)
-
-
-def _check(rows: Rows, recipe: Recipe) -> None:
-    if recipe.early_stop is not None and not rows.validation:
-        raise DataError("early stop needs validation rows; give some, or leave it out")
-    for what, arrays in (("training", rows.train), ("validation", rows.validation)):
-        if what == "validation" and not arrays:
-            continue
-        if missing := [name for name in rows.inputs if name not in arrays]:
-            raise DataError(f"the {what} data have no array '{missing[0]}', which the net takes")
-        lengths = {name: len(array) for name, array in arrays.items()}
-        if len(set(lengths.values())) > 1 or not all(lengths.values()):
-            told = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
-            raise DataError(f"the {what} data must have equally many rows, at least one: {told}")
 
 
 @contextlib.contextmanager
@@ -404,21 +330,3 @@ def _deterministic(threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
-
-
-def _tensors(arrays: Mapping[str, Array], chosen: Array) -> dict[str, Tensor]:
-    import torch
-
-    return {name: torch.from_numpy(np.asarray(array[chosen])) for name, array in arrays.items()}
-
-
-def _digests(arrays: Mapping[str, Array]) -> dict[str, digest.Json]:
-    """Type, shape and content of arrays."""
-    return {
-        name: [
-            str(array.dtype),
-            list(array.shape),
-            hashlib.sha256(np.ascontiguousarray(array).data).hexdigest(),
-        ]
-        for name, array in arrays.items()
-    }

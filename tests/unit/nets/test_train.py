@@ -17,7 +17,8 @@ from repo_builder.base.errors import DataError, ModelError, RepoBuilderError
 from repo_builder.nets import checkpoint
 from repo_builder.nets.distill import Distilled
 from repo_builder.nets.losses import LOGITS, Own, Task
-from repo_builder.nets.train import Epoch, Recipe, Rows, fit, learning_rate
+from repo_builder.nets.recipe import learning_rate
+from repo_builder.nets.train import Epoch, Recipe, Rows, fit
 
 torch = pytest.importorskip("torch")
 tiny_net = pytest.importorskip("tiny_net")
@@ -254,6 +255,11 @@ ROWS = tiny_net.rows()
     ("rows", "recipe", "words"),
     [
         (without(ROWS, "x"), RECIPE, "the training data have no array 'x'"),
+        (
+            dataclasses.replace(ROWS, validation={"x": ROWS.validation["x"]}),
+            RECIPE,
+            "the validation data have no array 'label'",
+        ),
         (without(ROWS, "label"), RECIPE, "the training data have no array 'label'"),
         (
             dataclasses.replace(ROWS, train={**ROWS.train, "label": ROWS.train["label"][:9]}),
