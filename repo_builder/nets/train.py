@@ -22,7 +22,7 @@ from repo_builder.base.errors import DataError, ModelError
 from repo_builder.nets import checkpoint as checkpoints
 from repo_builder.nets.losses import Answers, Objective, Task
 from repo_builder.nets.recipe import Recipe, learning_rate, optimizer
-from repo_builder.nets.rows import Rows, check, digests, tensors
+from repo_builder.nets.training_data import Rows, check, digests, tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
