@@ -29,6 +29,10 @@ if TYPE_CHECKING:
         ServerFailed,
         Unavailable,
     )
+    from repo_builder.client.metrics import Metrics
+    from repo_builder.client.models.confidence import Policy
+    from repo_builder.client.models.model import Model
+    from repo_builder.client.models.tensors import Tensor
     from repo_builder.client.options import (
         Breaker,
         Cache,
@@ -41,9 +45,12 @@ if TYPE_CHECKING:
         Tls,
     )
     from repo_builder.client.result import Result
+    from repo_builder.client.sample import Sample
+    from repo_builder.client.sequence import AsyncSequence, SyncSequence
 
 __all__ = [
     "AsyncEdgeClient",
+    "AsyncSequence",
     "Breaker",
     "Cache",
     "ClientError",
@@ -54,22 +61,41 @@ __all__ = [
     "Fallback",
     "InvalidInput",
     "Limits",
+    "Metrics",
+    "Model",
     "ModelNotFound",
     "Overloaded",
+    "Policy",
     "Result",
     "Retry",
+    "Sample",
     "ServerFailed",
     "Servers",
     "SharedMemory",
+    "SyncSequence",
+    "Tensor",
     "Tls",
     "Unavailable",
 ]
+
+_MODULES = (
+    "errors",
+    "options",
+    "result",
+    "sample",
+    "models.tensors",
+    "models.confidence",
+    "models.model",
+    "edge",
+    "metrics",
+    "sequence",
+)
 
 
 def __getattr__(name: str) -> Any:
     # On first use, because the builder reads `client.models` and needs no gRPC for it.
     if name in __all__:
-        for module in ("errors", "options", "result", "edge"):
+        for module in _MODULES:
             found = importlib.import_module(f"repo_builder.client.{module}")
             if name in vars(found) and vars(found)[name].__module__ == found.__name__:
                 return vars(found)[name]

@@ -88,7 +88,7 @@ class _Client:
 
     @property
     def metrics(self) -> Metrics:
-        """Counters and histograms: `.snapshot()`, `.prometheus()`, `.opentelemetry(meter)`."""
+        """Counters and histograms of all calls of this client: see `Metrics`."""
         return self._core.metrics
 
 
@@ -96,8 +96,12 @@ class EdgeClient(_Client):
     """Asks the device's own Triton, and the cloud's where the device's model is not sure.
 
     `edge` and `cloud` are a gRPC address ("localhost:8001"), several, or `Servers` with TLS and
-    token. Thread-safe; close it or use it as a context manager. After a fork the child has
-    connections of its own, provided that no call was under way (a limit of gRPC's).
+    token; without `cloud` every answer is the edge's. What is not given has the defaults of its
+    class; without `cache` and `collector` nothing is written to disk. Nothing connects before the
+    first call. Raises ValueError for options that do not fit together.
+
+    Thread-safe; close it or use it as a context manager. After a fork the child has connections of
+    its own, provided that no call was under way (a limit of gRPC's).
     """
 
     def _open(self) -> None:
@@ -116,12 +120,17 @@ class EdgeClient(_Client):
         than the model takes at once (`describe(model).max_rows`) travel in parts, one after the
         other; the answer has all rows, in order, of one version.
 
-        Raises InvalidInput, ModelNotFound, DeadlineExceeded, Unavailable, Overloaded, ServerFailed.
+        Raises InvalidInput, ModelNotFound, DeadlineExceeded, Unavailable, Overloaded, ServerFailed
+        and Closed.
         """
         return self._driver.drive(self._core.infer(model, inputs, timeout, version))
 
     def describe(self, model: str, *, timeout: float | None = None, version: str = "") -> Model:
-        """What the server says of `model`: inputs, outputs, labels, version, policy."""
+        """What the edge's server, or else the cloud's, says of `model`: see `Model`.
+
+        `timeout` is in seconds. Raises ModelNotFound, Unavailable, Closed, InvalidInput for a
+        `version` that is none, and ServerFailed where the model's config cannot be read.
+        """
         return self._driver.drive(self._core.describe(model, timeout, version))
 
     def sequence(
@@ -134,14 +143,19 @@ class EdgeClient(_Client):
         """One run through a recurrent or streaming model, whose state goes from call to call.
 
         `states` maps inputs to outputs, as the builder found them where it is not given; `initial`
-        has first values, else zeros.
+        maps inputs to first values, of the input's shape with the batch axis if calls have one,
+        else they are zeros. Asks nobody, and raises nothing: the first call of it does.
         """
         from repo_builder.client.sequence import SyncSequence
 
         return SyncSequence(self, model, states, initial)
 
     def image(self, model: str, image: bytes, *, timeout: float | None = None) -> Result:
-        """Run `model` on an encoded image (JPEG, PNG ...), prepared as its spec says."""
+        """Run `model` on one encoded image (JPEG, PNG ...), prepared as its spec says.
+
+        `timeout` is in seconds. The answer is that to one sample. Raises as `infer`; InvalidInput
+        also where the bytes are no image, or the model's spec does not say how to prepare one.
+        """
         inputs = self._driver.drive(self._core.image_inputs(model, image, timeout))
         return self.infer(model, inputs, timeout=timeout)
 
@@ -175,17 +189,20 @@ class EdgeClient(_Client):
         concurrency: int = 16,
         timeout: float | None = None,
         return_errors: bool = False,
-    ) -> Any:
+    ) -> list[Result] | list[Result | ClientError]:
         """Run `model` on each item, `concurrency` at a time; answers in the items' order.
 
-        `timeout` is each item's own. The first error stops all, unless `return_errors` puts errors
-        in their items' places. Small items of a model with `dynamic_batching` share requests.
+        An item is what `infer` takes, a sample or a batch. `timeout`, in seconds, is each item's
+        own. Small items of a model with `dynamic_batching` share requests. The first error, of
+        those that `infer` raises, stops all and is raised, unless `return_errors` puts errors in
+        their items' places.
         """
         from repo_builder.client.calls.concurrent import Caller, run_all
 
         background = self._in_background()
         caller = Caller(background.driver, self._core, model, timeout, return_errors)
-        return background.run(run_all(caller, items, concurrency))
+        answers: list[Any] = background.run(run_all(caller, items, concurrency))
+        return answers
 
     def stream(
         self,
@@ -198,8 +215,9 @@ class EdgeClient(_Client):
     ) -> Iterator[Any]:
         """Run `model` on frames as they come, `window` of them under way; answers in order.
 
-        The next frame is taken from `frames` only when an answer was fetched, so a slow consumer
-        slows the source down and nothing piles up.
+        A frame is what `infer` takes. The next one is taken from `frames` only when an answer was
+        fetched, so a slow consumer slows the source down and nothing piles up. Yields a `Result`
+        each; `timeout`, in seconds, and `return_errors` are as of `infer_many`.
         """
         from repo_builder.client.calls.concurrent import Caller
 
@@ -315,7 +333,7 @@ class AsyncEdgeClient(_Client):
         timeout: float | None = None,
         return_errors: bool = False,
     ) -> AsyncIterator[Any]:
-        """As `EdgeClient.stream`; `frames` may be an async iterable too."""
+        """As `EdgeClient.stream`, for `async for`; `frames` may be an async iterable too."""
         from repo_builder.client.calls.concurrent import Caller, each
 
         caller = Caller(self._driver, self._core, model, timeout, return_errors)

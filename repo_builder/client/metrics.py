@@ -39,7 +39,7 @@ HELP = {
 
 
 class Metrics:
-    """All figures of one client. Thread-safe."""
+    """All figures of one client. Thread-safe. Times are in seconds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -123,10 +123,11 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
     def opentelemetry(self, meter: Any) -> None:
-        """Publish everything through an OpenTelemetry `Meter`.
+        """Publish everything through an OpenTelemetry `Meter`, from then on.
 
         Counters and gauges as observable instruments; of a histogram, its count and sum (the
-        specification has no observable histogram), from which a backend takes the mean.
+        specification has no observable histogram), from which a backend takes the mean. Raises
+        ImportError without the package `opentelemetry-api`.
         """
         from opentelemetry.metrics import Observation
 

@@ -25,8 +25,15 @@ def is_local(address: str) -> bool:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files in PEM. Without `authority` the system's roots are trusted; with `certificate` and
-    `key` the client shows who it is (mTLS). `server_name` replaces the host name to verify."""
+    """How a connection is encrypted, and who is trusted. All files are PEM.
+
+    authority    whom to trust; None: the roots that gRPC brings
+    certificate  who the client is, for servers that ask (mTLS); belongs together with `key`
+    key          the private key of `certificate`
+    server_name  the name to verify in the server's certificate; "": the host of its address
+
+    Raises ValueError where only one of `certificate` and `key` is given.
+    """
 
     authority: Path | None = None
     certificate: Path | None = None
@@ -42,8 +49,15 @@ class Tls:
 class Servers:
     """The servers of one side, all serving the same models, and how to talk to them.
 
-    `token` is sent as `authorization: Bearer ...`; a callable is asked before every call, so that
-    it can renew. A token never travels in the clear: it needs `tls`, or servers on this host.
+    addresses    "host:port" of Triton's gRPC, one or more
+    tls          None: in the clear
+    token        sent as `authorization: Bearer ...`; a callable is asked before every call, so that
+                 it can renew. It never travels in the clear: it needs `tls`, or servers on this
+                 host
+    headers      sent along with every request
+    compression  of requests
+
+    Raises ValueError without an address, and for a token that would travel in the clear.
     """
 
     addresses: Sequence[str]
@@ -72,8 +86,12 @@ class Servers:
 
 @dataclass(frozen=True)
 class Limits:
-    """`timeout` in seconds is the deadline of a call that names none. At most `concurrency` calls
-    are under way, `queue` more wait their turn; what comes on top is refused at once."""
+    """How long and how many.
+
+    timeout      seconds: the deadline of a call that names none
+    concurrency  calls under way at a time
+    queue        calls that wait for their turn; what comes on top is refused at once (Overloaded)
+    """
 
     timeout: float = 10.0
     concurrency: int = 64
@@ -84,11 +102,13 @@ class Limits:
 class Retry:
     """How often a side is tried.
 
-    `attempts` bounds one call where another side can still answer; otherwise the deadline does,
-    unless `patient` is False. `budget` bounds all calls together: repeats that a server has to work
-    for are at most this share of the calls, plus a small reserve. Delays, in seconds, double from
-    `delay` to `max_delay`, with full jitter. With `hedge`, and more than one server on a side,
-    a call that is slower than the p95 is sent to a second server too.
+    attempts   of one call, where another side can still answer; otherwise the deadline bounds it
+    budget     share of all calls: repeats that a server has to work for are at most this many, plus
+               a small reserve
+    delay      seconds before the first repeat; each doubles the one before, with full jitter
+    max_delay  seconds that a delay is at most
+    hedge      with several servers on a side, send a call that is slower than the p95 to a second
+    patient    False: `attempts` bounds a call also where no other side can answer
     """
 
     attempts: int = 3
@@ -101,8 +121,12 @@ class Retry:
 
 @dataclass(frozen=True)
 class Breaker:
-    """After `failures` in a row a server is left alone for `cooldown` seconds, then probed by one
-    call; each failed probe doubles the wait, up to `max_cooldown`."""
+    """When a server that fails is left alone. One call at a time probes it then.
+
+    failures      in a row that open the breaker
+    cooldown      seconds until the first probe; each failed probe doubles the wait
+    max_cooldown  seconds that the wait is at most
+    """
 
     failures: int = 5
     cooldown: float = 0.25
@@ -113,14 +137,25 @@ class Breaker:
 class Fallback:
     """What may go to the cloud, and when.
 
-    The policy and threshold come with the model; `score` and `threshold` replace them.
-    `models` names the cloud's model for an edge model (default: what the model itself says, else
-    the same name); with `memory`, a file, what the models said is known also to a client that is
-    started while the edge is down. While a cloud stands behind it, the edge may use `edge_share`
-    of the time left.
-    `timeout` bounds the cloud's part further. Rates and costs bound what unsure rows may use up;
-    a row that is not let through is answered by the edge, marked. An input in `never_send` does
-    not leave the device: the cloud's model has to do without it, or it is not asked.
+    Policy and threshold come with the model. Rates and costs bound what unsure rows may use up; a
+    row that is not let through is answered by the edge, marked `edge-unverified`.
+
+    models           edge model -> the cloud's; default: what the model says, else the same name
+    memory           a file: what models said is known also to a client that is started while the
+                     edge is down
+    score            outputs, name -> `[n, ...]`, to how sure each row is, `[n]`; replaces the
+                     policy, and needs `threshold`
+    threshold        rows of at least this score stay at the edge; replaces the model's
+    edge_share       of the time left: what the edge may use while a cloud stands behind it
+    timeout          seconds: bounds the cloud's part further; None: the deadline alone
+    rows_per_second  to the cloud; None: any
+    bytes_per_hour   of tensors to the cloud; None: any
+    cost_per_row     in a unit of your own
+    cost_per_hour    in the same unit; needs `cost_per_row`; None: any
+    never_send       inputs that do not leave the device: the cloud's model has to do without them,
+                     or it is not asked
+
+    Raises ValueError for a score without a threshold, and `cost_per_hour` without `cost_per_row`.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -144,9 +179,12 @@ class Fallback:
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """Tensors go to a server on this host through shared memory where a call carries at least
-    `minimum` bytes (where it starts to pay: benchmarks/client.py). The pool holds at most
-    `max_bytes`; calls beyond that go over the wire."""
+    """Tensors to a server on this host, without copying them through a socket.
+
+    enabled    False: all go over the wire
+    minimum    bytes that a call carries at least (where it starts to pay: benchmarks/client.py)
+    max_bytes  that the pool holds; calls beyond go over the wire
+    """
 
     enabled: bool = True
     minimum: int = 128 * 1024
@@ -157,8 +195,12 @@ class SharedMemory:
 class Cache:
     """Answers kept on the device in one SQLite file, least recently used out first.
 
-    `near_duplicates` takes an answer for a frame that differs from a known one in at most this
-    many of the 64 bits of a perceptual hash; 0 wants equal bytes.
+    path             the file; processes may share it
+    max_bytes        that the answers take
+    near_duplicates  bits, 0 to 16: an answer is good for a frame too whose perceptual hash of 64
+                     bits differs in at most so many; 0 wants equal bytes
+
+    Raises ValueError for `near_duplicates` beyond 16.
     """
 
     path: Path
@@ -172,11 +214,13 @@ class Cache:
 
 @dataclass(frozen=True)
 class Collector:
-    """Unsure samples kept on disk for a later upload, at most `max_bytes` of them, the oldest out
-    first; `audit` is the share of all other samples kept too, by chance, for an unbiased view.
+    """Unsure samples kept on disk for a later upload, as one `.npz` file each.
 
-    Nothing is kept unless `consent` says yes for the model's name. `redact` may change a sample,
-    or return None to drop it.
+    path       the folder
+    consent    model's name -> whether its samples may be kept
+    max_bytes  of all samples; the oldest go first
+    audit      share of all other samples kept too, by chance, for an unbiased view
+    redact     may change a sample, or return None to drop it
     """
 
     path: Path

@@ -17,14 +17,16 @@ Source = Literal["edge", "cloud", "cache", "edge-unverified"]
 
 @dataclass
 class Result:
-    """The answer to one sample (`batch` None: no batch axis) or to a batch of that many rows.
+    """The answer to one sample or to a batch.
 
-    outputs         name -> array; for a batch the first axis is the row
+    outputs         name -> array; for a batch of n rows `[n, ...]`, for one sample without that
+                    axis
+    batch           rows; None for one sample
     sources         who answered, one per row: `edge` (sure, or no fallback wanted), `cloud`,
                     `cache`, or `edge-unverified`: unsure, and the cloud could not be asked
     version         the version of the edge's model that answered, "1.2.0"; "" where none did
     cloud_version   the same for the cloud's
-    timings         seconds per stage: prepare, edge, cloud, total ...
+    timings         seconds per stage: prepare, edge, cloud, cache, total
     why_unverified  why the cloud did not answer the `edge-unverified` rows
     """
 
@@ -40,7 +42,7 @@ class Result:
     scores: npt.NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        """The output `name`."""
+        """The output `name`. Raises KeyError where there is none."""
         return self.outputs[name]
 
     @property

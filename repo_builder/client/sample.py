@@ -14,9 +14,19 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, with its answer. `reason`: `unsure`, or `audit` for one taken by chance, at the rate
-    `share`; only the audited are a fair sample of what the model meets. `time` is in seconds since
-    1970 by the device's clock, which may be wrong; `sequence` in the file's name is the order."""
+    """One row, with its answer. `sequence` in the name of its file is the order.
+
+    model       its name
+    version     that answered, "1.2.0"
+    source      who answered, as in `Result.sources`
+    reason      `unsure`, or `audit` for one taken by chance; only those are a fair sample of what
+                the model meets
+    confidence  how sure the edge was; None without a policy
+    inputs      name -> array without the batch axis
+    outputs     name -> array without the batch axis
+    share       of samples that were taken as this one was; 1 for the unsure
+    time        seconds since 1970 by the device's clock, which may be wrong
+    """
 
     model: str
     version: str

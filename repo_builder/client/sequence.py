@@ -47,7 +47,7 @@ class _State:
 
     @property
     def values(self) -> dict[str, Array]:
-        """Input -> what the next call gives it; empty before the first."""
+        """State input -> the array that the next call gives it; empty before the first."""
         return dict(self._values)
 
     def reset(self) -> None:
@@ -86,7 +86,7 @@ class _State:
 
 
 class SyncSequence(_State):
-    """See `EdgeClient.sequence`. All calls go to the version that answered the first."""
+    """What `EdgeClient.sequence` gives. All calls go to the version that answered the first."""
 
     def __init__(
         self,
@@ -99,9 +99,10 @@ class SyncSequence(_State):
         self._client = client
 
     def infer(self, inputs: Mapping[str, Any], *, timeout: float | None = None) -> Result:
-        """The next call, with all inputs but the state. Errors as of `EdgeClient.infer`.
+        """The next call, with all inputs but the state, name -> array.
 
-        After an error the state is that of the last call that succeeded.
+        `timeout` is in seconds. Raises as `EdgeClient.infer`; InvalidInput also where no state is
+        known. After an error the state is that of the last call that succeeded.
         """
         described = self._client.describe(self._model, timeout=timeout, version=self._version)
         given = self._with_state(described, inputs)
@@ -111,7 +112,7 @@ class SyncSequence(_State):
 
 
 class AsyncSequence(_State):
-    """See `AsyncEdgeClient.sequence`."""
+    """What `AsyncEdgeClient.sequence` gives: as `SyncSequence`, awaited."""
 
     def __init__(
         self,

@@ -82,12 +82,23 @@ def score(
 class Policy:
     """When an answer is sure: `repo_builder.confidence` of a model's config.
 
-    A row is sure where its score is at least `threshold`. None: no threshold could be certified,
-    so no row is. `max_error` with `confidence_level` is the promise the threshold was chosen for:
-    the share of wrong answers among the sure ones; None where the threshold was set by hand.
-    `coverage` is the share of sure rows on the calibration data; `digest` names the artifact that
-    was calibrated; `cloud_model` is the model that unsure rows go to ("" is the same name);
-    `layout` says where `max_score` finds scores in the output.
+    policy            how an answer is scored: `max_probability`, `margin`, `entropy`, `energy`,
+                      `max_score`; larger where the model is surer
+    output            what is scored
+    activation        whether that has `logits` or `probabilities`
+    temperature       logits are divided by it
+    threshold         a row is sure where its score is at least this; None: none could be certified,
+                      so no row is
+    max_error         the promise it was chosen for: share of wrong answers among the sure; None
+                      where the threshold was set by hand
+    confidence_level  how certain the promise is, from 0 to 1
+    coverage          share of sure rows on the calibration data
+    digest            of the artifact that was calibrated
+    cloud_model       that unsure rows go to; "": of the same name
+    layout            where `max_score` finds scores: `scores`, or `ultralytics`, behind 4 channels
+                      of boxes
+
+    Raises ValueError for a policy, activation, layout or temperature that is none.
     """
 
     policy: PolicyName
@@ -113,7 +124,7 @@ class Policy:
             raise ValueError(f"temperature {self.temperature}: must be above 0")
 
     def scores(self, outputs: Mapping[str, Array]) -> Floats:
-        """One score per row."""
+        """One score per row of outputs, name -> `[n, ...]`. Raises KeyError without `output`."""
         values = outputs[self.output]
         return score(self.policy, values, self.activation, self.temperature, self.layout)
 

@@ -22,11 +22,20 @@ from repo_builder.client.models.tensors import TRITON_TYPES, Array, Batch, Input
 
 @dataclass(frozen=True)
 class Model:
-    """A model as one side serves it. `max_rows`: 0 is no batch axis, -1 is without limit.
+    """A model as one side serves it.
 
-    `joinable`: its rows do not depend on each other, so requests may be joined. `states` maps
-    inputs to the outputs that are their values for the next call of a sequence. `may_be_empty`: the
-    inputs that may have a dimension of size 0; None: nobody has looked, the server decides.
+    name          on the server
+    inputs        in the config's order
+    outputs       in the config's order
+    max_rows      in one request; 0: no batch axis, -1: any
+    repeatable    whether a request may be sent twice; not of sequences and decoupled models
+    joinable      whether its rows do not depend on each other, so that requests may be joined
+    may_be_empty  inputs that may have a dimension of size 0; None: the server decides
+    version       "1.2.0"; "" where the builder did not write one
+    labels        output -> the names of its classes
+    preprocess    how the build wants images prepared, as JSON; "": it does not say
+    states        input -> the output that is its value for the next call of a sequence
+    policy        when an answer is sure; None: there is no fallback
     """
 
     name: str

@@ -31,7 +31,13 @@ DTYPES = dict(TRITON_TYPES.values())
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output; `dims` without the batch axis, -1 is any size."""
+    """One input or output of a model.
+
+    name      as in `Result.outputs`
+    datatype  Triton's name: FP32, INT64, UINT8, BYTES ...
+    dims      the shape without the batch axis; -1: any size
+    optional  whether a call may leave the input out
+    """
 
     name: str
     datatype: str
@@ -40,7 +46,7 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """numpy's type."""
+        """numpy's type; of BYTES `object`, of BF16 float32."""
         return DTYPES[self.datatype]
 
     def fits(self, shape: Sequence[int]) -> bool:
