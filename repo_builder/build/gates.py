@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from repo_builder.base import statistics
@@ -65,6 +66,26 @@ def _accuracy(score: Score, limit: float, confidence: float | None) -> list[str]
     needed = statistics.rows_needed((low, high), score.rows, limit)
     enough = f"; of {score.rows} rows, about {needed} would tell" if needed else ""
     return [f"{said} > max_accuracy_drop {limit:g}{enough}"]
+
+
+def slower_than_parent(latency_ms: float, parent: Mapping[str, float], doubt: str) -> list[str]:
+    """One line where a pruned model is slower than what it was pruned from; [] where it is not.
+
+    `parent` is what `profile` found of it, timed in turns with ours: `faster`, with its quartiles,
+    is how many times our time it takes. Where the model is as fast or faster in three quarters of
+    the turns, a `doubt` about the times as such says nothing against that.
+    """
+    if parent["faster_low"] >= 1:
+        return []
+    both = f"{latency_ms:.3g} ms, its parent {parent['p50_ms']:.3g} ms"
+    if doubt:
+        return [
+            f"the pruned model takes {both}, but {doubt} while that was measured; {MEASURE_AGAIN}"
+        ]
+    if parent["faster_high"] >= 1:
+        return []
+    fix = "prune by `of: latency`, or with a `round_to` of 8 or 16"
+    return [f"the pruned model is slower than its parent: it takes {both}; {fix}"]
 
 
 def too_few_rows(gates: Gates, score: Score | None) -> list[str]:

@@ -6,7 +6,14 @@ import pytest
 
 from repo_builder import targets
 from repo_builder.base import statistics
-from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
+from repo_builder.build.gates import (
+    Measurements,
+    failures,
+    limits,
+    slower_than_parent,
+    too_few_rows,
+    too_large,
+)
 from repo_builder.build.report.types import Score
 from repo_builder.spec.types import Gates
 
@@ -49,6 +56,26 @@ def test_a_doubtful_latency_meets_no_gate_and_breaks_none_where_there_is_no_limi
         "while it was measured; run `repo-builder build --measure-again` while the machine is quiet"
     )
     assert failures(Gates(max_size_mb=1.0), doubtful) == []
+
+
+@pytest.mark.parametrize(
+    ("faster", "doubt", "says"),
+    [
+        ((1.5, 1.6, 1.7), "", ""),
+        ((1.5, 1.6, 1.7), "others used 60% of the processor", ""),
+        ((0.98, 1.0, 1.02), "", ""),
+        ((0.5, 0.6, 0.7), "", "is slower than its parent: it takes 5 ms, its parent 3 ms; prune"),
+        ((0.5, 0.6, 1.2), "a quota", "takes 5 ms, its parent 3 ms, but a quota while that was"),
+    ],
+)
+def test_a_pruned_model_is_not_slower_than_its_parent(
+    faster: tuple[float, ...], doubt: str, says: str
+) -> None:
+    names = ("faster_low", "faster", "faster_high")
+    parent = {"p50_ms": 3.0, **dict(zip(names, faster, strict=True))}
+    said = slower_than_parent(5.0, parent, doubt)
+    assert len(said) == bool(says)
+    assert says in "".join(said)
 
 
 def test_weights_that_alone_exceed_the_memory() -> None:
