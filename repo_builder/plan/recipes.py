@@ -11,7 +11,7 @@ from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.base.digest import Json
-from repo_builder.plan import sizes, warm_up
+from repo_builder.plan import mixed, sizes, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import Spec
@@ -58,13 +58,15 @@ def _openvino(chain: Chain) -> None:
         params.update(last_release=settings.last_release, opset=settings.opset)
     in_fp32 = {**params, "precision": "fp32"}
     calibration = None
+    cpu = device == "CPU"
+    front = _front(chain, static=not cpu)
+    keep = None
     if precision == "int8":
         params.update(_quantization(chain), weight_bits=_weight_bits(chain))
         calibration = chain.calibration
+        keep = mixed.kept(chain, front, params)
     chain.compiled = "compile-openvino"
-    cpu = device == "CPU"
-    front = _front(chain, static=not cpu)
-    model = chain.add(chain.compiled, params, model=front, calibration=calibration)
+    model = chain.add(chain.compiled, params, model=front, calibration=calibration, keep=keep)
     measured = cpu and _runs_here(chain, "OpenVINO")
     runtime = "openvino" if cpu else "openvino-rows"
     in_fp16 = _emulated(chain) if precision == "fp16" and not cpu else None
@@ -222,7 +224,8 @@ def _quantized(chain: Chain, model: ArtifactRef, *, whole: bool = False) -> Arti
         "weight_bits": _weight_bits(chain),
         **_quantization(chain),
     }
-    return chain.add("quantize", params, model=model, calibration=chain.calibration)
+    keep = None if whole else mixed.kept(chain, model, params)
+    return chain.add("quantize", params, model=model, calibration=chain.calibration, keep=keep)
 
 
 def _weight_bits(chain: Chain) -> int:
@@ -350,7 +353,6 @@ def _allowed(spec: Spec) -> dict[str, Json]:
         "precision": spec.optimize.precision,
         "widened": dict(widened.limits) if widened else {},
         "classifiers": sorted(classifiers),
-        "confidence": spec.gates.confidence,
     }
 
 

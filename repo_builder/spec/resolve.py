@@ -17,6 +17,12 @@ from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawGates, RawOp
 from repo_builder.targets import Target
 from repo_builder.targets.types import TensorRt
 
+AUTO_ERROR = 0.05
+"""The relative error that `keep_float: auto` allows: docs/optimizing.md has what that costs."""
+
+WHOLE = ("vela", "tflite-micro")
+"""Runtimes of int8 models in TFLite, which have no floating point."""
+
 
 def resolve(
     raw: RawSpec, whole: Document, path: Path, target: Target
@@ -46,9 +52,6 @@ class _Resolver:
         if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
             fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
             self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
-        if raw.gates.confidence is not None and not raw.gates.max_accuracy_drop:
-            fix = "write a `max_accuracy_drop` above 0 beside it"
-            self._problem(("gates", "confidence"), "has no limit that could be kept", fix)
         optimize = raw.optimize
         evaluation = self._evaluation(raw.data.evaluation)
         return types.Spec(
@@ -67,6 +70,7 @@ class _Resolver:
                     percentile=optimize.quantization.percentile,
                     per_channel=optimize.quantization.per_channel,
                     exclude=tuple(optimize.quantization.exclude),
+                    max_error=self._max_error(optimize),
                 ),
                 tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
             ),
@@ -100,6 +104,18 @@ class _Resolver:
         elif precision == "int8" and not (has_calibration or _is_quantized(source)):
             fix = "add `data: {calibration: {path: ...}}`"
             self._problem(at, "int8 needs calibration data", fix)
+
+    def _max_error(self, optimize: RawOptimize) -> float | None:
+        """The error up to which layers are kept in floating point; None: none is."""
+        asked = optimize.quantization.keep_float
+        if asked == "none" or optimize.precision != "int8":
+            return None
+        if self.target.runtime in WHOLE:
+            at = ("optimize", "quantization", "keep_float")
+            what = f"{self.target.name} computes every layer in int8 and leaves none in float"
+            fix = "write `keep_float: none` for it under `overrides`"
+            self._problem(at, what, fix)
+        return AUTO_ERROR if asked == "auto" else float(asked)
 
     def _check_tensorrt(self, raw: RawSpec, device: TensorRt) -> None:
         """What this device's TensorRT cannot do, though others can."""

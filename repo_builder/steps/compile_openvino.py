@@ -14,7 +14,16 @@ from typing import Any, Literal
 from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
 from repo_builder.spec.types import CalibrationMethod, Precision
-from repo_builder.steps import _balance, _calibrate, _data, _onnx, _openvino_int8, _runtimes, _same
+from repo_builder.steps import (
+    _balance,
+    _calibrate,
+    _data,
+    _keep,
+    _onnx,
+    _openvino_int8,
+    _runtimes,
+    _same,
+)
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 
@@ -48,10 +57,14 @@ class Params:
 
 @dataclass(frozen=True)
 class Inputs:
-    """`model`: a model in fp32. `calibration`: a folder with `calibration.npz`, for int8."""
+    """`model`: a model in fp32. `calibration`: a folder with `calibration.npz`, for int8.
+
+    `keep`: what `sensitivity` wrote, for mixed precision.
+    """
 
     model: Path
     calibration: Path | None = None
+    keep: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +72,9 @@ class Facts:
     """Heavy operators with int8 weights or inputs, and those without, by type.
 
     `opset` is the newest operation set in the IR. `level` is None for the CPU, where `verify` runs
-    the model in the runtime that serves it. `left` are operators that int8 would ruin, and why;
-    `balanced` those that read channels balanced before, and how uneven: see `_balance`. `inputs`
-    and `outputs` are the shapes of the IR where the device takes one only.
+    the model in the runtime that serves it. `left` are operators that int8 would ruin or `keep`
+    names, and why; `balanced` those that read channels balanced before, and how uneven: see
+    `_balance`. `inputs` and `outputs` are the shapes of the IR where the device takes one only.
     """
 
     quantized: Mapping[str, int]
@@ -176,10 +189,11 @@ def _in_8_bits(
         raise DataError(_calibrate.NO_DATA)
     tensors = [_runtimes.openvino_tensor(port) for port in model.inputs]
     samples = _data.samples(inputs.calibration / FILE, tensors, params.samples or None)
+    keep = _keep.read(inputs.keep).source
     with explained(
         "OpenVINO cannot run the model", "use target `cpu`", ModelError, _runtimes.FIXES
     ):
-        made, left = _quantize(model, samples, params)
+        made, left = _quantize(model, samples, params, keep)
         expected = _openvino_int8.answers(model, samples)
         error = _same.largest(expected, _openvino_int8.answers(made, samples))
         if error <= _balance.NEAR:
@@ -188,15 +202,20 @@ def _in_8_bits(
             uneven = _balance.balance(inputs.model, samples, Path(scratch))
             if uneven:
                 even, _ = _converted(Path(scratch), params)
-                balanced, left_then = _quantize(even, samples, params)
+                balanced, left_then = _quantize(even, samples, params, keep)
                 answers = _openvino_int8.answers(balanced, samples)
                 if _same.largest(expected, answers) < _balance.WORTH * error:
                     return balanced, left_then, uneven
         return made, left, {}
 
 
-def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, Mapping[str, str]]:
-    """The model in int8, and what stays in floating point because int8 would ruin it."""
+def _quantize(
+    model: Any, samples: _data.Samples, params: Params, keep: Mapping[str, str]
+) -> tuple[Any, Mapping[str, str]]:
+    """The model in int8, and what stays in floating point because int8 would ruin it.
+
+    `keep` are names of the ONNX graph that stay too.
+    """
     import nncf
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
@@ -207,7 +226,7 @@ def _quantize(model: Any, samples: _data.Samples, params: Params) -> tuple[Any, 
     ranges = _activation_ranges(params)
     _openvino_int8.keep_dimensions(model)
     _openvino_int8.spread_biases(model)
-    ruined = _openvino_int8.ruined(model, samples)
+    ruined = _kept(model, keep) | _openvino_int8.ruined(model, samples)
     ignored = _to_leave(model, params.exclude) | ruined.keys()
     whole = any(op.get_type_name() in _NOT_IN_PARTS for op in model.get_ops())
     overflow = OverflowFix.ENABLE if params.weight_bits == 7 else OverflowFix.DISABLE
@@ -253,6 +272,16 @@ def _activation_ranges(params: Params) -> Any:
         "optimize.quantization.method: OpenVINO has no entropy calibration; "
         "write minmax or percentile for this target"
     )
+
+
+def _kept(model: Any, keep: Mapping[str, str]) -> dict[str, str]:
+    """The operators that have a name in `keep`, and why they stay."""
+    found = {}
+    for op in model.get_ordered_ops():
+        name = op.get_friendly_name().removesuffix("/WithoutBiases")
+        if name in keep and op.get_type_name() not in ("Parameter", "Result", "Constant"):
+            found[op.get_friendly_name()] = keep[name]
+    return found
 
 
 def _to_leave(model: Any, exclude: Iterable[str]) -> set[str]:

@@ -22,6 +22,8 @@ from repo_builder.steps import (
     _calibrate,
     _canonical,
     _data,
+    _keep,
+    _narrow,
     _observe,
     _onnx,
     _prepare,
@@ -71,21 +73,24 @@ class Params:
 class Inputs:
     """`model`: a model in fp32. `calibration`: a folder with `calibration.npz`.
 
-    A model that is quantized already needs none.
+    A model that is quantized already needs none. `keep`: what `sensitivity` wrote, for mixed
+    precision.
     """
 
     model: Path
     calibration: Path | None = None
+    keep: Path | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
     """Operators with int8 inputs and those without, by type; ranges of the activations.
 
-    `left` are nodes that int8 would ruin, and why; `left_out` are rewrites that changed answers,
-    and how. `error` is the relative error to fp32 on the first calibration rows. `form` is that of
-    a source that was quantized already and is passed on with its own scales, else "". `balanced`
-    are operators that read channels balanced before (see `_balance`), and how uneven those were.
+    `left` are nodes that int8 would ruin or that `keep` names, and why; `left_out` are rewrites
+    that changed answers, and how. `error` is the relative error to fp32 on the first calibration
+    rows. `form` is that of a source that was quantized already and is passed on with its own
+    scales, else "". `balanced` are operators that read channels balanced before (see `_balance`),
+    and how uneven those were.
     """
 
     quantized: Mapping[str, int]
@@ -118,12 +123,13 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     with explained("ONNX Runtime cannot optimize the model", WAY_OUT):
         model = _onnx.optimized(inputs.model)
     model, left_out = _prepare.prepare(model, expected, samples)
-    facts = _made(given, model, expected, samples, params, out)
+    keep = _keep.read(inputs.keep)
+    facts = _made(given, model, expected, samples, params, keep, out)
     if facts.error > _balance.NEAR:
         even, uneven = _balance.balanced(model, expected, samples)
         if even is not None:
             with tempfile.TemporaryDirectory() as scratch:
-                balanced = _made(given, even, expected, samples, params, Path(scratch))
+                balanced = _made(given, even, expected, samples, params, keep, Path(scratch))
                 if balanced.error < _balance.WORTH * facts.error:
                     _onnx.save(_onnx.load(Path(scratch)), out)
                     facts = replace(balanced, balanced=uneven)
@@ -136,12 +142,15 @@ def _made(
     expected: _same.Answers,
     samples: _data.Samples,
     params: Params,
+    keep: _keep.Keep,
     out: Path,
 ) -> Facts:
     """Write the int8 form of a prepared model. The errors are those of `run`."""
     nodes = _quantizable.chosen(model, params.exclude, params.whole)
     seen = _observe.watch(model, nodes, samples)
     nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
+    nodes = [node for node in nodes if node.name not in keep.nodes]
+    left |= keep.nodes
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
         raise StepError(_nothing(model, left, NO_WAY_OUT if params.whole else WAY_OUT))
     symmetric = params.scheme == "s8s8"
@@ -157,6 +166,9 @@ def _made(
     chosen = {node.name for node in nodes}
     with explained("the quantizer failed", WAY_OUT):
         quantized = _quantize(model, nodes, ranges, params)
+        _narrow.store(
+            quantized, keep.narrow, per_channel=params.per_channel, bits=params.weight_bits
+        )
     _onnx.unname_dimensions(given, quantized)
     _onnx.require_same_interface(given, quantized, "the quantizer", WAY_OUT)
     in_int8, floating = _count(quantized, chosen)

@@ -134,6 +134,34 @@ def test_what_is_not_fp32_is_measured_beside_the_fp32_that_all_share(target: str
     assert "score" not in fp32.steps
 
 
+@pytest.mark.parametrize(
+    ("target", "shared", "narrow"),
+    [
+        ("cpu", True, True),
+        ("cpu-openvino", False, False),
+        ("snapdragon-qcs8275", True, False),
+        ("nvidia-gpu", False, False),
+    ],
+)
+def test_mixed_precision_asks_what_int8_harms_before_it_quantizes(
+    target: str, shared: bool, narrow: bool
+) -> None:
+    mixed = Optimize(precision="int8", quantization=Quantization(max_error=0.02))
+    before, after = planned(spec(target)), planned(spec(target, optimize=mixed))
+    (variant,) = after.variants
+    asked = after.nodes[variant.steps["sensitivity"]]
+    assert asked.params["max_error"] == 0.02
+    assert (asked.params["shared"], asked.params["narrow"]) == (shared, narrow)
+    assert asked.params["scheme"] == CATALOG[target].int8
+    step = "compile-openvino" if target == "cpu-openvino" else "quantize"
+    quantizes = after.nodes[variant.steps[step]]
+    assert quantizes.inputs["keep"] == ArtifactRef(asked.key)
+    assert quantizes.inputs["model"] == asked.inputs["model"]
+    assert step in changed(before, after)
+    assert "import" not in changed(before, after)
+    assert "sensitivity" not in before.variants[0].steps
+
+
 @pytest.mark.parametrize("target", ["nvidia-gpu", "intel-npu", "ethos-u55"])
 def test_nothing_is_built_to_be_measured_where_nothing_is_measured(target: str) -> None:
     (variant,) = planned(spec(target, precision="int8")).variants
