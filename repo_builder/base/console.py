@@ -11,8 +11,9 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -105,7 +106,7 @@ def table(
     *,
     drop: Iterable[int] = (),
     below: int | None = None,
-    wrap: int | None = None,
+    wrap: Collection[int] = (),
     notes: Mapping[int, str] = _NO_NOTES,
     colours: Mapping[str, str] = _NO_COLOURS,
 ) -> str:
@@ -113,8 +114,8 @@ def table(
 
     `right` names the columns to align right (figures). Where the room is too small, the columns of
     `drop` go, the first of them first, then the widest text column is cut with an ellipsis, or its
-    text goes on below where it is the column `wrap`. Figures are never cut, nor is the first
-    column, which names the row: where even so it does not fit, lines are too long. `notes` (by
+    text goes on below where `wrap` has it. The first column, which names the row, goes on
+    below where even so it does not fit. Figures are never cut. `notes` (by
     number of the row, from 0) stand below their rows, indented, as do the texts of the column
     `below` where it goes. A cell whose text is in `colours` gets that colour. Where stdout is no
     terminal, and COLUMNS does not ask for a width, all stays.
@@ -123,9 +124,8 @@ def table(
     columns = list(range(len(header)))
     aligned_right = set(right)
     widths = [max(len(row[i]) for row in cells) for i in columns]
-    room = None
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        room = max(40, shutil.get_terminal_size().columns)
+    room = _room()
+    if room is not None:
         _fit(widths, columns, room, aligned_right, drop)
     lines = []
     for number, row in enumerate(cells):
@@ -160,20 +160,36 @@ def _fit(
     cuttable = [i for i in columns[1:] if i not in fixed]
     while spare() < 0 and any(widths[i] > _NARROWEST for i in cuttable):
         widths[max(cuttable, key=lambda i: widths[i])] -= 1
+    widths[0] = max(min(widths[0], _NARROWEST), widths[0] + min(0, spare()))
 
 
 def _lines(
-    row: Sequence[str], widths: Sequence[int], columns: Sequence[int], wrap: int | None
+    row: Sequence[str], widths: Sequence[int], columns: Sequence[int], wrap: Collection[int]
 ) -> list[list[str]]:
     """A row as the lines it takes: one, or more where the column `wrap` is wrapped."""
-    first = []
-    more: list[str] = []
+    cells = []
     for i in columns:
         text = row[i]
-        if i == wrap and len(text) > widths[i]:
-            text, *more = _wrapped(text, widths[i])
-        first.append(text if len(text) <= widths[i] else text[: widths[i] - 1] + "…")
-    return [first, *([part if i == wrap else "" for i in columns] for part in more)]
+        if len(text) <= widths[i]:
+            cells.append([text])
+        elif i == 0 or i in wrap:
+            cells.append(_wrapped(text, widths[i]))
+        else:
+            cells.append([text[: widths[i] - 1] + "…"])
+    return [list(line) for line in zip_longest(*cells, fillvalue="")]
+
+
+def fitted(text: str, indent: str = "") -> str:
+    """A paragraph as lines that fit the terminal, each behind `indent`; as a table fits."""
+    room = _room()
+    return "\n".join(_wrapped(text, room and room - len(indent), indent))
+
+
+def _room() -> int | None:
+    """Columns of the terminal, 40 at least; None: any width will do."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return max(40, shutil.get_terminal_size().columns)
+    return None
 
 
 def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repo_builder.base import console
@@ -21,6 +23,10 @@ _LARGE = 1 << 25
 
 _PATIENCE_S = 1.0
 """Seconds before a copy is shown."""
+
+_MARK = "progress: "
+_TAIL = 4096
+"""Bytes at the end of a log in which the last progress is looked for."""
 
 _on_screen: list[Steps] = []
 """The steps whose bar is on the screen, where copies have their line too."""
@@ -57,11 +63,11 @@ class Steps:
         if more and sys.stderr.isatty() and not console.talk.quiet:
             self._draw()
 
-    def start(self, key: str, label: str) -> None:
-        """A step began."""
+    def start(self, key: str, label: str, log: Path | None = None) -> None:
+        """A step began; what it says with `tell` goes into the file `log`."""
         self._begun[key] = time.monotonic()
         if self._running:
-            self._tasks[key] = self._running.add_task(label, total=None)
+            self._tasks[key] = self._running.add_task(label, total=None, told=_Told(log))
         console.detail(f"  {label} begins")
 
     def done(self, key: str, label: str, note: str = "") -> None:
@@ -113,7 +119,11 @@ class Steps:
         )
         self._all.add_task("all", total=self._total, completed=self._ended)
         self._running = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=screen
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
+            console=screen,
         )
         self._live = Live(
             Group(self._running, self._all),
@@ -124,6 +134,30 @@ class Steps:
         )
         self._live.start()
         _on_screen.append(self)
+
+
+def tell(text: str) -> None:
+    """Say, in a step, how far it is; a terminal shows it beside the name until it says more."""
+    print(_MARK + text, flush=True)  # a step's output is its log
+
+
+class _Told:
+    """What a step told last, read from its log whenever it is shown."""
+
+    def __init__(self, log: Path | None) -> None:
+        self._log = log
+
+    def __str__(self) -> str:
+        if self._log is None:
+            return ""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:  # it has not begun to write
+            return ""
+        told = (line for line in reversed(lines) if line.startswith(_MARK))
+        return next(told, "").removeprefix(_MARK)
 
 
 @contextlib.contextmanager
@@ -167,7 +201,7 @@ class _Copy:
         text = f"{self._label} {console.megabytes(self._done)}{of}"
         if self._place is None or self._task is None:
             self._place = self._screen()
-            self._task = self._place.add_task(text, total=self._total)
+            self._task = self._place.add_task(text, total=self._total, told="")
         self._place.update(self._task, description=text, completed=self._done)
 
     def end(self) -> None:

@@ -14,7 +14,7 @@ from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
 from repo_builder.build import beside, latency, proof
-from repo_builder.build.gates import Measurements, failures, limits, too_large
+from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Row, Score, Status
 from repo_builder.plan import PipelineVariant, Plan, Variant
@@ -69,11 +69,12 @@ def assemble(
     broken += proof.failures(entries, verified)
     figures = Measurements(
         measured["size"],
-        score and score.drop,
+        score,
         timed and timed.p50_ms,
         timed.doubt if timed else "",
     )
     measured["gates"] = limits(spec.gates, figures)
+    measured["warnings"] += tuple(too_few_rows(spec.gates, score))
     broken += failures(spec.gates, figures)
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from repo_builder.base.artifact import Entry
@@ -87,7 +88,7 @@ def in_runtime(score: Score | None, scored: Entry | None, spec: Spec) -> Score |
     fp32: Any = scored.facts["score"]
     higher = (evaluation.own or REQUIRES[evaluation.metric]).higher_is_better
     drop = fp32 - score.built if higher else score.built - fp32
-    return Score(score.metric, fp32, score.built, drop)
+    return replace(score, source=fp32, drop=drop, interval=None)
 
 
 def _ratio(ratio: float, more: str, less: str, what: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from repo_builder.build.report.types import Gate
+from repo_builder.base import statistics
+from repo_builder.build.report.types import Gate, Score
 from repo_builder.spec.types import Gates
 from repo_builder.targets import Target
 
@@ -17,12 +19,11 @@ MEASURE_AGAIN = "run `repo-builder build --measure-again` while the machine is q
 class Measurements:
     """What the gates look at; None where it was not measured.
 
-    `accuracy_drop` is positive where the built model is worse, in the metric's own unit.
     `doubt` says why the latency is not to be trusted; "" where it is.
     """
 
     size: int
-    accuracy_drop: float | None
+    score: Score | None
     latency_ms: float | None
     doubt: str = ""
 
@@ -33,9 +34,9 @@ def failures(gates: Gates, measured: Measurements) -> list[str]:
     NaN meets no gate, nor does a latency that is not to be trusted.
     """
     lines = []
-    drop, latency, size = measured.accuracy_drop, measured.latency_ms, measured.size / 1e6
-    if _fails(drop, gates.max_accuracy_drop):
-        lines.append(f"accuracy drop {drop:.4g} > max_accuracy_drop {gates.max_accuracy_drop:g}")
+    latency, size = measured.latency_ms, measured.size / 1e6
+    if (score := measured.score) and gates.max_accuracy_drop is not None:
+        lines += _accuracy(score, gates.max_accuracy_drop, gates.confidence)
     if _fails(size, gates.max_size_mb):
         lines.append(f"size {size:.3g} MB > max_size_mb {gates.max_size_mb:g}")
     if latency is not None and gates.max_latency_ms is not None and measured.doubt:
@@ -48,17 +49,73 @@ def failures(gates: Gates, measured: Measurements) -> list[str]:
     return lines
 
 
+def _accuracy(score: Score, limit: float, confidence: float | None) -> list[str]:
+    if confidence is None:
+        failed = _fails(score.drop, limit)
+        return [f"accuracy drop {score.drop:.4g} > max_accuracy_drop {limit:g}"] if failed else []
+    certain = f"with {confidence:.3g} confidence"
+    if score.interval is None:
+        return [
+            f"{score.rows} rows cannot tell {certain} whether the accuracy drop {score.drop:.4g} "
+            f"keeps max_accuracy_drop {limit:g}; give more evaluation data"
+        ]
+    if not _fails(score.interval[1], limit):
+        return []
+    low, high = score.interval
+    said = f"accuracy drop {score.drop:.4g} lies {certain} between {low:.3g} and {high:.3g}"
+    needed = statistics.rows_needed((low, high), score.rows, limit)
+    enough = f"; of {score.rows} rows, about {needed} would tell" if needed else ""
+    return [f"{said} > max_accuracy_drop {limit:g}{enough}"]
+
+
+def slower_than_parent(latency_ms: float, parent: Mapping[str, float], doubt: str) -> list[str]:
+    """One line where a pruned model is slower than what it was pruned from; [] where it is not.
+
+    `parent` is what `profile` found of it, timed in turns with ours: `faster`, with its quartiles,
+    is how many times our time it takes. Where the model is as fast or faster in three quarters of
+    the turns, a `doubt` about the times as such says nothing against that.
+    """
+    if parent["faster_low"] >= 1:
+        return []
+    both = f"{latency_ms:.3g} ms, its parent {parent['p50_ms']:.3g} ms"
+    if doubt:
+        return [
+            f"the pruned model takes {both}, but {doubt} while that was measured; {MEASURE_AGAIN}"
+        ]
+    if parent["faster_high"] >= 1:
+        return []
+    fix = "prune by `of: latency`, or with a `round_to` of 8 or 16"
+    return [f"the pruned model is slower than its parent: it takes {both}; {fix}"]
+
+
+def too_few_rows(gates: Gates, score: Score | None) -> list[str]:
+    """What to say where a single answer weighs more than the whole limit on the score."""
+    limit = gates.max_accuracy_drop
+    if not limit or score is None or not score.rows or score.metric not in ("accuracy", "top5"):
+        return []
+    if 1 / score.rows <= limit:
+        return []
+    return [
+        f"one of {score.rows} evaluation rows weighs {1 / score.rows:.2g}, more than "
+        f"max_accuracy_drop {limit:g}; give more evaluation data"
+    ]
+
+
 def limits(gates: Gates, measured: Measurements) -> tuple[Gate, ...]:
     """The limits that the spec sets, each with what was measured."""
     size = measured.size / 1e6
-    all_of_them = (
-        ("max_accuracy_drop", measured.accuracy_drop, gates.max_accuracy_drop, "", ""),
-        ("max_size_mb", size, gates.max_size_mb, "MB", ""),
-        ("max_latency_ms", measured.latency_ms, gates.max_latency_ms, "ms", measured.doubt),
+    drop, unsure = (score.drop, "") if (score := measured.score) else (None, "")
+    if score and gates.confidence is not None:
+        drop = score.interval[1] if score.interval else None
+        unsure = "" if score.interval else "too few rows for an interval"
+    all_of_them: tuple[tuple[str, float | None, float | None, str, str, float | None], ...] = (
+        ("max_accuracy_drop", drop, gates.max_accuracy_drop, "", unsure, gates.confidence),
+        ("max_size_mb", size, gates.max_size_mb, "MB", "", None),
+        ("max_latency_ms", measured.latency_ms, gates.max_latency_ms, "ms", measured.doubt, None),
     )
     return tuple(
-        Gate(name, figure, limit, unit, doubt)
-        for name, figure, limit, unit, doubt in all_of_them
+        Gate(name, figure, limit, unit, doubt, confidence)
+        for name, figure, limit, unit, doubt, confidence in all_of_them
         if limit is not None
     )
 

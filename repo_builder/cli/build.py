@@ -131,7 +131,7 @@ def command(
         measure_again=measure_again,
     )
     with Steps() as steps:
-        report = build(request, _Progress(steps))
+        report = build(request, _Progress(steps, request.store))
     if markdown is not None:
         write_markdown(out, markdown)
     shown = [row for row in report.rows if show_all or row.status != "cached"]
@@ -161,8 +161,11 @@ def _group(text: str) -> tuple[str, tuple[str, ...]]:
 class _Progress:
     """Tells the console what the executor does, in the words of the user's specs."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, store: Path) -> None:
+        from repo_builder.run.store import Store
+
         self.steps = steps
+        self.store = Store(store)
 
     def planned(self, plan: Plan) -> None:
         """Remember the plan, whose variants give the steps their names."""
@@ -174,7 +177,7 @@ class _Progress:
 
     def started(self, node: Node) -> None:
         """A step was given to a worker."""
-        self.steps.start(node.key, self._label(node))
+        self.steps.start(node.key, self._label(node), self.store.log(node.key))
 
     def finished(self, node: Node, entry: Entry) -> None:
         """A step ended well."""

@@ -198,7 +198,7 @@ def show(files: Sequence[Path], spec: Path | None, as_json: bool) -> None:
         ]
         notes = {number: "\n".join(_notes(array)) for number, array in enumerate(shown)}
         header = ["array", "type", "shape", "least", "most", "mean"]
-        console.out(console.table(header, rows, (3, 4, 5), notes=notes))
+        console.out(console.table(header, rows, (3, 4, 5), wrap=(2,), notes=notes))
     if spec is not None:
         console.say(f"fits the model of {spec}")
 

@@ -143,23 +143,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         console.out_json(rows)
         return
-    console.out(
-        console.table(
-            ("image", "target", "manifest", "models", "id", "size"),
-            [
-                (
-                    row["reference"],
-                    row["target"],
-                    row["manifest"],
-                    row["models"],
-                    row["id"].removeprefix("sha256:")[:12],
-                    console.megabytes(row["size"]),
-                )
-                for row in rows
-            ],
-            right=(5,),
-        )
-    )
+    _print_images(rows)
 
 
 @command.command()
@@ -294,6 +278,22 @@ def export(image: str, folder: Path) -> None:
     console.out(digest)
 
 
+def _print_images(rows: list[dict[str, Any]]) -> None:
+    cells = [
+        (
+            row["reference"],
+            row["target"],
+            row["manifest"],
+            row["models"],
+            row["id"].removeprefix("sha256:")[:12],
+            console.megabytes(row["size"]),
+        )
+        for row in rows
+    ]
+    header = ("image", "target", "manifest", "models", "id", "size")
+    console.out(console.table(header, cells, (5,), drop=(4, 3, 2)))
+
+
 def _print_layers(rows: list[tuple[Any, str]], *totals: int) -> None:
     cells: list[tuple[str, ...]] = [
         (
@@ -307,7 +307,9 @@ def _print_layers(rows: list[tuple[Any, str]], *totals: int) -> None:
     ]
     if totals:
         cells.append(("all", "", *map(console.megabytes, totals), ""))
-    console.out(console.table(("layer", "digest", "on disk", "to pull", ""), cells, right=(2, 3)))
+    console.out(
+        console.table(("layer", "digest", "on disk", "to pull", ""), cells, (2, 3), drop=(1,))
+    )
 
 
 def _repositories(folders: tuple[Path, ...]) -> list[Path]:

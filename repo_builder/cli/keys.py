@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
         console.out_json(rows)
         return
     cells = [(str(r["name"]), str(r["id"]), "yes" if r["signs"] else "no") for r in rows]
-    console.out(console.table(("name", "id", "signs"), cells))
+    console.out(console.table(("name", "id", "signs"), cells, wrap=(1,)))
 
 
 @command.command()

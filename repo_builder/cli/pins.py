@@ -37,7 +37,7 @@ def list_(path: Path | None, as_json: bool) -> None:
         )
         for name, family in table.families.items()
     ]
-    console.out(console.table(("family", "base", "packages"), rows))
+    console.out(console.table(("family", "base", "packages"), rows, wrap=(1, 2)))
 
 
 @command.command()

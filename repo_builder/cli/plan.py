@@ -53,7 +53,7 @@ def command(
     if shown:
         rows = [(line.id, line.step, _would(line), line.why) for line in shown]
         header = ("model@target", "step", "would", "why")
-        text = console.table(header, rows, wrap=3, colours=_COLOURS)
+        text = console.table(header, rows, wrap=(1, 3), colours=_COLOURS)
         console.out(text)
     waiting = {line.key for line in lines if not line.cached and not line.refused}
     what = f"{len(waiting)} steps to run" if waiting else "nothing to do"

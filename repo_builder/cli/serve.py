@@ -96,9 +96,9 @@ def _print_endpoints(server: Any, as_json: bool) -> None:
         "grpc": server.grpc_url,
         "metrics": server.metrics_url,
     }
-    console.say(f"serving {server.models_dir}; log: {server.log}; Ctrl-C stops")
+    begun = f"serving {server.models_dir}; log: {server.log}; Ctrl-C stops"
     if as_json:
+        console.say(begun)
         console.out_json({**endpoints, "pid": server.pid, "log": str(server.log)})
     else:
-        for name, url in endpoints.items():
-            console.out(f"{name:<8} {url}")
+        console.out("\n".join([begun, *(f"{name:<8} {url}" for name, url in endpoints.items())]))

@@ -32,7 +32,8 @@ def list_(targets_dir: Path | None, as_json: bool) -> None:
         (t.name, t.title, ",".join(t.architectures), t.runtime, ",".join(t.precisions))
         for t in found.values()
     ]
-    console.out(console.table(("target", "device", "for", "runtime", "precisions"), rows))
+    header = ("target", "device", "for", "runtime", "precisions")
+    console.out(console.table(header, rows, drop=(4, 2), wrap=(1,)))
 
 
 @command.command()
@@ -47,8 +48,23 @@ def show(name: str, targets_dir: Path | None, as_json: bool) -> None:
     target = pick(found, name)
     if as_json:
         console.out_json(target.model_dump())
-    else:
-        console.out(page.section(target).rstrip())
+        return
+    console.out(console.fitted(f"{target.name}: {page.summary(target)}"))
+    console.out("")
+    facts = list(page.facts(target))
+    named = [(f"{label} [{fact.source}]" if fact.source else label,) for label, _, fact in facts]
+    said = {
+        number: "\n".join(filter(None, (figure, fact.guide and f"guide: {fact.guide}", fact.note)))
+        for number, (_, figure, fact) in enumerate(facts)
+    }
+    console.out(console.table(("what [source]",), named, notes=said))
+    for note in target.notes:
+        console.out(console.fitted(f"- {note}"))
+    console.out("")
+    for key, source in sorted(target.sources.items()):
+        console.out(console.fitted(f"[{key}] {source.title}"))
+        if source.url:
+            console.out(f"    {source.url}")  # whole, so that a terminal can open it
 
 
 @command.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from repo_builder.base import validate
-from repo_builder.base.artifact import Tensor
+from repo_builder.base.artifact import Tensor, TensorType
 from repo_builder.base.document import Document
 from repo_builder.base.errors import DataError, ModelError, Problem, SpecError
 from repo_builder.data.rows import Array, Rows
@@ -22,13 +22,18 @@ Runs = Callable[[Path, Mapping[str, Array]], str]
 """Asked why a model does not run on some inputs; see `why_not`."""
 
 _SOURCE = ("source", "onnx")
+_FLOATS = ("FP16", "BF16", "FP32", "FP64")
 _CHUNK = 1024
 """Runs that are checked at once, so that memory stays small."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its inputs and first output as its file declares them; its spec, if it has one."""
+    """A model: its inputs as its file declares them; its spec, if it has one.
+
+    `output` is the one that a metric of one output reads; "" where the file declares none with a
+    type.
+    """
 
     onnx: Path
     inputs: tuple[Tensor, ...]
@@ -105,7 +110,23 @@ def _model(path: Path) -> Model:
         for name, kind in interface.inputs.items()
         if kind.shape is not None
     )
-    return Model(file, inputs, next(iter(interface.outputs), ""), whole, raw)
+    return Model(file, inputs, _answer(interface.outputs, raw), whole, raw)
+
+
+def _answer(outputs: Mapping[str, TensorType], raw: RawSpec) -> str:
+    """The output that the spec says is judged; else the first table of scores or values.
+
+    A class beside its scores, as scikit-learn's classifiers have it first, is not it: `fallback`
+    and most metrics read scores.
+    """
+    named = raw.data.evaluation.outputs if raw.data.evaluation else {}
+    if len(named) == 1:
+        return next(iter(named.values()))
+    if raw.fallback and raw.fallback.output:
+        return raw.fallback.output
+    floats = [name for name, kind in outputs.items() if kind.dtype in _FLOATS]
+    tables = [n for n in floats if len(shape := outputs[n].shape or ()) > 1 and shape[-1] != 1]
+    return next(iter([*tables, *floats, *outputs]), "")
 
 
 def check(rows: Rows, wanted: Purpose, runs: Runs | None = None) -> None:

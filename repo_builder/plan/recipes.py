@@ -353,6 +353,7 @@ def _allowed(spec: Spec) -> dict[str, Json]:
         "precision": spec.optimize.precision,
         "widened": dict(widened.limits) if widened else {},
         "classifiers": sorted(classifiers),
+        "confidence": spec.gates.confidence,
     }
 
 

@@ -167,6 +167,9 @@ class RawGates(Raw):
 
     max_accuracy_drop: Annotated[float, Field(ge=0)] | None = None
     """The metric may fall by this much below the source's in fp32, in the metric's own unit."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+    """How certain it must be that the score falls no further than `max_accuracy_drop`: the upper
+    end of the interval of the drop is held to it, not the drop that was seen. 0.95 is usual."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Size of the compiled model's files, in 10^6 bytes."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None

@@ -52,6 +52,9 @@ class _Resolver:
         if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
             fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
             self._problem(("gates", "max_accuracy_drop"), "needs evaluation data", fix)
+        if raw.gates.confidence is not None and not raw.gates.max_accuracy_drop:
+            fix = "write a `max_accuracy_drop` above 0 beside it"
+            self._problem(("gates", "confidence"), "has no limit that could be kept", fix)
         optimize = raw.optimize
         evaluation = self._evaluation(raw.data.evaluation)
         return types.Spec(

@@ -156,11 +156,13 @@ class Gates:
     """Limits that a built model must keep; None means no limit.
 
     `max_accuracy_drop` is in the metric's own unit (0.005 is half a point of accuracy), against
-    the source in fp32; `max_latency_ms` is the median of one request on the building machine.
+    the source in fp32. With a `confidence` the upper end of the drop's interval is held to it.
+    `max_latency_ms` is the median of one request on the building machine.
     `max_difference` None means the default limits of the precision.
     """
 
     max_accuracy_drop: float | None = None
+    confidence: float | None = None
     max_size_mb: float | None = None
     max_latency_ms: float | None = None
     max_difference: MaxDifference | None = None

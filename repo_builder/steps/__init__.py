@@ -92,7 +92,7 @@ STEPS: dict[str, Declaration] = {
     "reference": Declaration("reference", 6, tools=("onnxruntime",)),
     "fp16_ranges": Declaration("fp16-ranges", 2, tools=("onnx", "onnxruntime")),
     "emulate_fp16": Declaration("emulate-fp16", 2, tools=("onnx", "onnxruntime")),
-    "verify": Declaration("verify", 5, tools=("onnx", "onnxruntime"), limit_s=6 * _HOUR),
+    "verify": Declaration("verify", 6, tools=("onnx", "onnxruntime"), limit_s=6 * _HOUR),
     "score": Declaration("score", 1, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 3, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),

@@ -16,17 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from repo_builder.base import machine
-from repo_builder.steps import _data, _runtimes
+from repo_builder.steps import _data, _runtimes, _turns
 from repo_builder.steps._failures import explained
-
-MIN_RUNS = 10
-"""Runs of each model and batch size; a median of fewer says little."""
-
-LONGEST = 5.0
-"""Seconds after which a batch size ends even with fewer runs, and over which none is begun."""
-
-BLOCK_S = 0.01
-"""Seconds of runs of one model before the other has its turn: many, and none alone with a cache."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class Params:
     """`threads` as in `verify`; `seconds` is the time for each batch size.
 
     Batch sizes above 1 are left out where the model has no batch dimension, or where two runs
-    would take longer than `LONGEST`.
+    would take longer than `_turns.LONGEST`.
     """
 
     runtime: str
@@ -47,12 +38,14 @@ class Params:
 class Inputs:
     """`model`: the built one. `reference`: where `inputs.npz` has inputs to run it on.
 
-    `fp32`: the same model in fp32, built for the same runtime, to be timed beside it.
+    `fp32`: the same model in fp32, built for the same runtime, to be timed beside it. `parent`: so
+    with the model that it was pruned from, in the same precision.
     """
 
     model: Path
     reference: Path
     fp32: Path | None = None
+    parent: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,16 +64,6 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The fp32 in batch 1, and how many times its time is ours: a median, and its quartiles."""
-
-    p50_ms: float
-    faster: float
-    faster_low: float
-    faster_high: float
-
-
-@dataclass(frozen=True)
 class Facts:
     """`memory_mb` is what loading and running added to this process at its peak; 0 if unknown.
 
@@ -91,7 +74,8 @@ class Facts:
     memory_mb: float
     conditions: machine.Conditions
     at: str
-    fp32: Beside | None = None
+    fp32: _turns.Beside | None = None
+    parent: _turns.Beside | None = None
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
@@ -102,19 +86,24 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     samples = _data.samples(inputs.reference / "inputs.npz", runner.inputs)
     feeds = _feeds(runner, samples, params.batch_sizes)
     megabytes = memory.megabytes()
-    runners = [runner]
-    if inputs.fp32 is not None:
-        runners.append(_runtimes.load(inputs.fp32, params.runtime, options))
+    others = {
+        name: _runtimes.load(folder, params.runtime, options)
+        for name, folder in (("fp32", inputs.fp32), ("parent", inputs.parent))
+        if folder is not None
+    }
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     watch = machine.Watch()
-    blocks = _take_turns(runners, feeds.pop(1), params.seconds)
+    blocks = _turns.take([runner, *others.values()], feeds.pop(1), params.seconds)
     conditions = watch.conditions()
     timings = [_timing(1, blocks[0])]
     for batch, feed in feeds.items():
-        (alone,) = _take_turns([runner], feed, params.seconds / 2)
+        (alone,) = _turns.take([runner], feed, params.seconds / 2)
         timings.append(_timing(batch, alone))
-    beside = _beside(*blocks) if len(blocks) > 1 else None
-    return Facts(tuple(timings), megabytes, conditions, at, beside)
+    beside = {
+        name: _turns.beside(blocks[0], theirs)
+        for name, theirs in zip(others, blocks[1:], strict=True)
+    }
+    return Facts(tuple(timings), megabytes, conditions, at, **beside)
 
 
 def _feeds(
@@ -124,14 +113,18 @@ def _feeds(
     feeds: dict[int, Mapping[str, _data.Array]] = {}
     one_row = 0.0
     for batch in sorted({1, *sizes}) if _batched(runner, samples) else (1,):
-        if 2 * one_row * batch > LONGEST:
+        if 2 * one_row * batch > _turns.LONGEST:
             continue
         feed = samples.feed(0) if batch == 1 else _repeat(samples, batch)
         with explained(f"a batch of {batch} fails", "check the model's batch dimension"):
-            (first,) = _block(runner, feed, 1)
+            (first,) = _turns.block(runner, feed, 1)
         feeds[batch] = feed
         if batch == 1:  # the first run may take longer than others
-            again = _block(runner, feed, 1) if LONGEST / 100 < first < LONGEST else []
+            again = (
+                _turns.block(runner, feed, 1)
+                if _turns.LONGEST / 100 < first < _turns.LONGEST
+                else []
+            )
             one_row = min([first, *again])
     return feeds
 
@@ -149,47 +142,6 @@ def _repeat(samples: _data.Samples, batch: int) -> Mapping[str, _data.Array]:
     return {name: array[rows % len(array)] for name, array in samples.arrays.items()}
 
 
-def _take_turns(
-    runners: Sequence[_runtimes.Runner], feed: Mapping[str, _data.Array], seconds: float
-) -> list[list[list[float]]]:
-    """Blocks of times of each runner, in seconds: first to last, then last to first (ABBA ...).
-
-    It takes `seconds` for each runner: longer for `MIN_RUNS`, but not beyond `LONGEST`.
-    """
-    lengths = [_length(runner, feed) for runner in runners]
-    blocks: list[list[list[float]]] = [[] for _ in runners]
-    order = list(range(len(runners)))
-    begun = time.perf_counter()
-    while True:
-        for number in order:
-            blocks[number].append(_block(runners[number], feed, lengths[number]))
-        order.reverse()
-        spent = (time.perf_counter() - begun) / len(runners)
-        few = min(len(times) * n for times, n in zip(blocks, lengths, strict=True)) < MIN_RUNS
-        if spent >= (LONGEST if few else seconds):
-            return blocks
-
-
-def _length(runner: _runtimes.Runner, feed: Mapping[str, _data.Array]) -> int:
-    """How many runs take `BLOCK_S`, after a warm-up."""
-    (first,) = _block(runner, feed, 1)
-    if first > 10 * BLOCK_S:
-        return 1
-    return max(1, round(BLOCK_S / min(_block(runner, feed, 3))))
-
-
-def _block(runner: _runtimes.Runner, feed: Mapping[str, _data.Array], runs: int) -> list[float]:
-    """The seconds of each of `runs` runs."""
-    times = []
-    last = time.perf_counter()
-    for _ in range(runs):
-        runner.run(feed)
-        now = time.perf_counter()
-        times.append(now - last)
-        last = now
-    return times
-
-
 def _timing(batch: int, blocks: Sequence[Sequence[float]]) -> Timing:
     times = np.concatenate([np.asarray(block) for block in blocks])
     p50, p95 = np.percentile(times, (50, 95))
@@ -201,14 +153,6 @@ def _timing(batch: int, blocks: Sequence[Sequence[float]]) -> Timing:
         float(batch * len(times) / times.sum()),
         machine.spread([float(np.median(block)) for block in blocks]),
     )
-
-
-def _beside(ours: Sequence[Sequence[float]], fp32: Sequence[Sequence[float]]) -> Beside:
-    """The ratio of pairs of blocks, one after the other: a drift of the machine cancels out."""
-    ratios = [np.median(b) / np.median(a) for a, b in zip(ours, fp32, strict=True)]
-    low, middle, high = map(float, np.percentile(ratios, (25, 50, 75)))
-    median = float(1e3 * np.median(np.concatenate([np.asarray(block) for block in fp32])))
-    return Beside(median, middle, low, high)
 
 
 class _PeakMemory:

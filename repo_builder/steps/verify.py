@@ -16,6 +16,7 @@ from repo_builder.steps import (
     _bisect,
     _data,
     _difference,
+    _interval,
     _judge,
     _large,
     _limits,
@@ -35,8 +36,9 @@ class Params:
     """`threads` is the number of cores that one instance has on the target; 0: all.
 
     `precision` is what was asked for, `widened` the limits that the spec sets in place of the
-    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes. The rest
-    is as in `reference`.
+    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes.
+    `confidence` is that of the gate on the score, None where it asks for none. The rest is as in
+    `reference`.
     """
 
     runtime: str
@@ -49,6 +51,7 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     own: _metrics.Own | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Score:
-    """The metric of the source and of the built model; `drop` > 0 means that it got worse."""
+    """The metric of the source and of the built model; `drop` > 0 means that it got worse.
+
+    `interval` holds the true drop with this `confidence` (see `_interval`); None: cannot be told.
+    """
 
     metric: str
     source: float
     built: float
     drop: float
+    rows: int
+    confidence: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -250,4 +259,6 @@ def _score(
         return None
     drop = _metrics.drop(params.metric, before, after, params.own)
     name = params.own.function if params.own else params.metric
-    return Score(name, before, after, drop)
+    interval = _interval.of_drop(evaluation, source, built, drop, params.confidence)
+    confidence = params.confidence or _interval.CONFIDENCE
+    return Score(name, before, after, drop, evaluation.samples.rows, confidence, interval)

@@ -1,4 +1,4 @@
-"""The catalog as Markdown: `docs/targets.md`, and one target for `targets show`."""
+"""The catalog as Markdown, `docs/targets.md`, and what `targets show` says of one target."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ def section(target: Target) -> str:
     lines = [
         f"## {target.name}",
         "",
-        f"{target.title}. Runtime {target.runtime}, int8 as {target.int8}, compiled "
-        f"{_PLACES[target.compile_at]}.",
+        summary(target),
         "",
         "| what | figure | source | guide | note |",
         "|---|---|---|---|---|",
-        *(_line(label, figure, fact) for label, figure, fact in _rows(target)),
+        *(_line(label, figure, fact) for label, figure, fact in facts(target)),
         "",
         *(f"- {note}" for note in target.notes),
         *([""] if target.notes else []),
@@ -50,6 +49,15 @@ def section(target: Target) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def summary(target: Target) -> str:
+    """What decides, in two sentences."""
+    return (
+        f"{target.title}. Runtime {target.runtime} on {', '.join(target.architectures)}, "
+        f"precisions {', '.join(target.precisions)}, int8 as {target.int8}, compiled "
+        f"{_PLACES[target.compile_at]}."
+    )
 
 
 _PLACES = {
@@ -70,7 +78,7 @@ def _sources(target: Target) -> Iterator[str]:
         yield f"- {key}: {title}"
 
 
-def _rows(target: Target) -> Iterator[Row]:
+def facts(target: Target) -> Iterator[Row]:
     """What, figure, and the fact that carries source, guide and note."""
     cpu, memory = target.cpu, target.memory
     count = f"{cpu.cores} cores" if cpu.cores else "as many as the building machine"

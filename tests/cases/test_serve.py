@@ -574,14 +574,14 @@ def shared_memory_of(pid: int) -> set[str]:
 
 
 def test_serve_says_four_lines(unavailable: Callable[[str], Any], tmp_path: Path) -> None:
-    """Where it serves and how it stops, for people; three addresses, one a line, for scripts."""
+    """What it serves, where its log is, and three addresses: data, so all of it on stdout."""
     if install_missing():
         unavailable("no Triton")
     models.add(tmp_path, "counting", models.counting(), max_batch_size=4)
     words = [sys.executable, "-m", "repo_builder", "serve", str(tmp_path), *FREE_PORTS]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        addresses = [process.stdout.readline() for _ in range(3)]
+        first, *addresses = [process.stdout.readline() for _ in range(4)]
         process.send_signal(signal.SIGINT)
         more, said = process.communicate(timeout=60)
     finally:
@@ -592,9 +592,9 @@ def test_serve_says_four_lines(unavailable: Callable[[str], Any], tmp_path: Path
     for line, kind in zip(addresses, kinds, strict=True):
         assert re.fullmatch(kind + r"\n", line)
     assert more == ""
-    first, *rest = said.splitlines()
-    assert re.fullmatch(rf"serving {re.escape(str(tmp_path))}\S*; log: \S+; Ctrl-C stops", first)
-    assert rest == ["draining; Ctrl-C again stops at once", "stopped"]
+    serving = rf"serving {re.escape(str(tmp_path))}\S*; log: \S+; Ctrl-C stops\n"
+    assert re.fullmatch(serving, first)
+    assert said.splitlines() == ["draining; Ctrl-C again stops at once", "stopped"]
 
 
 def test_ctrl_c_lets_requests_in_flight_end_and_leaves_nothing(

@@ -13,12 +13,19 @@ Status = Literal["built", "cached", "failed", "gate failed"]
 
 @dataclass(frozen=True)
 class Score:
-    """The task metric on the evaluation data; `drop` is positive where the built model is worse."""
+    """The task metric on the evaluation data; `drop` is positive where the built model is worse.
+
+    The true drop lies in `interval` with this `confidence`, as far as `rows` rows can tell; None
+    where no interval can be told.
+    """
 
     metric: str
     source: float
     built: float
     drop: float
+    rows: int = 0
+    confidence: float = 0.95
+    interval: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class Gate:
     """A limit of a spec, by its `name` there, and what was measured; both in `unit`.
 
     `measured` None: it was not measured, and holds nothing back. `doubt` says why the figure is
-    not to be trusted, and so does not pass.
+    not to be trusted, and so does not pass. With a `confidence` it is the upper end of an interval.
     """
 
     name: str
@@ -169,6 +176,7 @@ class Gate:
     limit: float
     unit: str = ""
     doubt: str = ""
+    confidence: float | None = None
 
     @property
     def margin(self) -> float | None:
@@ -178,7 +186,7 @@ class Gate:
     @property
     def held(self) -> bool:
         """Whether the model keeps the limit. NaN keeps none."""
-        return self.measured is None or (self.measured <= self.limit and not self.doubt)
+        return not self.doubt and (self.measured is None or self.measured <= self.limit)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from repo_builder.base import console
 from repo_builder.build.report import causes
 from repo_builder.build.report.causes import Cause
-from repo_builder.build.report.types import Change, Changes, Gate, Report, Row
+from repo_builder.build.report.types import Change, Changes, Gate, Report, Row, Score
 from repo_builder.spec.metrics import IN_POINTS
 
 LEVELS = {
@@ -222,7 +222,21 @@ def _beside(row: Row) -> str:
     if row.score is None:
         return ""
     found = row.fp32.score_change if row.fp32 else None
-    return change(row.score.metric, row.score.built - row.score.source if found is None else found)
+    against_source = row.score.built - row.score.source
+    if found is not None and found != against_source:
+        return change(row.score.metric, found)
+    return change(row.score.metric, against_source) + _interval(row.score)
+
+
+def _interval(score: Score) -> str:
+    """ " (-0.60 to +0.35)", in the unit of the change, as far as the rows can tell."""
+    if score.interval is None:
+        return ""
+    better_is_more = (score.built - score.source) * score.drop <= 0
+    ends = [-end for end in reversed(score.interval)] if better_is_more else list(score.interval)
+    scale = 100 if score.metric in IN_POINTS else 1
+    low, high = (f"{end * scale:+.2g}" for end in ends)
+    return f" ({low} to {high})"
 
 
 def _conditions(row: Row) -> str:
@@ -246,7 +260,11 @@ def _conditions(row: Row) -> str:
 def _margin(gate: Gate) -> Margin:
     unit = f" {gate.unit}" if gate.unit else ""
     name = _GATES.get(gate.name, gate.name)
+    if gate.confidence is not None:
+        name += f" with {gate.confidence:.3g} confidence"
     if gate.measured is None or gate.margin is None:
+        if gate.doubt:
+            return Margin(f"{name} up to {gate.limit:g}{unit}: {gate.doubt}", 1.0, held=False)
         return Margin(f"{name} up to {gate.limit:g}{unit}: not measured", 0.0, held=True)
     seen = 0.0 if abs(gate.measured) < gate.limit / _NEGLIGIBLE else gate.measured
     text = f"{name} {seen:.2g} of {gate.limit:g}{unit}"

@@ -7,6 +7,7 @@ and inputs, by the metric's own names for them, and gives one number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -21,11 +22,11 @@ from repo_builder.steps._metrics import (
     segmentation,
     text,
 )
-from repo_builder.steps._metrics.arrays import Arrays
+from repo_builder.steps._metrics.arrays import Array, Arrays
 from repo_builder.steps._metrics.detection import overlap
 from repo_builder.steps._metrics.own import Own
 
-__all__ = ["Own", "compute", "drop", "overlap"]
+__all__ = ["PER_ROW", "Own", "compute", "drop", "overlap"]
 
 
 def compute(metric: MetricName, outputs: Arrays, labels: Arrays, inputs: Arrays) -> float:
@@ -68,3 +69,11 @@ _METRICS: Mapping[str, Callable[[Arrays, Arrays, Arrays], float]] = {
     "wer": text.wer,
     "recall1": retrieval.recall1,
 }
+
+PER_ROW: Mapping[MetricName, Callable[[Arrays, Arrays], Array]] = {
+    "accuracy": partial(classification.hits, 1),
+    "top5": partial(classification.hits, 5),
+    "mse": partial(regression.errors, 2),
+    "mae": partial(regression.errors, 1),
+}
+"""Metrics that are the mean of one value of each row: what gives these, [rows]."""

@@ -14,16 +14,23 @@ def top(count: int) -> Callable[[Arrays, Arrays, Arrays], float]:
     """The share of rows whose label is among the `count` highest scores [rows, classes]."""
 
     def share(outputs: Arrays, labels: Arrays, inputs: Arrays) -> float:  # noqa: ARG001
-        """Equal scores count for the class of the lower number, as argmax does."""
-        given, label = outputs["scores"], labels["label"].reshape(-1)
-        if count == 1 and is_label(given):
-            return float(np.mean(_same_kind(given.reshape(-1), label)))
-        scores = rows(given)
-        require_classes("label", label, len(scores), scores.shape[1])
-        first = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        return float(np.mean(np.any(first == label[:, None], axis=1)))
+        return float(np.mean(hits(count, outputs, labels)))
 
     return share
+
+
+def hits(count: int, outputs: Arrays, labels: Arrays) -> Array:
+    """Of each row, whether its label is among the `count` highest scores: [rows], bool.
+
+    Equal scores count for the class of the lower number, as argmax does.
+    """
+    given, label = outputs["scores"], labels["label"].reshape(-1)
+    if count == 1 and is_label(given):
+        return _same_kind(given.reshape(-1), label)
+    scores = rows(given)
+    require_classes("label", label, len(scores), scores.shape[1])
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return np.asarray(np.any(first == label[:, None], axis=1))
 
 
 def is_label(output: Array) -> bool:

@@ -8,6 +8,11 @@ from repo_builder.base.errors import DataError
 from repo_builder.steps._metrics.arrays import Array, Arrays, rows
 
 
+def errors(power: int, outputs: Arrays, labels: Arrays) -> Array:
+    """Of each row, the mean of its values' absolute errors to this power: [rows]."""
+    return np.asarray(np.mean(np.abs(_difference(outputs, labels)) ** power, axis=1))
+
+
 def _difference(outputs: Arrays, labels: Arrays) -> Array:
     value, target = rows(outputs["value"]), rows(labels["target"])
     if value.shape != target.shape:

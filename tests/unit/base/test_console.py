@@ -115,11 +115,31 @@ def test_a_column_that_goes_may_stand_below_its_rows(monkeypatch: pytest.MonkeyP
 def test_a_column_that_wraps_loses_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     why = "the file evaluation.npz changed since the last build of this model and target"
-    text = console.table(("id", "step", "why"), [("digits@cpu", "import", why)], wrap=2)
+    text = console.table(("id", "step", "why"), [("digits@cpu", "import", why)], wrap=(2,))
     lines = text.split("\n")[1:]
     assert len(lines) > 1
     assert all(len(line) <= 60 for line in lines)
     assert " ".join(lines).replace("digits@cpu  import", "").split() == why.split()
+
+
+def test_the_first_column_goes_on_below_as_a_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "a-model-with-a-name-as-long-as-people-make-them@snapdragon-qcs8275"
+    text = console.table(("id", "state", "ms"), [(name, "gate failed", "1.25")], right=[2])
+    lines = text.split("\n")
+    assert all(len(line) <= 60 for line in lines)
+    assert "".join(line.split("  ")[0] for line in lines[1:]) == name
+    assert lines[1].endswith("1.25")
+
+
+def test_a_paragraph_fits_behind_its_indent(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "word " * 30
+    assert console.fitted(said) == said
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = console.fitted(said, "  ").split("\n")
+    assert max(map(len, lines)) <= 60
+    assert all(line.startswith("  word") for line in lines)
+    assert " ".join(lines).split() == said.split()
 
 
 def test_states_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from repo_builder.base import console, progress
-from repo_builder.base.progress import Steps, copying, counted
+from repo_builder.base.progress import Steps, copying, counted, tell
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,28 @@ def test_a_terminal_gets_a_bar_and_no_line_is_lost(
     assert "it crashed" in said
     assert "/12" in said
     assert "left:" in said
+
+
+def test_what_a_running_step_tells_stands_beside_its_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_on_a_terminal(monkeypatch)
+    log = tmp_path / "step.log"
+    tell("epoch 1/9")
+    first = capsys.readouterr().out
+    with Steps() as steps:
+        steps.expect(1)
+        steps.start("k", "digits train", log)
+        assert steps._running is not None
+        (task,) = steps._running.tasks
+        told = task.fields["told"]
+        assert str(told) == ""  # its log is not there yet
+        log.write_text(9000 * "noise\n" + first + "epoch 2/9 is no progress\n", encoding="utf-8")
+        assert str(told) == "epoch 1/9"
+        assert steps._live is not None
+        steps._live.refresh()
+        steps.done("k", "digits train")
+    assert "epoch 1/9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from repo_builder.build import gates, provenance, report
 from repo_builder.build.report import causes, changes, charts, html, logs, markdown, view
-from repo_builder.build.report.types import Gate, Latency, Report, Row, report_of
+from repo_builder.build.report.types import Gate, Latency, Report, Row, Score, report_of
 from repo_builder.spec.types import Gates
 from tests import reports
 
@@ -106,7 +106,8 @@ def test_gates_without_a_plain_figure(gate: Gate, held: bool, words: str) -> Non
 def test_the_limits_of_a_report_agree_with_the_gates_that_refuse() -> None:
     for drop, latency, doubt in ((0.1, 1.0, ""), (0.01, 9.0, ""), (0.01, 1.0, "busy")):
         spec = Gates(max_accuracy_drop=0.05, max_size_mb=1.0, max_latency_ms=5.0)
-        measured = gates.Measurements(500_000, drop, latency, doubt)
+        score = Score("accuracy", 0.9, 0.9 - drop, drop, 400)
+        measured = gates.Measurements(500_000, score, latency, doubt)
         broken = [gate for gate in gates.limits(spec, measured) if not gate.held]
         assert len(broken) == len(gates.failures(spec, measured)) == 1
 
@@ -244,3 +245,20 @@ def test_the_commit_of_the_specs(
     assert len(clean) == 12
     (tmp_path / "spec.yaml").write_text("name: b\n")
     assert provenance.commit(tmp_path) == f"{clean}-dirty"
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"),
+    [
+        (
+            Score("accuracy", 0.9, 0.89, 0.01, 400, 0.95, (-0.005, 0.025)),
+            "-1.00 points (-2.5 to +0.5)",
+        ),
+        (Score("accuracy", 0.9, 0.9, 0.0, 400, 0.95, (-0.01, 0.01)), "same (-1 to +1)"),
+        (Score("mse", 0.5, 0.6, 0.1, 400, 0.95, (-0.1, 0.3)), "+0.1 (-0.1 to +0.3)"),
+        (Score("f1", 0.9, 0.89, 0.01), "-1.00 points"),
+    ],
+)
+def test_a_change_of_score_comes_with_its_interval(score: Score, shown: str) -> None:
+    row = replace(CPU, score=score, fp32=None)
+    assert view.of(Report((row,), {}, 1.0)).cards[0].lines[0].change == shown

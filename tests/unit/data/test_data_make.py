@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -230,3 +231,63 @@ def test_an_output_that_the_file_does_not_type_is_not_written_as_a_name_of_nothi
     ended = run("from-npy", tmp_path / "x.npy", *label, "--spec", file)
     assert "evaluation.npz" in ended.output
     assert '""' not in ended.output
+
+
+TWO_OUTPUTS = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3] x) => (int64[N] label, float[N, 3] probabilities) {
+  probabilities = Softmax(x)
+  label = ArgMax<axis = 1, keepdims = 0>(x)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("more", "reads"),
+    [
+        ("", 'metric: accuracy, outputs: {scores: "probabilities"}'),
+        ("fallback: {max_error: 0.02}\n", 'metric: accuracy, outputs: {scores: "probabilities"}'),
+        (
+            "data: {evaluation: {path: e.npz, metric: f1, outputs: {scores: label}}}\n",
+            'metric: f1, outputs: {scores: "label"}',
+        ),
+        (
+            "fallback: {max_error: 0.02, output: probabilities}\n",
+            'metric: accuracy, outputs: {scores: "probabilities"}',
+        ),
+    ],
+)
+def test_the_output_of_scores_is_proposed_not_the_class(
+    tmp_path: Path, more: str, reads: str
+) -> None:
+    onnx.save(onnx.parser.parse_model(TWO_OUTPUTS), tmp_path / "net.onnx")
+    file = tmp_path / "net.yaml"
+    file.write_text(f"name: net\n{CPU}source: {{onnx: net.onnx}}\n{more}")
+    values = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    np.save(tmp_path / "y.npy", values.argmax(axis=1))
+    ended = run("from-npy", tmp_path / "x.npy", "--label", tmp_path / "y.npy", "--spec", file)
+    assert reads in ended.stdout
+
+
+@pytest.mark.parametrize("count", [7, 995, 999, 1200])
+def test_the_proposed_samples_are_those_that_the_file_has(tmp_path: Path, count: int) -> None:
+    """Also where classes do not divide evenly and copies stay together; copied, it builds."""
+    file = spec(tmp_path, "float[N, 1] x", "y = Identity(x)")
+    values = (np.arange(count) // 3 * 2.0).astype(np.float32)[:, None]  # three of each
+    np.save(tmp_path / "x.npy", values)
+    np.save(tmp_path / "y.npy", np.arange(count) // 3 % 7)
+    ended = run("from-npy", tmp_path / "x.npy", "--label", tmp_path / "y.npy", "--spec", file)
+    proposed = yaml.safe_load(ended.stdout)["data"]["calibration"]
+    held = loaded(tmp_path / "calibration.npz")["x"]
+    assert proposed["samples"] == len(held)
+    asked = split.default(count, labelled=True)["calibration"]
+    assert asked is not None
+    assert asked - 2 <= len(held) <= asked
+
+
+def test_single_rows_fill_a_file_exactly() -> None:
+    """However odd the classes: rounding a class's share never costs a row."""
+    labels = [row % 13 % 5 for row in range(1079)]
+    parts = split.split(
+        rows(list(range(1079)), labels), {"calibration": 200, "evaluation": None}, 0
+    )
+    assert [len(part) for part in parts.values()] == [200, 879]

@@ -162,6 +162,7 @@ def test_defaults_are_below_every_spec_of_the_folder(folder: Path) -> None:
         (MINIMAL + "gates: {max_size_mb: big}", "gates.max_size_mb: must be a number, not 'big'"),
         (MINIMAL + "gates: {max_size_mb: .inf}", "must be a finite number, not inf"),
         (MINIMAL + "gates: {max_accuracy_drop: .nan}", "must be a finite number, not nan"),
+        (MINIMAL + "gates: {confidence: 0.95}", "gates.confidence: has no limit that could be"),
         (MINIMAL + "data: {calibration: {path: c.npz, samples: 0}}", "must be at least 1, not 0"),
         (MINIMAL + "optimize: {precision: int9}", "unknown value 'int9'; did you mean 'int8'?"),
         (MINIMAL.replace("digits", "a b"), "'a b' is no model name; use letters, digits"),

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from workbench import Bench, cnn, make
 
 from repo_builder.base.errors import DataError, ModelError, StepError
-from repo_builder.steps import _data, _failures, profile
+from repo_builder.steps import _data, _failures, _turns
 
 X = np.random.default_rng(1).standard_normal((20, 3, 16, 16)).astype(np.float32)
 LABEL = np.random.default_rng(2).integers(0, 5, 20)
@@ -243,9 +243,11 @@ def test_profile(bench: Bench, runtime: str) -> None:
     assert facts.memory_mb > 0
     assert facts.conditions.cores >= 1
     assert facts.fp32 is None
-    _, facts = bench.run("profile", params=params, model=built, reference=reference, fp32=built)
-    assert facts.fp32.p50_ms > 0
-    assert 0 < facts.fp32.faster_low <= facts.fp32.faster <= facts.fp32.faster_high
+    beside = {"fp32": built, "parent": built}
+    _, facts = bench.run("profile", params=params, model=built, reference=reference, **beside)
+    for other in (facts.fp32, facts.parent):
+        assert other.p50_ms > 0
+        assert 0 < other.faster_low <= other.faster <= other.faster_high
 
 
 def test_the_model_and_its_fp32_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,15 +256,15 @@ def test_the_model_and_its_fp32_take_turns(monkeypatch: pytest.MonkeyPatch) -> N
 
     def block(runner: object, _feed: object, runs: int) -> list[float]:
         turns.append(runner)
-        return [profile.BLOCK_S / 2] * runs
+        return [_turns.BLOCK_S / 2] * runs
 
     runners: list[Any] = ["ours", "fp32"]
-    monkeypatch.setattr(profile, "_block", block)
-    blocks = profile._take_turns(runners, {}, seconds=0.0)
+    monkeypatch.setattr(_turns, "block", block)
+    blocks = _turns.take(runners, {}, seconds=0.0)
     warm, measured = turns[:4], turns[4:]
     assert warm == ["ours", "ours", "fp32", "fp32"]
     assert measured[:4] == ["ours", "fp32", "fp32", "ours"]
-    assert [sum(map(len, one)) for one in blocks] == [profile.MIN_RUNS] * 2
+    assert [sum(map(len, one)) for one in blocks] == [_turns.MIN_RUNS] * 2
 
 
 def test_a_slow_model_ends_its_turns_with_fewer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,12 +272,12 @@ def test_a_slow_model_ends_its_turns_with_fewer_runs(monkeypatch: pytest.MonkeyP
 
     def block(_runner: object, _feed: object, count: int) -> list[float]:
         runs.append(count)
-        return [100 * profile.BLOCK_S] * count
+        return [100 * _turns.BLOCK_S] * count
 
     runners: list[Any] = ["slow"]
-    monkeypatch.setattr(profile, "_block", block)
-    monkeypatch.setattr(profile, "LONGEST", 0.0)
-    assert profile._take_turns(runners, {}, seconds=0.5) == [[[1.0]]]
+    monkeypatch.setattr(_turns, "block", block)
+    monkeypatch.setattr(_turns, "LONGEST", 0.0)
+    assert _turns.take(runners, {}, seconds=0.5) == [[[1.0]]]
     assert runs == [1, 1]  # the warm-up, and what is measured
 
 
@@ -283,7 +285,7 @@ def test_ratios_are_of_neighbours_in_time() -> None:
     """The machine becomes ten times slower; of two medians the ratio would be anything."""
     ours = [[1.0, 1.0], [1.0, 1.0], [10.0, 10.0]]
     fp32 = [[2.0, 2.0], [20.0, 20.0], [20.0, 20.0]]
-    found = profile._beside(ours, fp32)
+    found = _turns.beside(ours, fp32)
     assert found.faster == 2.0
     assert found.p50_ms == 20_000.0
 
