@@ -46,19 +46,20 @@ def assemble(
     size = sum(entry.artifact.size for entry in made.values())
     budget = None if variant.why_not_executed else _budget(variant, run.facts)
     facts: Any = run.facts
+    timed = latency.of(facts, facts) if budget else None
     measured: dict[str, Any] = {
         "size": size,
         "level": "prepared" if variant.why_not_executed else "executed",
         "level_reason": variant.why_not_executed
         or "ran on its sample in the runtimes that serve it",
         "budget": budget,
-        "latency": latency.of(facts, facts) if budget else None,
+        "latency": timed,
     }
-    if spec.latency_budget_ms is not None:
-        spent = budget.total_ms if budget else None
-        measured["gates"] = (Gate("latency_budget_ms", spent, spec.latency_budget_ms, "ms"),)
-    broken = gates.over_budget(budget.total_ms if budget else None, spec.latency_budget_ms)
-    if broken:
+    limit, spent = spec.latency_budget_ms, budget.total_ms if budget else None
+    doubt = timed.doubt if timed else ""
+    if limit is not None:
+        measured["gates"] = (Gate("latency_budget_ms", spent, limit, "ms", doubt),)
+    if broken := gates.over_budget(spent, limit, doubt):
         return Row(**base, **measured, status="gate failed", reason=broken), []
     status: Status = "built" if base["ran"] else "cached"
     where = f"{spec.target}/models/{spec.name}"

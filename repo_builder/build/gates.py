@@ -136,11 +136,19 @@ def too_large(target: Target, size: int) -> list[str]:
     ]
 
 
-def over_budget(total_ms: float | None, limit_ms: float | None) -> str:
-    """What to say of a pipeline whose stages take longer than its budget; "" where they do not."""
-    if not _fails(total_ms, limit_ms):
+def over_budget(total_ms: float | None, limit_ms: float | None, doubt: str) -> str:
+    """What to say of a pipeline whose stages take longer than its budget; "" where they do not.
+
+    A total that is not to be trusted, for the reason `doubt`, keeps no budget.
+    """
+    if total_ms is None or limit_ms is None:
         return ""
-    return f"latency {total_ms:.3g} ms > latency_budget_ms {limit_ms:g}"
+    unsure = f"{doubt} while it was measured; {MEASURE_AGAIN}"
+    if _fails(total_ms, limit_ms):
+        over = f"latency {total_ms:.3g} ms > latency_budget_ms {limit_ms:g}"
+        return f"{over}, but {unsure}" if doubt else over
+    kept = f"latency {total_ms:.3g} ms cannot be held to latency_budget_ms {limit_ms:g}: {unsure}"
+    return kept if doubt else ""
 
 
 def _fails(figure: float | None, limit: float | None) -> bool:

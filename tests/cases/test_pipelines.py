@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -15,6 +16,10 @@ from triton_models import StartTriton
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 from workplace import SPECS, Workplace
+
+from repo_builder.base import digest
+from repo_builder.plan.pipelines import RUN
+from repo_builder.run.store import Store
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +47,7 @@ def files(contents: list[bytes]) -> Array:
     return np.array([[content] for content in contents], dtype=object)
 
 
-def test_stages_are_reported_against_the_budget(built: Workplace) -> None:
+def test_stages_are_reported(built: Workplace) -> None:
     report = json.loads((built.out / "report.json").read_text())
     rows = {row["id"]: row for row in report["rows"]}
     for target in ("cpu", "cpu-openvino"):
@@ -51,7 +56,7 @@ def test_stages_are_reported_against_the_budget(built: Workplace) -> None:
             assert budget["stages"]["capture"] == 17
             assert all(budget["stages"][s] > 0 for s in ("preprocess", "infer", "postprocess"))
             assert sum(budget["stages"].values()) == pytest.approx(budget["total_ms"])
-            assert budget["total_ms"] <= budget["limit_ms"] == 250
+            assert 19 < budget["total_ms"] < 250
     assert "Latency budgets" in (built.out / "report.html").read_text()
     assert not built.steps_to_run()
 
@@ -148,7 +153,7 @@ READ = {"digits", "read-digit", "read-digit.decode", "read-digit.best"}
 def test_a_pipeline_over_its_budget_is_not_published_and_the_earlier_stays(
     place: Workplace,
 ) -> None:
-    place.edit("read-digit.yaml", "latency_budget_ms: 250", "latency_budget_ms: 18")
+    place.edit("read-digit.yaml", "# latency_budget_ms: 250", "latency_budget_ms: 18")
     place.edit("read-digit.yaml", "version: 1.0.0", "version: 1.1.0")
     ended = place.run("build", "--only", "read-digit@cpu")
     assert ended.returncode == 7
@@ -157,9 +162,36 @@ def test_a_pipeline_over_its_budget_is_not_published_and_the_earlier_stays(
     assert not (place.out / "cpu/models/read-digit/1001000").exists()
 
 
+def test_a_budget_is_kept_by_no_figure_of_a_busy_machine(place: Workplace) -> None:
+    place.edit("read-digit.yaml", "# latency_budget_ms: 250", "latency_budget_ms: 250")
+    place.edit("read-digit.yaml", "version: 1.0.0", "version: 1.1.0")
+    for load, code in ((0.6, 7), (0.0, 0)):
+        told_of_load(place, load)
+        ended = place.run("build", "--only", "read-digit@cpu")
+        assert ended.returncode == code
+        doubted = "cannot be held to latency_budget_ms 250: others used 60% of the processor"
+        assert (doubted in ended.stderr) == (code == 7)
+        new = place.out / "cpu/models/read-digit/1001000"
+        assert new.is_dir() == (code == 0)
+
+
+def told_of_load(place: Workplace, load: float) -> None:
+    """Let the store say that others used this share of the cores while read-digit@cpu ran."""
+    store = Store(place.store)
+    found = store.recall("read-digit@cpu").items()
+    (key,) = (digest.of_json(recipe) for step, recipe in found if step == RUN)
+    entry = store.get(key)
+    assert entry is not None
+    conditions: Any = entry.facts["conditions"]
+    told = {**conditions, "load": load, "throttled": 0.0}
+    facts = {**entry.facts, "conditions": told, "spread": 0.01}
+    files = {blob.sha256: store.read(entry, name) for name, blob in entry.artifact.files.items()}
+    store.add(dataclasses.replace(entry, facts=facts), files)
+
+
 def test_an_earlier_pipeline_that_no_longer_fits_is_left_out(place: Workplace) -> None:
     """Its model now batches no more; the new one fails its budget."""
-    place.edit("read-digit.yaml", "latency_budget_ms: 250", "latency_budget_ms: 18")
+    place.edit("read-digit.yaml", "# latency_budget_ms: 250", "latency_budget_ms: 18")
     place.edit("digits.yaml", "objective: latency", "objective: latency\n  max_batch_size: 0")
     ended = place.run("build", "--only", "read-digit@cpu")
     assert ended.returncode == 7

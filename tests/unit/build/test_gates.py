@@ -7,9 +7,11 @@ import pytest
 from repo_builder import targets
 from repo_builder.base import statistics
 from repo_builder.build.gates import (
+    MEASURE_AGAIN,
     Measurements,
     failures,
     limits,
+    over_budget,
     slower_than_parent,
     too_few_rows,
     too_large,
@@ -76,6 +78,36 @@ def test_a_pruned_model_is_not_slower_than_its_parent(
     said = slower_than_parent(5.0, parent, doubt)
     assert len(said) == bool(says)
     assert says in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("total", "limit", "doubt", "said"),
+    [
+        (20.0, 25.0, "", ""),
+        (None, 25.0, "", ""),
+        (20.0, None, "a quota", ""),
+        (26.0, 25.0, "", "latency 26 ms > latency_budget_ms 25"),
+        (float("nan"), 25.0, "", "latency nan ms > latency_budget_ms 25"),
+        (
+            20.0,
+            25.0,
+            "others used 60% of the processor",
+            "latency 20 ms cannot be held to latency_budget_ms 25: others used 60% of the "
+            f"processor while it was measured; {MEASURE_AGAIN}",
+        ),
+        (
+            26.0,
+            25.0,
+            "others used 60% of the processor",
+            "latency 26 ms > latency_budget_ms 25, but others used 60% of the processor while it "
+            f"was measured; {MEASURE_AGAIN}",
+        ),
+    ],
+)
+def test_a_budget_is_kept_by_no_doubtful_total(
+    total: float | None, limit: float | None, doubt: str, said: str
+) -> None:
+    assert over_budget(total, limit, doubt) == said
 
 
 def test_weights_that_alone_exceed_the_memory() -> None:
