@@ -21,6 +21,7 @@ COMMANDS = {
     "build": "Build, verify and assemble the models of spec files.",
     "plan": "Show what a build would run, and why.",
     "lint": "Find what Triton would refuse, in any model repository.",
+    "sensitivity": "Rank the layers of a model by what int8 costs in them.",
     "targets": "Know the devices, choose one, set its power.",
     "images": "Make, inspect, compare and move images of built repositories.",
     "verify": "Check an image or a folder against its manifest and signature.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,10 @@ import click
 from repo_builder.base import console, ending
 from repo_builder.base.progress import Steps
 from repo_builder.cli import _images, _options
+from repo_builder.cli._progress import Progress
 
 if TYPE_CHECKING:
-    from repo_builder.base.artifact import Entry
-    from repo_builder.base.errors import RepoBuilderError
     from repo_builder.build.report import Report, Row
-    from repo_builder.plan import Node, Plan
 
 
 @click.command()
@@ -131,7 +128,7 @@ def command(
         measure_again=measure_again,
     )
     with Steps() as steps:
-        report = build(request, _Progress(steps, request.store))
+        report = build(request, Progress(steps, request.store))
     if markdown is not None:
         write_markdown(out, markdown)
     shown = [row for row in report.rows if show_all or row.status != "cached"]
@@ -156,47 +153,6 @@ def _group(text: str) -> tuple[str, tuple[str, ...]]:
         what = f"'{text}' is no NAME=TARGET,TARGET of letters, digits, '_', '-' and '.'"
         raise click.BadParameter(what, param_hint="--together")
     return name, group
-
-
-class _Progress:
-    """Tells the console what the executor does, in the words of the user's specs."""
-
-    def __init__(self, steps: Steps, store: Path) -> None:
-        from repo_builder.run.store import Store
-
-        self.steps = steps
-        self.store = Store(store)
-
-    def planned(self, plan: Plan) -> None:
-        """Remember the plan, whose variants give the steps their names."""
-        self.plan = plan
-
-    def counted(self, steps: int) -> None:
-        """So many steps are going to run."""
-        self.steps.expect(steps)
-
-    def started(self, node: Node) -> None:
-        """A step was given to a worker."""
-        self.steps.start(node.key, self._label(node), self.store.log(node.key))
-
-    def finished(self, node: Node, entry: Entry) -> None:
-        """A step ended well."""
-        self.steps.done(node.key, self._label(node))
-
-    def failed(self, node: Node, error: RepoBuilderError) -> None:
-        """A step failed."""
-        if console.talk.debug:
-            traceback.print_exception(error)
-        self.steps.fail(node.key, self._label(node), str(error))
-
-    def _label(self, node: Node) -> str:
-        users = self.plan.users(node.key)
-        steps = {step for user in users for step, key in user.steps.items() if key == node.key}
-        step = steps.pop() if len(steps) == 1 else node.step
-        if len(users) == 1:
-            return f"{users[0].spec.id} {step}"
-        names = sorted({user.spec.name for user in users})
-        return f"{', '.join(names)} {step}"
 
 
 def _print(report: Report, shown: list[Row], out: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from repo_builder.base.errors import Problem, SpecError
 from repo_builder.plan import pipelines
 from repo_builder.plan.chain import Chain
-from repo_builder.plan.recipes import RECIPES
+from repo_builder.plan.recipes import RECIPES, rank
 from repo_builder.plan.types import (
     ArtifactRef,
     Declaration,
@@ -40,6 +40,7 @@ __all__ = [
     "SourceFiles",
     "Variant",
     "plan",
+    "rankings",
     "why",
 ]
 
@@ -66,6 +67,22 @@ def plan(
     joined = [spec for spec in specs if isinstance(spec, Pipeline)]
     made = pipelines.plan(joined, targets, variants, declarations, pins, nodes)
     return Plan(nodes, tuple(variants), made)
+
+
+def rankings(
+    specs: Sequence[Spec],
+    targets: Mapping[str, Target],
+    declarations: Mapping[str, Declaration],
+    pins: Pins,
+) -> Plan:
+    """The plan that ranks the layers of each of `specs` by what int8 costs in them."""
+    nodes: dict[str, Node] = {}
+    variants = []
+    for spec in specs:
+        chain = Chain(spec, targets[spec.target], declarations, pins, nodes)
+        rank(chain)
+        variants.append(Variant(spec, chain.target, chain.steps, chain.compiled))
+    return Plan(nodes, tuple(variants))
 
 
 def _refuse_unbuildable(specs: Sequence[Spec], targets: Mapping[str, Target]) -> None:

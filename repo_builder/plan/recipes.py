@@ -14,7 +14,7 @@ from repo_builder.base.digest import Json
 from repo_builder.plan import mixed, sizes, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
-from repo_builder.spec.types import Spec
+from repo_builder.spec.types import AUTO_ERROR, Spec
 from repo_builder.targets import Target
 
 DEFAULT_MAX_BATCH = 16
@@ -179,6 +179,16 @@ def _tflite_micro(chain: Chain) -> None:
         "the int8 model ran in LiteRT's reference kernels; no microcontroller was here"
     )
     _check(chain, tflite, "litert", profile=False)
+
+
+def rank(chain: Chain) -> None:
+    """The steps that rank the layers by what int8 costs in them; nothing is built."""
+    cpu = chain.target.openvino is not None and chain.target.openvino.device == "CPU"
+    front = _front(chain, static=not cpu and chain.target.runtime != "onnxruntime")
+    params = {"weight_bits": _weight_bits(chain), **_quantization(chain)}
+    most = chain.spec.optimize.quantization.max_error
+    chain.compiled = "sensitivity"
+    mixed.sensitivity(chain, front, params, AUTO_ERROR if most is None else most)
 
 
 RECIPES: Mapping[str, Callable[[Chain], None]] = {

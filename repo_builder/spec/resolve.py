@@ -17,12 +17,6 @@ from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawGates, RawOp
 from repo_builder.targets import Target
 from repo_builder.targets.types import TensorRt
 
-AUTO_ERROR = 0.05
-"""The relative error that `keep_float: auto` allows: docs/optimizing.md has what that costs."""
-
-WHOLE = ("vela", "tflite-micro")
-"""Runtimes of int8 models in TFLite, which have no floating point."""
-
 
 def resolve(
     raw: RawSpec, whole: Document, path: Path, target: Target
@@ -113,12 +107,12 @@ class _Resolver:
         asked = optimize.quantization.keep_float
         if asked == "none" or optimize.precision != "int8":
             return None
-        if self.target.runtime in WHOLE:
+        if self.target.runtime in types.WHOLE_INT8:
             at = ("optimize", "quantization", "keep_float")
             what = f"{self.target.name} computes every layer in int8 and leaves none in float"
             fix = "write `keep_float: none` for it under `overrides`"
             self._problem(at, what, fix)
-        return AUTO_ERROR if asked == "auto" else float(asked)
+        return types.AUTO_ERROR if asked == "auto" else float(asked)
 
     def _check_tensorrt(self, raw: RawSpec, device: TensorRt) -> None:
         """What this device's TensorRT cannot do, though others can."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from repo_builder.base import progress
 from repo_builder.base.errors import DataError, StepError
 from repo_builder.introspect import quantized as quantized_source
 from repo_builder.spec.types import CalibrationMethod
@@ -154,7 +155,7 @@ def _ranked(
     errors = []
     for number, layer in enumerate(layers):
         errors.append(asked.alone(number))
-        print(f"{number + 1} of {len(layers)} layers: {layer.name}", flush=True)
+        progress.tell(f"{number + 1} of {len(layers)} layers, {layer.name}")
     largest = [max(found.values(), default=0.0) for found in errors]
     order = sorted(range(len(layers)), key=lambda number: (-largest[number], number))
     kept = _keep.fewest(order, asked.error, params.max_error)

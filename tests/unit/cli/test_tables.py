@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import repo_builder.cli
 from repo_builder.build.report.types import Budget, Row
-from repo_builder.cli import bench, build, cli, images
+from repo_builder.cli import bench, build, cli, images, sensitivity
 from repo_builder.client.load import Load
 from repo_builder.images.sizes import LayerSize
 from repo_builder.targets.loader import CATALOG
@@ -124,6 +124,22 @@ def test_budgets(capsys: Capture) -> None:
     assert "19.80" in said
 
 
+def test_sensitivity(capsys: Capture) -> None:
+    layer = {
+        "name": "/model/encoder/layers.11/self_attention/output_dense/MatMul", "kind": "MatMul",
+        "error": 0.0123, "saved": 204_000_000, "share": 0.0123, "form": "weights",
+    }  # fmt: skip
+    facts = {
+        "layers": [layer], "source": "", "whole": 0.1, "error": 0.01, "max_error": 0.05,
+        "saved": 1.0, "share": 0.5,
+    }  # fmt: skip
+    said = printed(capsys, lambda: sensitivity._print("digits@cpu", facts, first=True))
+    assert "…" not in said
+    assert all(part in said for part in ("/model/encoder/layers.11/self_", "/MatMul", "0.012"))
+    assert "int8" in said
+    assert "weights" in said
+
+
 def test_these_are_all() -> None:
     """A new table needs a test here; the rows of a build have theirs in test_build_table.py."""
     folder = Path(repo_builder.cli.__file__).parent
@@ -131,5 +147,6 @@ def test_these_are_all() -> None:
         file.stem for file in folder.glob("*.py") if "console.table(" in file.read_text("utf-8")
     }
     assert found == {
-        "_advise", "bench", "build", "data", "images", "keys", "pins", "plan", "targets",
+        "_advise", "bench", "build", "data", "images", "keys", "pins", "plan", "sensitivity",
+        "targets",
     }  # fmt: skip
