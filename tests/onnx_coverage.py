@@ -30,7 +30,7 @@ from repo_builder.base.errors import ModelError, RepoBuilderError
 from repo_builder.introspect import bfloat16, runtime
 from repo_builder.introspect.runtime import reason_of
 from repo_builder.repository import config, render
-from repo_builder.spec.types import Gates, Optimize, Serving, Spec, Version
+from repo_builder.spec.types import Gates, OnnxSource, Optimize, Serving, Spec, Version
 from repo_builder.steps import import_onnx
 from repo_builder.targets import load
 
@@ -136,7 +136,7 @@ def _config(name: str, path: Path, signature: Signature) -> str:
         name=name,
         version=Version(0, 0, 1),
         target="cpu",
-        onnx=path,
+        source=OnnxSource(path),
         file=path,
         calibration=None,
         evaluation=None,

@@ -92,14 +92,14 @@ class Signature:
 
 @dataclass(frozen=True)
 class TensorType:
-    """One end of a tensor: its type, and its full shape as in `Tensor`, None where unknown."""
+    """One end of a tensor: its type, and its full shape as in `Tensor`; "" and None if unknown."""
 
     dtype: str
     shape: tuple[int | str, ...] | None
 
     def fits(self, other: TensorType) -> bool:
-        """Whether what one gives may be what the other takes; unknown sizes fit any."""
-        if self.dtype != other.dtype:
+        """Whether what one gives may be what the other takes; what is unknown fits any."""
+        if self.dtype and other.dtype and self.dtype != other.dtype:
             return False
         if self.shape is None or other.shape is None:
             return True

@@ -17,7 +17,7 @@ from repo_builder.build import beside, latency, proof
 from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Row, Score, Status
-from repo_builder.plan import PipelineVariant, Plan, Variant
+from repo_builder.plan import Node, PipelineVariant, Plan, Variant
 from repo_builder.plan.recipes import FP32
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
@@ -182,6 +182,13 @@ def _loaded(made: Entry, size: int) -> int:
     return int(plan)
 
 
+def _source(nodes: Mapping[str, Node]) -> Json:
+    """The digests of the user's files that the model comes from: an ONNX, or code and weights."""
+    first = nodes.get("export") or nodes["import"]
+    inputs: Mapping[str, Mapping[str, str]] = first.recipe["inputs"]
+    return {name: sha256 for files in inputs.values() for name, sha256 in files.items()}
+
+
 def _labels(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -227,7 +234,7 @@ def _model(
             for tool, version in node.recipe["tools"].items()
         },
         "provenance": {
-            "source": nodes["import"].recipe["inputs"]["model"],
+            "source": _source(nodes),
             "changes": changes,
             "steps": {step: node.key for step, node in nodes.items()},
         },

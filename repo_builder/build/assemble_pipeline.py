@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from repo_builder import __version__
-from repo_builder.base.artifact import Entry
+from repo_builder.base.artifact import Entry, Interface, TensorType
 from repo_builder.base.digest import Json
 from repo_builder.build import gates, latency
 from repo_builder.build.assemble import row_start, template_digest
@@ -15,6 +15,7 @@ from repo_builder.plan import PipelineVariant, Plan
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
+from repo_builder.spec.types import TorchSource
 
 _STAGE_OF = {"model": "infer", "preprocess": "preprocess", "nms": "postprocess"}
 
@@ -64,7 +65,8 @@ def assemble(
     status: Status = "built" if base["ran"] else "cached"
     where = f"{spec.target}/models/{spec.name}"
     row = Row(**base, **measured, status=status, digest=run.artifact.digest[:12], folder=where)
-    return row, _models(variant, plan, made, run, models, store)
+    interfaces = _interfaces(variant, outcome)
+    return row, _models(variant, plan, interfaces, made, run, models, store)
 
 
 def _budget(variant: PipelineVariant, facts: Mapping[str, Any]) -> Budget:
@@ -81,6 +83,7 @@ def _budget(variant: PipelineVariant, facts: Mapping[str, Any]) -> Budget:
 def _models(
     variant: PipelineVariant,
     plan: Plan,
+    interfaces: Mapping[str, Interface],
     made: Mapping[str, Entry],
     run: Entry,
     models: Mapping[str, Model],
@@ -92,12 +95,12 @@ def _models(
         __version__,
         template_digest(),
         repr(spec),
-        repr(variant.interfaces),
+        repr(interfaces),
         used,
     ]
     texts = store.recall_texts(shaped_by)
     if texts is None:
-        texts = _configs(variant, used)
+        texts = _configs(variant, interfaces, used)
         store.remember_texts(shaped_by, texts)
     uses = {name: models[name].record["interface"] for name in spec.models}
     entries = {**{spec.part(name): entry for name, entry in made.items()}, spec.name: run}
@@ -119,7 +122,25 @@ def _models(
     ]
 
 
-def _configs(variant: PipelineVariant, models: Mapping[str, str]) -> dict[str, str]:
+def _interfaces(variant: PipelineVariant, outcome: Outcome) -> dict[str, Interface]:
+    """The tensors of every stage; of a PyTorch net those that its ONNX was found to have."""
+    found = dict(variant.interfaces)
+    for name, stage in variant.spec.stages.items():
+        if stage.kind == "model" and isinstance(variant.models[stage.of].spec.source, TorchSource):
+            imported = outcome.entries[variant.models[stage.of].steps["import"]]
+            signature: Any = imported.facts["signature"]
+            found[name] = Interface(
+                *(
+                    {t["name"]: TensorType(t["dtype"], tuple(t["shape"])) for t in signature[side]}
+                    for side in ("inputs", "outputs")
+                )
+            )
+    return found
+
+
+def _configs(
+    variant: PipelineVariant, interfaces: Mapping[str, Interface], models: Mapping[str, str]
+) -> dict[str, str]:
     """The texts of the pipeline's configs by name, from those of its models."""
     from repo_builder.repository import ensemble, render
 
@@ -128,7 +149,7 @@ def _configs(variant: PipelineVariant, models: Mapping[str, str]) -> dict[str, s
         name: _backend(variant, name) for name in spec.stages if spec.stages[name].kind != "model"
     }
     parts = [ensemble.Part.of(render.parse(text)) for text in models.values()]
-    configs = ensemble.decide(spec, backends, variant.interfaces, parts)
+    configs = ensemble.decide(spec, backends, interfaces, parts)
     return {name: render.text(config) for name, config in configs.items()}
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from repo_builder.build import provenance, report, unchanged
-from repo_builder.build.prepare import measurements, prepare, refused, wanted
+from repo_builder.build.prepare import measurements, prepare, refuse_exported, refused, wanted
 from repo_builder.build.publish import publish_good
 from repo_builder.build.report import Report, Row, changes
 from repo_builder.build.request import Request
@@ -48,6 +48,7 @@ def build(request: Request, store: Store, progress: Progress) -> Report:
                 jobs=jobs,
                 keep_going=request.keep_going,
                 refused=refusals,
+                refuse=refuse_exported(the_plan, store),
             )
             return publish_good(request, the_plan, outcome, store)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from repo_builder import steps, targets
+from repo_builder.base.artifact import Contents
 from repo_builder.base.errors import ModelError, UsageError
 from repo_builder.build import latency
 from repo_builder.build.request import Request
-from repo_builder.plan import Declaration, Plan, plan
+from repo_builder.plan import Declaration, Plan, Variant, plan
 from repo_builder.repository import multi_target
 from repo_builder.run.pin import contents, pin
 from repo_builder.run.store import Store
 from repo_builder.spec.load import load, select
+from repo_builder.spec.types import OnnxSource, TorchSource
 
 
 def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration]]:
@@ -75,24 +77,57 @@ def refused(the_plan: Plan, store: Store) -> dict[str, ModelError]:
     `targets advise` ask the same tables.
     """
     found: dict[str, ModelError] = {}
-    on_cpu = {v.spec.name for v in the_plan.variants if v.target.runtime == "onnxruntime"}
     for variant in the_plan.variants:
         key = variant.compiled_key
         if key in found or store.get(key) is not None:
             continue
-        # Imported for a model that is new: a build with nothing to do reads no table.
-        from repo_builder.targets import support
-
-        uses = contents(variant.spec.onnx, store)
-        table = support.of(variant.target.runtime)
-        problems = table.problems(uses, elsewhere=variant.spec.name not in on_cpu) if uses else []
-        if problems:
-            found[key] = (
-                ModelError("the target's runtime cannot take the model:", problems)
-                if len(problems) > 1
-                else ModelError(str(problems[0]))
-            )
+        if refusal := _refusal(variant, the_plan, store):
+            found[key] = refusal
     return found
+
+
+def refuse_exported(the_plan: Plan, store: Store) -> Callable[[str], ModelError | None]:
+    """Asked of a key that is about to be made: as `refused`, for models that were exported since.
+
+    What a PyTorch net consists of in ONNX is not known before.
+    """
+    new = {
+        variant.compiled_key: variant
+        for variant in the_plan.variants
+        if isinstance(variant.spec.source, TorchSource)
+    }
+
+    def refuse(key: str) -> ModelError | None:
+        return _refusal(new[key], the_plan, store) if key in new else None
+
+    return refuse
+
+
+def _refusal(variant: Variant, the_plan: Plan, store: Store) -> ModelError | None:
+    """Why the target's runtime cannot take the model; None where it can, or that is not known."""
+    # Imported for a model that is new: a build with nothing to do reads no table.
+    from repo_builder.targets import support
+
+    uses = _uses(variant, store)
+    on_cpu = {v.spec.name for v in the_plan.variants if v.target.runtime == "onnxruntime"}
+    table = support.of(variant.target.runtime)
+    problems = table.problems(uses, elsewhere=variant.spec.name not in on_cpu) if uses else []
+    if len(problems) > 1:
+        return ModelError("the target's runtime cannot take the model:", problems)
+    return ModelError(str(problems[0])) if problems else None
+
+
+def _uses(variant: Variant, store: Store) -> Contents | None:
+    """What the model's ONNX uses; None where it cannot be read, or is not exported yet."""
+    source = variant.spec.source
+    if isinstance(source, OnnxSource):
+        return contents(source.file, store)
+    exported = store.get(variant.steps["export"])
+    if exported is None:
+        return None
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Contents).validate_python(exported.facts["contents"])
 
 
 _READ = (

@@ -192,12 +192,15 @@ def _onnx(model: Path, found: dict[str, Target]) -> Path:
         return model
     from repo_builder.base.errors import UsageError
     from repo_builder.spec.load import load
-    from repo_builder.spec.types import Pipeline
+    from repo_builder.spec.types import Pipeline, TorchSource
 
     spec = load([model], found)[0]
     if isinstance(spec, Pipeline):
         raise UsageError(f"{model} is a pipeline; name the spec of one of its models")
-    return spec.onnx
+    if isinstance(spec.source, TorchSource):
+        fix = "build it, and name the model.onnx of its repository for cpu"
+        raise UsageError(f"{model} has a PyTorch net, whose ONNX is not made yet; {fix}")
+    return spec.source.file
 
 
 def _shapes(given: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from repo_builder.base.document import Document
 from repo_builder.base.errors import DataError, ModelError, Problem, SpecError
 from repo_builder.data.rows import Array, Rows
 from repo_builder.introspect import declared
-from repo_builder.spec import load
+from repo_builder.spec import load, resolve_source
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.raw import RawPreprocess, RawSpec
 from repo_builder.steps import _data
@@ -32,10 +32,10 @@ class Model:
     """A model: its inputs as its file declares them; its spec, if it has one.
 
     `output` is the one that a metric of one output reads; "" where the file declares none with a
-    type.
+    type. `onnx` is None for a PyTorch net, whose spec declares its inputs and outputs.
     """
 
-    onnx: Path
+    onnx: Path | None
     inputs: tuple[Tensor, ...]
     output: str
     spec: Document | None = None
@@ -60,7 +60,8 @@ class Model:
         """What does not fit it: at the line of the spec that says its inputs, else its file."""
         if self.spec is None:
             return Problem(what, fix, str(self.onnx))
-        return self.spec.problem(("preprocess",) if self.preprocess else _SOURCE, what, fix)
+        source = _SOURCE if self.onnx else ("source",)
+        return self.spec.problem(("preprocess",) if self.preprocess else source, what, fix)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,11 @@ def _model(path: Path) -> Model:
     raw, problems = validate.check(RawSpec, whole)
     if not isinstance(raw, RawSpec):
         raise SpecError(f"{path} has {len(problems)} problems:", problems)
-    file = path.parent / raw.source.onnx
+    if raw.source.torch is not None:
+        net = raw.source.torch
+        named = {output: TensorType("", None) for output in net.outputs}
+        return Model(None, resolve_source.tensors(net), _answer(named, raw), whole, raw)
+    file = path.parent / (raw.source.onnx or "")
     try:
         interface = declared.interface(file)
     except OSError as failure:
@@ -159,7 +164,7 @@ def check(rows: Rows, wanted: Purpose, runs: Runs | None = None) -> None:
             break
     if problems:
         raise DataError("the data do not fit the model:", problems)
-    if runs is None:
+    if runs is None or model.onnx is None:
         return
     first = {name: array[:whole] for name, array in rows.inputs.items()}
     if why := runs(model.onnx, _data.check(first, model.inputs, "the data").feed(0)):

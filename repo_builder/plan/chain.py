@@ -14,7 +14,7 @@ from pathlib import Path
 from repo_builder.base import digest
 from repo_builder.base.digest import Json
 from repo_builder.plan.types import ArtifactRef, Declaration, Input, Node, Pins, SourceFiles
-from repo_builder.spec.types import Spec
+from repo_builder.spec.types import Source, Spec
 from repo_builder.targets import Target
 
 
@@ -51,9 +51,9 @@ class Chain:
         self.steps[called or step] = made.key
         return ArtifactRef(made.key)
 
-    def file(self, path: Path) -> SourceFiles:
-        """A file that the spec names, as an input."""
-        return SourceFiles(self.pins.files[path])
+    def file(self, named: Path | Source) -> SourceFiles:
+        """A file that the spec names, or what its model is made of, as an input."""
+        return SourceFiles(self.pins.files[named])
 
     @property
     def calibration(self) -> SourceFiles | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.base.digest import Json
-from repo_builder.plan import mixed, sizes, warm_up
+from repo_builder.plan import mixed, sizes, source, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import AUTO_ERROR, Spec
@@ -208,7 +208,8 @@ def _front(chain: Chain, *, static: bool = False) -> ArtifactRef:
     With `static`, for toolchains that take one shape, it has the sizes that are known.
     """
     known = sizes.of(chain.spec, chain.pins, static=False)
-    model = chain.add("import", {"sizes": {**known}}, model=chain.file(chain.spec.onnx))
+    files = source.onnx(chain, chain.spec.source)
+    model = chain.add("import", {"sizes": {**known}}, model=files)
     if static and (fixed := sizes.of(chain.spec, chain.pins, static=True)):
         model = chain.add("fix-shapes", {"sizes": {**fixed}}, model=model)
     if chain.spec.optimize.simplify:
@@ -372,6 +373,8 @@ def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) ->
     fallback = chain.spec.fallback
     if fallback is None or chain.target.backend is None:
         return
+    asked = fallback.cloud_source
+    cloud = source.onnx(chain, asked, called="export-cloud") if asked else None
     params: dict[str, Json] = {
         **served,
         "policy": fallback.policy,
@@ -392,5 +395,5 @@ def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) ->
         params,
         model=model,
         data=chain.file(fallback.data),
-        cloud=chain.file(fallback.cloud_onnx) if fallback.cloud_onnx else None,
+        cloud=cloud,
     )

@@ -25,7 +25,7 @@ def of(spec: Spec, pins: Pins, *, static: bool) -> dict[str, int]:
     is 1, since a toolchain that takes one shape gets a batch of 1. SpecError where the spec's
     `sizes` do not fit the model.
     """
-    interface = pins.interfaces.get(spec.onnx)
+    interface = pins.interfaces.get(spec.source)
     if interface is None:
         return {}
     names = _open(interface)

@@ -9,7 +9,7 @@ from typing import Any, Union
 
 from repo_builder.base.artifact import Interface
 from repo_builder.base.digest import Json
-from repo_builder.spec.types import Pipeline, Spec
+from repo_builder.spec.types import Pipeline, Source, Spec
 from repo_builder.targets import Target
 
 
@@ -134,13 +134,14 @@ class Plan:
 class Pins:
     """What the disk and the environment hold: content digests of files, versions of tools.
 
-    `files` maps a path that a spec names to its files, name in the artifact -> (path, sha256): one
-    for data, one or more for a model with external data. A tool that is not installed is None.
-    `interfaces` says what a model's file declares; None where it cannot be read. `arrays` has the
-    shapes of the arrays in a file of data.
+    `files` maps a path that a spec names, or its model, to its files, name in the artifact ->
+    (path, sha256): one for data and weights, one or more for a model with external data, or for
+    code that imports more of it. A tool that is not installed is None. `interfaces` says what a
+    model's file or its spec declares; None where it cannot be read. `arrays` has the shapes of the
+    arrays in a file of data.
     """
 
-    files: Mapping[Path, Mapping[str, tuple[Path, str]]]
+    files: Mapping[Union[Path, Source], Mapping[str, tuple[Path, str]]]
     tools: Mapping[str, str | None]
-    interfaces: Mapping[Path, Interface | None] = field(default_factory=dict)
+    interfaces: Mapping[Source, Interface | None] = field(default_factory=dict)
     arrays: Mapping[Path, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from repo_builder.plan.types import ArtifactRef, Input, Node
@@ -20,14 +20,21 @@ def why(node: Node, last: Mapping[str, Any] | None, step_of: Mapping[str, str]) 
     if last.get("version") != node.recipe["version"]:
         reasons.append(f"step version {last.get('version')} -> {node.recipe['version']}")
     for kind in ("params", "tools"):
-        old, new = last.get(kind) or {}, node.recipe[kind]
-        for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
-                reasons.append(f"{name} {_text(old.get(name))} -> {_text(new.get(name))}")
+        reasons += _changes(last.get(kind) or {}, node.recipe[kind])
     before = last.get("inputs") or {}
     for name in sorted({*before, *node.inputs}):
         reasons += _input_changes(name, before.get(name), node.inputs.get(name), step_of)
     return ", ".join(reasons)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """What differs between two mappings, the inner ones by their own keys: `net.kwargs.width`."""
+    for name in sorted({*old, *new}):
+        was, now = old.get(name), new.get(name)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from _changes(was, now, f"{of}{name}.")
+        elif was != now:
+            yield f"{of}{name} {_text(was)} -> {_text(now)}"
 
 
 def _input_changes(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from repo_builder.base import detections
 from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
-from repo_builder.spec.types import Pipeline, Spec, Stage
+from repo_builder.spec.types import Pipeline, Source, Spec, Stage
 
 ROWS = "rows"
 """The name of the dimension that all stages of ours share: one row for each image."""
@@ -23,12 +22,12 @@ class KnownModels:
     """What a pipeline may use: the models of its target by name, what each file declares."""
 
     models: Mapping[str, Spec]
-    interfaces: Mapping[Path, Interface | None]
+    interfaces: Mapping[Source, Interface | None]
 
     def interface(self, model: str) -> Interface | None:
         """What a model declares; None where there is no such model, or it cannot be read."""
         spec = self.models.get(model)
-        return self.interfaces.get(spec.onnx) if spec else None
+        return self.interfaces.get(spec.source) if spec else None
 
 
 def interface(stage: Stage, known: KnownModels) -> Interface | None:

@@ -79,7 +79,7 @@ def _read(
     """The rows of whatever `data` is, and of images how they become inputs."""
     label, suffix = request.label, data.suffix.lower()
     if data.is_dir():
-        rows, recipe = _images(data, label, of, look, task, scratch)
+        rows, recipe = _images(request, data, of, look, task, scratch)
         if task.kind not in _OF_CLASSES:
             rows = dataclasses.replace(rows, labels={}, classes=())
         return rows, recipe
@@ -116,14 +116,14 @@ def _for_task(rows: Rows, task: Task) -> tuple[Rows, MetricName]:
 
 
 def _images(
-    folder: Path, label: str | None, of: model.Model, look: Look, task: Task, scratch: Path
+    request: Request, folder: Path, of: model.Model, look: Look, task: Task, scratch: Path
 ) -> tuple[Rows, recipes.Recipe]:
     tensor = image_input(look.signature.inputs)
     if tensor is None:
         shapes = ", ".join(f"{t.name} {list(t.shape)}" for t in look.signature.inputs)
         raise UsageError(f"--data {folder}: the model takes no images, but {shapes}")
-    named = table.labels(Path(label)) if label else None
-    recipe = recipes.choose(folder, named, of.onnx, look, task)
+    named = table.labels(Path(request.label)) if request.label else None
+    recipe = recipes.choose(folder, named, request.onnx, look, task)
     made = images.recipe(recipe.values)
     dtype = of.types[tensor.name]
     return images.read(folder, made, dtype, named, "label", scratch), recipe

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, Union
 
 from repo_builder import steps
 from repo_builder.base.artifact import Entry
@@ -21,6 +21,9 @@ from repo_builder.plan import ArtifactRef, Declaration, Node, Plan
 from repo_builder.run.processes import WorkerDied
 from repo_builder.run.store import CorruptEntry, Store
 from repo_builder.run.worker import run_node
+
+Refuse = Callable[[str], Union[RepoBuilderError, None]]
+"""Why a key is not to be made, or None."""
 
 
 class Progress(Protocol):
@@ -62,14 +65,16 @@ def execute(
     jobs: int,
     keep_going: bool = True,
     refused: Mapping[str, RepoBuilderError] = MappingProxyType({}),
+    refuse: Refuse = lambda _key: None,
 ) -> Outcome:
     """Make the entries of the keys `wanted`, and of whatever they need that the store lacks.
 
     `refused` are failures that are known beforehand, by key: they are told, and none of them runs.
+    `refuse` is asked the same of each key when it could run.
 
     At most `jobs` steps run at a time, and a step that measures time runs alone.
     """
-    return _Execution(plan, store, executor, declarations, progress, jobs, keep_going).run(
+    return _Execution(plan, store, executor, declarations, progress, jobs, keep_going, refuse).run(
         wanted, refused
     )
 
@@ -112,6 +117,7 @@ class _Execution:
         progress: Progress,
         jobs: int,
         keep_going: bool,
+        refuse: Refuse,
     ) -> None:
         self.plan = plan
         self.store = store
@@ -120,6 +126,7 @@ class _Execution:
         self.progress = progress
         self.jobs = jobs
         self.keep_going = keep_going
+        self.refuse = refuse
         self.entries: dict[str, Entry] = {}
         self.errors: dict[str, RepoBuilderError] = {}
         self.ran: set[str] = set()
@@ -156,6 +163,10 @@ class _Execution:
                 del self.waiting[key]
                 self.errors[key] = self.errors[failed]
             elif all(k in self.entries for k in needed):
+                if refusal := self.refuse(key):
+                    del self.waiting[key]
+                    self._fail(node, refusal)
+                    return self._next()
                 if not self._exclusive(node):
                     return None if self._exclusive_runs() else node
                 exclusive = exclusive or node

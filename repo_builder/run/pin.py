@@ -14,14 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from repo_builder.base import digest, progress
-from repo_builder.base.artifact import Contents, Interface
+from repo_builder.base.artifact import Contents, Interface, TensorType
 from repo_builder.base.errors import ModelError
 from repo_builder.introspect import declared, walk
+from repo_builder.nets import imports
 from repo_builder.plan import Declaration, Pins
 from repo_builder.run.store import Store
-from repo_builder.spec.types import Pipeline, Spec
+from repo_builder.spec.types import OnnxSource, Pipeline, Source, Spec
 
 _T = TypeVar("_T")
+_Files = dict[str, tuple[Path, str]]
 _RACY_NS = 2_000_000_000
 
 
@@ -30,17 +32,17 @@ def pin(
 ) -> Pins:
     """Digest every file that `specs` name, with the external data of their models."""
     cache = _FileCache(store)
-    files: dict[Path, dict[str, tuple[Path, str]]] = {}
-    interfaces: dict[Path, Interface | None] = {}
+    files: dict[Path | Source, _Files] = {}
+    interfaces: dict[Source, Interface | None] = {}
     arrays: dict[Path, dict[str, tuple[int, ...]]] = {}
     for spec in specs:
         if isinstance(spec, Pipeline):
             for path in spec.sample.values():
                 files[path] = {path.name: (path, cache.sha256(path))}
             continue
-        if spec.onnx not in files:
-            files[spec.onnx] = _model(spec.onnx, cache)
-            interfaces[spec.onnx] = cache.interface(spec.onnx)
+        if spec.source not in files:
+            files.update(_source(spec.source, cache))
+            interfaces[spec.source] = _interface(spec.source, cache)
         if spec.calibration:
             path = spec.calibration.path
             files[path] = {"calibration.npz": (path, cache.sha256(path))}
@@ -52,10 +54,10 @@ def pin(
             if own := spec.evaluation.own:
                 files[own.file] = {"metric.py": (own.file, cache.sha256(own.file))}
         if spec.fallback:
-            path, cloud = spec.fallback.data, spec.fallback.cloud_onnx
+            path, cloud = spec.fallback.data, spec.fallback.cloud_source
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}
             if cloud is not None and cloud not in files:
-                files[cloud] = _model(cloud, cache)
+                files.update(_source(cloud, cache))
     cache.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
     return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces, arrays)
@@ -92,7 +94,35 @@ def _installed(tool: str) -> str | None:
         return None
 
 
-def _model(path: Path, cache: _FileCache) -> dict[str, tuple[Path, str]]:
+def _source(source: Source, cache: _FileCache) -> dict[Path | Source, _Files]:
+    """The files of a model: its ONNX, or its code, and its weights under their own path."""
+    if isinstance(source, OnnxSource):
+        return {source: _model(source.file, cache)}
+    folder = source.file.parent
+    names = imports.beside(source.file, cache.imports)
+    code = {str(name): (folder / name, cache.sha256(folder / name)) for name in names}
+    found: dict[Path | Source, _Files] = {source: code}
+    if source.weights is not None:
+        found[source.weights] = {
+            "weights.safetensors": (source.weights, cache.sha256(source.weights))
+        }
+    return found
+
+
+def _interface(source: Source, cache: _FileCache) -> Interface | None:
+    """What a model's file declares; of a PyTorch net what its spec says, its outputs by name."""
+    if isinstance(source, OnnxSource):
+        return cache.interface(source.file)
+    inputs = {
+        tensor.name: TensorType(
+            tensor.dtype, ("batch", *tensor.shape[1:]) if source.batch else tensor.shape
+        )
+        for tensor in source.inputs
+    }
+    return Interface(inputs, {name: TensorType("", None) for name in source.outputs})
+
+
+def _model(path: Path, cache: _FileCache) -> _Files:
     files = {"model.onnx": (path, cache.sha256(path))}
     for location in cache.external_data(path):
         beside = path.parent / location
@@ -134,6 +164,14 @@ class _FileCache:
     def contents(self, path: Path) -> Contents | None:
         """The operators that the ONNX file at `path` uses, and the types of its ends."""
         return self._declared(path, "contents", Contents, declared.contents)
+
+    def imports(self, path: Path) -> imports.Imports:
+        """What the Python file at `path` imports."""
+        about = self._about(path)
+        if "imports" not in about:
+            about["imports"] = imports.imports_of(path)
+            self.changed = True
+        return list(about["imports"])
 
     def _declared(
         self, path: Path, name: str, kind: type[_T], read: Callable[[Path], _T | None]

@@ -29,6 +29,7 @@ Specs = list[Union[types.Spec, types.Pipeline]]
 
 _FILES = (
     ("source", "onnx"),
+    ("source", "torch", "weights"),
     *(("data", kind, "path") for kind in ("calibration", "evaluation", "confidence")),
 )
 
@@ -180,13 +181,13 @@ def _specs(
 
 def _with_clouds(specs: Specs) -> Iterator[types.Spec | types.Pipeline]:
     """The specs, each that falls back on another of them with that one's source."""
-    sources = {spec.name: spec.onnx for spec in specs if isinstance(spec, types.Spec)}
+    sources = {spec.name: spec.source for spec in specs if isinstance(spec, types.Spec)}
     for spec in specs:
         if isinstance(spec, types.Pipeline):
             yield spec
         elif spec.fallback and spec.fallback.cloud in sources:
-            onnx = sources[spec.fallback.cloud]
-            fallback = dataclasses.replace(spec.fallback, cloud_onnx=onnx)
+            source = sources[spec.fallback.cloud]
+            fallback = dataclasses.replace(spec.fallback, cloud_source=source)
             yield dataclasses.replace(spec, fallback=fallback)
         else:
             yield spec

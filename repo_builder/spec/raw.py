@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
+from repo_builder.spec.raw_base import Raw
+from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import (
     CalibrationMethod,
@@ -29,24 +31,6 @@ _VERSION = re.compile(rf"{_PART}\.{_PART}\.{_PART}")
 
 _Size = Annotated[int, Field(ge=1)]
 Sizes = dict[str, Union[_Size, list[Union[_Size, None]]]]
-
-
-class Raw(BaseModel):
-    """Base of all raw types: unknown keys are errors, "3" is no number, and neither is NaN."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        defer_build=True,
-    )
-
-
-class RawSource(Raw):
-    """Where the model comes from."""
-
-    onnx: str
-    """The ONNX file, relative to this spec; its external data is found beside it."""
 
 
 class RawCalibration(Raw):

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from repo_builder.spec.raw import Named, Raw
+from repo_builder.spec.raw import Named
+from repo_builder.spec.raw_base import Raw
 
 KINDS = ("model", "preprocess", "nms", "top_k")
 """What a step may be: each names a key of `RawStage`."""

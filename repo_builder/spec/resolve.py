@@ -10,7 +10,7 @@ from pathlib import Path
 from repo_builder.base import digest
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
-from repo_builder.spec import types
+from repo_builder.spec import resolve_source, types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawGates, RawOptimize, RawSpec
@@ -39,7 +39,7 @@ class _Resolver:
     def resolve(self, raw: RawSpec) -> types.Spec:
         major, minor, patch = (int(part) for part in raw.version.split("."))
         has_calibration = raw.data.calibration is not None
-        source = self._file(raw.source.onnx)
+        source = resolve_source.resolve(raw.source, self._file, self._problem)
         self._check_precision(raw.optimize, source, has_calibration=has_calibration)
         if self.target.tensorrt is not None:
             self._check_tensorrt(raw, self.target.tensorrt)
@@ -55,7 +55,7 @@ class _Resolver:
             name=raw.name,
             version=types.Version(major, minor, patch),
             target=self.target.name,
-            onnx=source,
+            source=source,
             file=self.path,
             calibration=self._calibration(raw.data.calibration),
             evaluation=evaluation,
@@ -92,7 +92,7 @@ class _Resolver:
         )
 
     def _check_precision(
-        self, optimize: RawOptimize, source: Path, *, has_calibration: bool
+        self, optimize: RawOptimize, source: types.Source, *, has_calibration: bool
     ) -> None:
         precision, at = optimize.precision, ("optimize", "precision")
         if precision not in self.target.precisions:
@@ -199,13 +199,15 @@ def _gates(raw: RawGates) -> types.Gates:
     )
 
 
-def _is_quantized(source: Path) -> bool:
+def _is_quantized(source: types.Source) -> bool:
     """Whether the model has scales of its own; False where it cannot be read: `import` tells why.
 
-    Only asked where a spec gives no data to find scales with.
+    Only asked where a spec gives no data to find scales with. A PyTorch net has none.
     """
+    if isinstance(source, types.TorchSource):
+        return False
     try:
-        return _has_scales(source, tuple(digest.stamp(source)))
+        return _has_scales(source.file, tuple(digest.stamp(source.file)))
     except OSError:
         return False
 

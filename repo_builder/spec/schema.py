@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from repo_builder.spec import raw, raw_pipeline, serving
+from repo_builder.spec import raw, raw_pipeline, raw_source, serving
 from repo_builder.spec.load import OWN
 from repo_builder.targets.loader import CATALOG
 
@@ -47,7 +47,9 @@ def _explained(shape: type[BaseModel]) -> dict[str, Any]:
     """A model's schema, with its docstrings and those of all that it is made of."""
     schema = shape.model_json_schema()
     shapes = {shape.__name__: schema, **schema["$defs"]}
-    for model in (m for room in (raw, raw_pipeline, serving) for m in vars(room).values()):
+    for model in (
+        m for room in (raw, raw_source, raw_pipeline, serving) for m in vars(room).values()
+    ):
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:
             _explain(shapes[model.__name__], model)
     for name, one in shapes.items():

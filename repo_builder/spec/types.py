@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Union
 
+from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
@@ -68,6 +69,47 @@ class Version:
     def from_triton(cls, number: int) -> Version:
         """The other way round: 2005001 -> 2.5.1."""
         return cls(number // 1_000_000, number // 1_000 % 1_000, number % 1_000)
+
+
+TorchType = Literal[
+    "float32",
+    "float64",
+    "float16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "bool",
+]
+
+
+@dataclass(frozen=True)
+class OnnxSource:
+    """A model that comes as an ONNX file, its external data beside it."""
+
+    file: Path
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """A PyTorch net: `function(**kwargs)` of the Python file `file` returns it.
+
+    `weights` is its state as safetensors, None for what the function gives it. `inputs` are in the
+    order in which the net takes them, their shapes with every size, so that of `batch` rows too:
+    with `batch` dimension 0 of all inputs and outputs may have any other.
+    """
+
+    file: Path
+    function: str
+    kwargs: Mapping[str, Json] = field(hash=False)
+    weights: Path | None
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+    batch: bool
+
+
+Source = Union[OnnxSource, TorchSource]
 
 
 @dataclass(frozen=True)
@@ -181,8 +223,8 @@ class Fallback:
     Either `max_error`, the share of wrong answers among the sure ones that `confidence_level` holds
     for, or a fixed `threshold`, is None. `data` is labelled and held out; its array `label` has the
     classes ("": it needs none). `cloud` is the model that is asked, "" where it has the same name;
-    `cloud_onnx` is its source where its spec was read too. `cloud_latency_ms` and `cloud_cost` are
-    what one row takes there, as the user says.
+    `cloud_source` is its source where its spec was read too. `cloud_latency_ms` and `cloud_cost`
+    are what one row takes there, as the user says.
     """
 
     policy: PolicyName
@@ -195,7 +237,7 @@ class Fallback:
     threshold: float | None = None
     confidence_level: float = 0.95
     cloud: str = ""
-    cloud_onnx: Path | None = None
+    cloud_source: Source | None = None
     cloud_latency_ms: float | None = None
     cloud_cost: float = 1.0
     layout: ScoreLayout = "scores"
@@ -232,7 +274,7 @@ class Spec:
     name: str
     version: Version
     target: str
-    onnx: Path
+    source: Source
     file: Path
     calibration: Calibration | None
     evaluation: Evaluation | None

@@ -50,6 +50,13 @@ _HOUR = 3600.0
 """Vendors' compilers have hung; those of the examples take seconds, of large models minutes."""
 
 STEPS: dict[str, Declaration] = {
+    "export_torch": Declaration(
+        "export",
+        1,
+        tools=("onnx", "onnxruntime", "onnxscript", "torch"),
+        extra="torch",
+        limit_s=_HOUR,
+    ),
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MODEL = "model.onnx"
 DATA = "model.onnx.data"
+WEIGHTS = "weights.safetensors"
+"""A PyTorch net's state, as steps hand it on."""
 INLINE_LIMIT = 1_800_000_000
 """Bytes of weights that a file may hold itself; protobuf ends at 2 GiB."""
 LEAST_FOLDED = 1 << 20

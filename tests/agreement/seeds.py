@@ -12,7 +12,7 @@ import onnx.parser
 from repo_builder import introspect
 from repo_builder.base.artifact import Signature
 from repo_builder.repository import config, render
-from repo_builder.spec.types import Gates, Optimize, Serving, Spec, Version
+from repo_builder.spec.types import Gates, OnnxSource, Optimize, Serving, Spec, Version
 from repo_builder.targets import load
 from tests.agreement.repository import MAIN, PYTHON_MODEL, Repository, python
 
@@ -147,7 +147,7 @@ def _spec(name: str, onnx: Path, **serving: object) -> Spec:
         name=MAIN,
         version=Version(0, 0, 1),
         target="cpu",
-        onnx=onnx,
+        source=OnnxSource(onnx),
         file=Path(f"{name}.yaml"),
         calibration=None,
         evaluation=None,

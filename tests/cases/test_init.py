@@ -16,6 +16,7 @@ from test_build import repo_builder
 
 from repo_builder import targets
 from repo_builder.spec.load import load
+from repo_builder.spec.types import OnnxSource
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
@@ -38,7 +39,7 @@ def test_any_file_name_gives_a_spec_that_loads(tmp_path: Path, file: str, name: 
     ended = repo_builder("init", file, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     (spec,) = load([tmp_path / f"{name}.yaml"], targets.load(None))
-    assert (spec.id, spec.onnx) == (f"{name}@cpu", tmp_path / file)
+    assert (spec.id, spec.source) == (f"{name}@cpu", OnnxSource(tmp_path / file))
 
 
 def test_what_was_found_is_said(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from repo_builder.spec.types import (
     Evaluation,
     Fallback,
     Gates,
+    OnnxSource,
     Optimize,
     Quantization,
     Serving,
@@ -32,6 +33,7 @@ CATALOG = targets.load()
 DECLARATIONS = steps.declarations()
 TOOLS = sorted({tool for declaration in DECLARATIONS.values() for tool in declaration.tools})
 MODEL, CALIBRATION, EVALUATION = Path("/d/m.onnx"), Path("/d/c.npz"), Path("/d/e.npz")
+SOURCE = OnnxSource(MODEL)
 
 
 def spec(target: str = "cpu", name: str = "digits", precision: Any = "int8", **rest: Any) -> Spec:
@@ -39,7 +41,7 @@ def spec(target: str = "cpu", name: str = "digits", precision: Any = "int8", **r
         "name": name,
         "version": Version(1, 0, 0),
         "target": target,
-        "onnx": MODEL,
+        "source": SOURCE,
         "file": Path("/d/digits.yaml"),
         "calibration": Calibration(CALIBRATION, 100),
         "evaluation": Evaluation(EVALUATION, "accuracy", {"label": "label"}, {"scores": "y"}),
@@ -59,7 +61,7 @@ def pins(change: str = "", tools: Mapping[str, str] = {}, folder: str = "/d") ->
         return {name: (Path(folder) / path.name, digest.of_bytes(content.encode()))}
 
     files = {
-        MODEL: {**one("model.onnx", MODEL), **one("weights.bin", Path("weights.bin"))},
+        SOURCE: {**one("model.onnx", MODEL), **one("weights.bin", Path("weights.bin"))},
         CALIBRATION: one("calibration.npz", CALIBRATION),
         EVALUATION: one("evaluation.npz", EVALUATION),
     }
@@ -318,8 +320,8 @@ class TestWhy:
 
     def test_files_that_come_and_go(self) -> None:
         with_weights, without = pins(), pins()
-        files = {"model.onnx": without.files[MODEL]["model.onnx"]}
-        without = dataclasses.replace(without, files={**without.files, MODEL: files})
+        files = {"model.onnx": without.files[SOURCE]["model.onnx"]}
+        without = dataclasses.replace(without, files={**without.files, SOURCE: files})
         assert (
             self.of("import", planned(pins=with_weights), planned(pins=without))
             == "weights.bin is gone"
@@ -408,7 +410,12 @@ def test_a_fallback_is_calibrated_where_triton_serves_the_model() -> None:
 
 def test_a_fallback_reaches_its_own_step_only() -> None:
     one = planned(spec(fallback=FALLBACK))
-    for rest in ({"max_error": 0.03}, {"policy": "entropy"}, {"cloud_onnx": MODEL}, {"cloud": ""}):
+    for rest in (
+        {"max_error": 0.03},
+        {"policy": "entropy"},
+        {"cloud_source": SOURCE},
+        {"cloud": ""},
+    ):
         other = planned(spec(fallback=dataclasses.replace(FALLBACK, **rest)))
         assert changed(one, other) == {"calibrate-confidence"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_plan import CALIBRATION, CATALOG, DECLARATIONS, EVALUATION, MODEL, pins, spec
+from test_plan import CALIBRATION, CATALOG, DECLARATIONS, EVALUATION, SOURCE, pins, spec
 
 from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.base.errors import SpecError
@@ -26,7 +26,7 @@ def known(
     ports = {name: TensorType("FP32", s) for name, s in {"x": shape, **more}.items()}
     return dataclasses.replace(
         pins(),
-        interfaces={MODEL: Interface(ports, {})},
+        interfaces={SOURCE: Interface(ports, {})},
         arrays={path: {"x": a} for path, a in arrays.items()},
     )
 

@@ -12,7 +12,7 @@ from repo_builder.base.errors import SpecError
 from repo_builder.client.models.confidence import Policy
 from repo_builder.client.models.model import Model
 from repo_builder.repository import config, render
-from repo_builder.spec.types import Gates, Optimize, Preprocess, Serving, Spec, Version
+from repo_builder.spec.types import Gates, OnnxSource, Optimize, Preprocess, Serving, Spec, Version
 from repo_builder.targets import load
 
 TARGETS = load()
@@ -30,7 +30,7 @@ def spec(**serving: object) -> Spec:
         name="digits",
         version=Version(1, 2, 3),
         target="cpu",
-        onnx=Path("digits.onnx"),
+        source=OnnxSource(Path("digits.onnx")),
         file=Path("digits.yaml"),
         calibration=None,
         evaluation=None,

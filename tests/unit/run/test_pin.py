@@ -20,6 +20,7 @@ from repo_builder.spec.types import (
     Calibration,
     Evaluation,
     Gates,
+    OnnxSource,
     Optimize,
     Serving,
     Spec,
@@ -34,7 +35,7 @@ def store(tmp_path: Path) -> Store:
 
 def spec(folder: Path) -> Spec:
     return Spec(
-        "m", Version(1, 0, 0), "cpu", folder / "m.onnx", folder / "m.yaml",
+        "m", Version(1, 0, 0), "cpu", OnnxSource(folder / "m.onnx"), folder / "m.yaml",
         Calibration(folder / "c.npz", 1), Evaluation(folder / "e.npz", "mse", {}, {}),
         Optimize(), Gates(), Serving(), None,
     )  # fmt: skip
@@ -67,7 +68,7 @@ def test_a_model_is_pinned_with_its_external_data_inside_its_folder(
     folder: Path, store: Store
 ) -> None:
     found = pin([spec(folder)], {}, store)
-    model = found.files[folder / "m.onnx"]
+    model = found.files[OnnxSource(folder / "m.onnx")]
     assert set(model) == {"model.onnx", "weights.bin", "sub/more.bin"}
     assert model["sub/more.bin"] == (folder / "sub/more.bin", digest.of_bytes(b"sub/more.bin"))
     assert found.files[folder / "c.npz"]["calibration.npz"][1] == digest.of_bytes(b"c.npz")
@@ -132,4 +133,5 @@ def test_a_damaged_memory_is_forgotten(folder: Path, store: Store, memory: bytes
 
 def test_what_is_no_model_is_pinned_all_the_same(folder: Path, store: Store) -> None:
     (folder / "m.onnx").write_bytes(b"no model")
-    assert set(pin([spec(folder)], {}, store).files[folder / "m.onnx"]) == {"model.onnx"}
+    found = pin([spec(folder)], {}, store)
+    assert set(found.files[OnnxSource(folder / "m.onnx")]) == {"model.onnx"}

@@ -60,14 +60,47 @@ FULL = yaml.safe_load(
 )
 
 
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [path]
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found += places(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            found += places(inner, (*path, index))
+    return found
+
+
+TORCH = {
+    **FULL,
+    "source": {
+        "torch": {
+            "factory": "nets.py:make",
+            "kwargs": {"width": 8, "names": ["a"], "more": {"x": None}},
+            "weights": "w.safetensors",
+            "inputs": {"x": [1, 40], "ids": {"shape": [1, 3], "dtype": "int64"}},
+            "outputs": ["logits"],
+            "batch": True,
+        }
+    },
+}
+CHANGES = [(FULL, place) for place in places(FULL)[1:]] + [
+    (TORCH, place) for place in places(TORCH) if place[:1] == ("source",)
+]
+
+
 def loads(value: Any) -> bool:
     read = document.Document(value, {(): document.Place("f", 1)})
     return not validate.check(RawSpec, read)[1]
 
 
 def test_a_full_spec_fits() -> None:
-    assert SPECS.is_valid(FULL)
-    assert loads(FULL)
+    for whole in (FULL, TORCH):
+        assert SPECS.is_valid(whole)
+        assert loads(whole)
+    both = {**FULL, "source": {**FULL["source"], **TORCH["source"]}}
+    assert not SPECS.is_valid(both)
+    assert not loads(both)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "model_specs").glob("*.yaml")), ids=str)
@@ -86,26 +119,16 @@ def test_defaults_may_hold_any_part_but_what_each_spec_says_itself() -> None:
     assert not DEFAULTS.is_valid({"gatse": {}})
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path]
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            found += places(inner, (*path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            found += places(inner, (*path, index))
-    return found
-
-
 WRONG = [None, True, -1, 0, 1, 1.5, 10**6, "", "x", "cpu", "1.0", "int8", [], ["x"], {}, {"x": 1}]
 
 
-@given(st.sampled_from(places(FULL)[1:]), st.sampled_from([*WRONG, "drop", "extra"]))
+@given(st.sampled_from(CHANGES), st.sampled_from([*WRONG, "drop", "extra"]))
 @settings(max_examples=1000)
 def test_schema_and_loader_agree_on_a_spec_with_one_change(
-    place: tuple[Any, ...], wrong: Any
+    change: tuple[Any, tuple[Any, ...]], wrong: Any
 ) -> None:
-    changed = copy.deepcopy(FULL)
+    whole, place = change
+    changed = copy.deepcopy(whole)
     inside = changed
     for step in place[:-1]:
         inside = inside[step]

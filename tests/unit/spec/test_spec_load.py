@@ -14,6 +14,7 @@ from repo_builder.spec.types import (
     Calibration,
     Evaluation,
     Fallback,
+    OnnxSource,
     Quantization,
     Spec,
     TensorRt,
@@ -54,7 +55,7 @@ def test_a_minimal_spec_has_every_default(folder: Path) -> None:
     (spec,) = one(folder, MINIMAL)
     assert spec.id == "digits@cpu"
     assert spec.version == Version(1, 2, 3)
-    assert spec.onnx == folder / "m.onnx"
+    assert spec.source == OnnxSource(folder / "m.onnx")
     assert spec.file == folder / "a.yaml"
     assert spec.calibration is None
     assert spec.evaluation is None
@@ -411,10 +412,10 @@ def test_a_cloud_model_is_found_among_the_specs_read(folder: Path) -> None:
     fallback = "fallback: {max_error: 0.02, cloud: big}"
     _, small = one(folder, CLASSIFIER + fallback)
     assert small.fallback is not None
-    assert small.fallback.cloud_onnx == folder / "big.onnx"
+    assert small.fallback.cloud_source == OnnxSource(folder / "big.onnx")
     _, small = one(folder, CLASSIFIER + fallback.replace("big", "elsewhere"))
     assert small.fallback is not None
-    assert small.fallback.cloud_onnx is None
+    assert small.fallback.cloud_source is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""Turns a net into an ONNX model that tells nothing of the machine that made it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repo_builder.base.errors import ModelError
+from repo_builder.introspect import walk
+from repo_builder.nets import rows
+from repo_builder.nets._failures import failed, reason_of, root, where
+from repo_builder.nets.forward import call
+from repo_builder.nets.types import Net
+
+if TYPE_CHECKING:
+    import onnx
+    from torch.nn import Module
+
+OPSET = 18
+"""The oldest that the exporter writes: asked for an older one it writes this, and only warns."""
+
+_ROWS = 2
+"""Rows of the example: PyTorch may take a size of 0 or 1 for fixed."""
+
+_WRAPPED = "net"
+
+
+def export(module: Module, net: Net, folder: Path) -> onnx.ModelProto:
+    """`module`, in eval mode, as ONNX with the inputs and outputs that `net` names.
+
+    Equal nets give equal bytes wherever their code lies: what the exporter notes of source files
+    and stacks is taken out. `folder` is that of the code, for the lines in errors.
+
+    ModelError where forward fails, returns what `net` does not name, or cannot be traced, as where
+    it branches on values.
+    """
+    import torch
+
+    example = rows.tensors(net, _ROWS, seed=0)
+    check(module, net, example, folder)
+
+    class Wrapper(torch.nn.Module):  # type: ignore[misc]
+        """Takes and returns tuples in the order of the names, whatever the net itself does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, _WRAPPED, module)
+
+        def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            inputs = dict(zip(example, given, strict=True))
+            return tuple(call(module, net, inputs).values())
+
+    open_rows = {0: "batch"} if net.batch else {}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                Wrapper().eval(),
+                tuple(example.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(example),
+                output_names=list(net.outputs),
+                dynamic_shapes=(tuple(open_rows for _ in example),),
+                verbose=False,
+            )
+    except Exception as failure:
+        raise _refusal(net, failure, folder) from failure
+    model: onnx.ModelProto = program.model_proto
+    if (got := walk.opset(model)) != OPSET:
+        raise ModelError(
+            f"{net.factory} was exported to opset {got}, not {OPSET}; use another torch"
+        )
+    _unwrap(model)
+    _forget_origin(model)
+    return model
+
+
+def check(module: Module, net: Net, inputs: Any, folder: Path) -> dict[str, Any]:
+    """What `module` answers to `inputs`; ModelError, with the line, where its forward fails."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return call(module, net, inputs)
+    except ModelError:
+        raise
+    except Exception as failure:
+        shapes = ", ".join(f"'{name}' {list(value.shape)}" for name, value in inputs.items())
+        fix = "see `inputs`, or mend the net"
+        raise failed(net.factory, f"failed on {shapes}", failure, folder, fix) from failure
+
+
+def _refusal(net: Net, failure: Exception, folder: Path) -> ModelError:
+    """Why a net cannot be exported, of the many lines that the exporter says."""
+    began = root(failure)
+    at = where(failure, folder)
+    reason = reason_of(began)
+    if "data-dependent" in str(began) or "data-dependent" in str(failure):
+        what = f"{net.factory} cannot be exported: its path depends on the values of its inputs"
+        fix = (
+            "write it with torch.where or torch.cond, or export it yourself and name the ONNX file"
+        )
+        return ModelError(f"{what}{at} ({reason}); {fix}")
+    fix = "write it with operators that PyTorch exports, or name an ONNX file as source"
+    return ModelError(f"{net.factory} cannot be exported to ONNX: {reason}{at}; {fix}")
+
+
+def _unwrap(model: onnx.ModelProto) -> None:
+    """Call weights as the net does, not as the wrapper that was exported."""
+    prefix = f"{_WRAPPED}."
+    stored = {tensor.name for tensor in model.graph.initializer}
+    new = {name: name.removeprefix(prefix) for name in stored if name.startswith(prefix)}
+    if new.keys() & new.values() or set(new.values()) & (stored - new.keys()):
+        return  # a name would be another's
+    for graph in walk.graphs(model):
+        for value in (*getattr(graph, "initializer", ()), *graph.value_info):
+            value.name = new.get(value.name, value.name)
+        for node in graph.node:
+            node.input[:] = [new.get(name, name) for name in node.input]
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Take out where things come from: source files, stacks of calls, modules."""
+    _forget(model)
+    for function in model.functions:
+        _forget(function)
+    for graph in walk.graphs(model):
+        _forget(graph)
+        for things in (graph.node, graph.value_info):
+            for thing in things:
+                _forget(thing)
+        for values in ("input", "output", "initializer"):
+            for value in getattr(graph, values):
+                if not isinstance(value, str):  # a function's are names
+                    _forget(value)
+
+
+def _forget(thing: Any) -> None:
+    thing.ClearField("doc_string")
+    thing.ClearField("metadata_props")
