@@ -43,7 +43,7 @@ def assemble(
     `served` is how many versions of the model Triton serves at once.
     """
     spec = variant.spec
-    base = row_start(variant, outcome, spec.optimize.precision)
+    base = row_start(variant, outcome, spec.optimize.scheme)
     entries = {step: outcome.entries.get(key) for step, key in variant.steps.items()}
     if (entry := entries["import"]) and (form := entry.facts.get("quantized")):
         base["precision"] = f"int8 ({form} source)"

@@ -152,7 +152,7 @@ def _row_of_bug(build: _Build, variant: Variant | PipelineVariant, failure: Exce
         name=spec.name,
         target=spec.target,
         version=str(spec.version),
-        precision=optimize.precision if optimize else "pipeline",
+        precision=optimize.scheme if optimize else "pipeline",
         status="failed",
         reason=str(_bug(build, spec.id, failure)),
     )

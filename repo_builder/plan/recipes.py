@@ -11,7 +11,7 @@ from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.base.digest import Json
-from repo_builder.plan import mixed, sizes, source, warm_up
+from repo_builder.plan import mixed, quantization, sizes, source, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import AUTO_ERROR, Spec
@@ -28,13 +28,15 @@ def _onnxruntime(chain: Chain) -> None:
     precision = chain.spec.optimize.precision
     front = model = _front(chain)
     if precision == "int8":
-        model = _quantized(chain, model)
+        model = quantization.quantized(chain, model)
     chain.compiled = "compile-onnxruntime"
-    bits = 8 if precision == "int8" else _weight_bits(chain)
+    bits = 8 if precision == "int8" else quantization.weight_bits(chain)
     params: dict[str, Json] = {"precision": precision, "weight_bits": bits}
+    if precision == "int8" and not chain.spec.optimize.quantization.stored:
+        params["weights_only"] = True
     model = chain.add(chain.compiled, params, model=model)
     here = _runs_here(chain, "ONNX Runtime")
-    in_fp32: dict[str, Json] = {"precision": "fp32", "weight_bits": _weight_bits(chain)}
+    in_fp32: dict[str, Json] = {"precision": "fp32", "weight_bits": quantization.weight_bits(chain)}
     fp32 = _fp32(chain, in_fp32, front) if here else None
     _check(chain, model, "onnxruntime", profile=here, fp32=fp32)
 
@@ -62,9 +64,13 @@ def _openvino(chain: Chain) -> None:
     front = _front(chain, static=not cpu)
     keep = None
     if precision == "int8":
-        params.update(_quantization(chain), weight_bits=_weight_bits(chain))
-        calibration = chain.calibration
-        keep = mixed.kept(chain, front, params)
+        params.update(quantization.params(chain), weight_bits=quantization.weight_bits(chain))
+        asked = chain.spec.optimize.quantization
+        if asked.stored:
+            calibration = chain.calibration
+            keep = mixed.kept(chain, front, params)
+        else:
+            params.update(weights=asked.weights, activations=asked.activations)
     chain.compiled = "compile-openvino"
     model = chain.add(chain.compiled, params, model=front, calibration=calibration, keep=keep)
     measured = cpu and _runs_here(chain, "OpenVINO")
@@ -90,7 +96,7 @@ def _tensorrt(chain: Chain) -> None:
     ranges: ArtifactRef | None = None
     model = _front(chain, static=True)
     if precision == "int8":
-        model = _quantized(chain, model)
+        model = quantization.quantized(chain, model)
     elif precision == "fp16":
         # DLA has no fp32; what else TensorRT builds keeps the types of the model.
         dla = chain.spec.optimize.tensorrt.dla_core is not None
@@ -136,7 +142,7 @@ def _qnn(chain: Chain) -> None:
     precision, qnn = chain.spec.optimize.precision, chain.target.qnn
     model = _front(chain, static=True)
     if precision == "int8":
-        model = _quantized(chain, model)
+        model = quantization.quantized(chain, model)
     params: dict[str, Json] = {
         "htp_arch": qnn.htp_arch if qnn else 0,
         "soc_model": qnn.soc_model if qnn else 0,
@@ -185,7 +191,7 @@ def rank(chain: Chain) -> None:
     """The steps that rank the layers by what int8 costs in them; nothing is built."""
     cpu = chain.target.openvino is not None and chain.target.openvino.device == "CPU"
     front = _front(chain, static=not cpu and chain.target.runtime != "onnxruntime")
-    params = {"weight_bits": _weight_bits(chain), **_quantization(chain)}
+    params = {"weight_bits": quantization.weight_bits(chain), **quantization.params(chain)}
     most = chain.spec.optimize.quantization.max_error
     chain.compiled = "sensitivity"
     mixed.sensitivity(chain, front, params, AUTO_ERROR if most is None else most)
@@ -217,39 +223,9 @@ def _front(chain: Chain, *, static: bool = False) -> ArtifactRef:
     return model
 
 
-def _quantization(chain: Chain) -> dict[str, Json]:
-    quantization, calibration = chain.spec.optimize.quantization, chain.spec.calibration
-    return {
-        "method": quantization.method,
-        "percentile": quantization.percentile,
-        "per_channel": quantization.per_channel,
-        "exclude": list(quantization.exclude),
-        "samples": calibration.samples if calibration else 0,
-    }
-
-
-def _quantized(chain: Chain, model: ArtifactRef, *, whole: bool = False) -> ArtifactRef:
-    params: dict[str, Json] = {
-        "scheme": chain.target.int8,
-        "whole": whole,
-        "weight_bits": _weight_bits(chain),
-        **_quantization(chain),
-    }
-    keep = None if whole else mixed.kept(chain, model, params)
-    return chain.add("quantize", params, model=model, calibration=chain.calibration, keep=keep)
-
-
-def _weight_bits(chain: Chain) -> int:
-    """7 where a processor of the target may lack VNNI and so add products of bytes in 16 bits."""
-    target = chain.target
-    in_openvino = target.openvino is not None and target.openvino.device == "CPU"
-    on_cpu = target.runtime == "onnxruntime" or in_openvino
-    return 7 if on_cpu and "amd64" in target.architectures and not target.cpu.vnni else 8
-
-
 def _tflite(chain: Chain) -> ArtifactRef:
     """int8 TFLite with the scales of a QDQ model; nothing in it computes in floating point."""
-    model = _quantized(chain, _front(chain, static=True), whole=True)
+    model = quantization.quantized(chain, _front(chain, static=True), whole=True)
     return chain.add("compile-tflite", {}, model=model, evaluation=chain.evaluation)
 
 

@@ -15,14 +15,14 @@ from repo_builder.client.models.policies import Activation, PolicyName, ScoreLay
 from repo_builder.spec.raw_base import Raw
 from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.serving import Overlay
-from repo_builder.spec.types import (
+from repo_builder.spec.types import MetricName, Objective, Place, Precision
+from repo_builder.targets.types import (
+    ActivationType,
     CalibrationMethod,
-    MetricName,
-    Objective,
-    Place,
-    Precision,
+    HardwareCompatibility,
+    Repair,
+    WeightType,
 )
-from repo_builder.targets.types import HardwareCompatibility
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _PART = "(0|[1-9][0-9]{0,2})"
@@ -92,14 +92,22 @@ class RawData(Raw):
 
 
 class RawQuantization(Raw):
-    """How int8 ranges are chosen."""
+    """How weights and activations are rounded, for `precision: int8`."""
 
+    weights: WeightType = "int8"
+    """int8 or int4: bits of the stored weights."""
+    activations: ActivationType = "int8"
+    """int8 or int16: with stored ranges; dynamic: 8 bits, ranges found at run time; none: float."""
+    symmetric: bool | None = None
+    """Zero points of 0: of stored ranges, else of weights. By the target where it is not given."""
     method: CalibrationMethod = "minmax"
-    """minmax, percentile, or entropy (KL divergence)."""
+    """How ranges are chosen: minmax, percentile, entropy (KL divergence), or mse."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """The share of values, in percent, inside the range; for `method: percentile`."""
     per_channel: bool = True
     """One scale per output channel of the weights."""
+    repair: list[Repair] | None = None
+    """Against the loss: equalize, smooth, bias, round; docs/optimizing.md has the default."""
     exclude: list[str] = []
     """Names of nodes (globs) that stay in floating point."""
     keep_float: Literal["none", "auto"] | Annotated[float, Field(gt=0, lt=1)] = "none"
@@ -128,7 +136,7 @@ class RawOptimize(Raw):
     simplify: bool = True
     """Fold constants and remove what does nothing."""
     precision: Precision = "fp32"
-    """fp32, fp16 or int8."""
+    """fp32, fp16, or int8: quantized as `quantization` says, by default to 8 bits."""
     quantization: RawQuantization = Field(default_factory=RawQuantization)
     tensorrt: RawTensorRt = Field(default_factory=RawTensorRt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -13,6 +14,7 @@ from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import resolve_source, types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
+from repo_builder.spec.quantization import quantization
 from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawGates, RawOptimize, RawSpec
 from repo_builder.targets import Target
 from repo_builder.targets.types import TensorRt
@@ -40,7 +42,14 @@ class _Resolver:
         major, minor, patch = (int(part) for part in raw.version.split("."))
         has_calibration = raw.data.calibration is not None
         source = resolve_source.resolve(raw.source, self._file, self._problem)
-        self._check_precision(raw.optimize, source, has_calibration=has_calibration)
+        quantized = quantization(
+            raw.optimize,
+            self.target,
+            has_calibration=has_calibration,
+            problem=self._problem,
+        )
+        stored = has_calibration or not quantized.stored
+        self._check_precision(raw.optimize, source, has_calibration=stored)
         if self.target.tensorrt is not None:
             self._check_tensorrt(raw, self.target.tensorrt)
         if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
@@ -62,12 +71,8 @@ class _Resolver:
             optimize=types.Optimize(
                 simplify=optimize.simplify,
                 precision=optimize.precision,
-                quantization=types.Quantization(
-                    method=optimize.quantization.method,
-                    percentile=optimize.quantization.percentile,
-                    per_channel=optimize.quantization.per_channel,
-                    exclude=tuple(optimize.quantization.exclude),
-                    max_error=self._max_error(optimize),
+                quantization=dataclasses.replace(
+                    quantized, max_error=self._max_error(optimize, quantized)
                 ),
                 tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
             ),
@@ -102,7 +107,7 @@ class _Resolver:
             fix = "add `data: {calibration: {path: ...}}`"
             self._problem(at, "int8 needs calibration data", fix)
 
-    def _max_error(self, optimize: RawOptimize) -> float | None:
+    def _max_error(self, optimize: RawOptimize, quantized: types.Quantization) -> float | None:
         """The error up to which layers are kept in floating point; None: none is."""
         asked = optimize.quantization.keep_float
         if asked == "none" or optimize.precision != "int8":
@@ -112,6 +117,10 @@ class _Resolver:
             what = f"{self.target.name} computes every layer in int8 and leaves none in float"
             fix = "write `keep_float: none` for it under `overrides`"
             self._problem(at, what, fix)
+        elif quantized.name != "int8":
+            at = ("optimize", "quantization", "keep_float")
+            what = f"layers are chosen for int8 weights and activations, not for {quantized.name}"
+            self._problem(at, what, "leave it out, or name layers under `exclude`")
         return types.AUTO_ERROR if asked == "auto" else float(asked)
 
     def _check_tensorrt(self, raw: RawSpec, device: TensorRt) -> None:

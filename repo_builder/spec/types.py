@@ -15,13 +15,13 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
+from repo_builder.targets.types import ActivationType, CalibrationMethod, Repair, WeightType
 
 if TYPE_CHECKING:
     from repo_builder.targets.types import HardwareCompatibility
 
 Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
-CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 Place = Literal["builder", "image", "device"]
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
 MetricName = Literal[
@@ -150,7 +150,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Quantization:
-    """How int8 ranges are chosen; `exclude` names nodes (globs) that stay in floating point.
+    """How weights and activations are rounded, for precision int8.
+
+    `symmetric`: zero points are 0, of activations where these are rounded with stored ranges, else
+    of weights. `method` chooses those ranges. `repair` is what is done against the loss, see
+    docs/optimizing.md. `exclude` names nodes (globs) that stay in floating point.
 
     `max_error` None: no others do. Else the layers that int8 harms most do, as many as it takes for
     a relative error of the outputs up to that, on the calibration data.
@@ -161,6 +165,24 @@ class Quantization:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     max_error: float | None = None
+    weights: WeightType = "int8"
+    activations: ActivationType = "int8"
+    symmetric: bool = False
+    repair: tuple[Repair, ...] = ("equalize", "smooth")
+
+    @property
+    def stored(self) -> bool:
+        """Whether activations have stored ranges, for which calibration data is needed."""
+        return self.activations in ("int8", "int16")
+
+    @property
+    def name(self) -> str:
+        """The scheme in words: `int8`, `int4 weights`, `int8 weights, int16 activations`."""
+        if self.activations == "int8" == self.weights:
+            return "int8"
+        if self.activations == "none":
+            return f"{self.weights} weights"
+        return f"{self.weights} weights, {self.activations} activations"
 
 
 @dataclass(frozen=True)
@@ -185,6 +207,11 @@ class Optimize:
     precision: Precision = "fp32"
     quantization: Quantization = field(default_factory=Quantization)
     tensorrt: TensorRt = field(default_factory=TensorRt)
+
+    @property
+    def scheme(self) -> str:
+        """The precision in words; what is quantized has the name of its scheme."""
+        return self.quantization.name if self.precision == "int8" else self.precision
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ are powers of two, so the answers in floating point stay the same to the last bi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,11 +22,14 @@ import numpy.typing as npt
 
 from repo_builder.base.errors import ModelError
 from repo_builder.steps import _canonical, _data, _onnx, _prepare, _runtimes, _same
+from repo_builder.targets.types import Repair
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 Array: TypeAlias = npt.NDArray[Any]
+
+KINDS: Collection[Repair] = ("equalize", "smooth")
 
 RUNS = 16
 """Runs on which channels are measured; a large channel is large on nearly every row."""
@@ -74,8 +77,16 @@ class Group:
     flat: set[str] = field(default_factory=set)
     vectors: set[tuple[str, int]] = field(default_factory=set)
 
+    @property
+    def kind(self) -> Repair:
+        """`smooth` behind a normalization, or what scales channels after one; else `equalize`."""
+        made_by = {node.op_type for node in self.makers.values()}
+        return "smooth" if made_by & {"LayerNormalization", "Mul"} else "equalize"
 
-def balance(source: Path, samples: _data.Samples, out: Path) -> dict[str, float]:
+
+def balance(
+    source: Path, samples: _data.Samples, out: Path, kinds: Collection[Repair] = KINDS
+) -> dict[str, float]:
     """Write the model of the folder `source` with even channels to `out`: see `balanced`.
 
     Writes nothing where nothing can be moved, or the model cannot be prepared.
@@ -85,23 +96,27 @@ def balance(source: Path, samples: _data.Samples, out: Path) -> dict[str, float]
         model, _ = _prepare.prepare(_onnx.optimized(source), expected, samples)
     except ModelError:
         return {}  # its opset cannot be raised; it is served as it is
-    even, uneven = balanced(model, expected, samples)
+    even, uneven = balanced(model, expected, samples, kinds)
     if even is not None:
         _onnx.save(even, out)
     return uneven
 
 
 def balanced(
-    model: ModelProto, expected: _same.Answers, samples: _data.Samples
+    model: ModelProto,
+    expected: _same.Answers,
+    samples: _data.Samples,
+    kinds: Collection[Repair] = KINDS,
 ) -> tuple[ModelProto | None, dict[str, float]]:
     """A copy of `model` with even channels, and how uneven its groups were, by a reader's name.
 
     Takes a model of the form that `_prepare.prepare` gives, and its answers to `samples`. None:
     nothing is uneven, nothing that is can be moved, or answers would change, which must not be.
+    `kinds` of groups are looked at: `smooth` those that a normalization makes, `equalize` others.
     """
     import onnx
 
-    groups = list(_groups(model))
+    groups = [group for group in _groups(model) if group.kind in kinds]
     if not groups:
         return None, {}
     sizes = _channels(model, groups, samples)

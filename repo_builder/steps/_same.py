@@ -24,10 +24,10 @@ LIMIT = 1e-3
 Answers = Sequence[Mapping[str, Array]]
 
 
-def answers(folder: Path, samples: Samples, *, optimize: bool = True) -> Answers:
+def answers(folder: Path, samples: Samples, *, optimize: bool = True, runs: int = RUNS) -> Answers:
     """The outputs of the model in `folder` on the first runs of `samples`, in ONNX Runtime."""
     runner = _runtimes.load(folder, "onnxruntime", _runtimes.Options(optimize=optimize))
-    return [runner.run(samples.feed(run)) for run in range(min(RUNS, samples.runs))]
+    return [runner.run(samples.feed(run)) for run in range(min(runs, samples.runs))]
 
 
 def answers_of(model: ModelProto, samples: Samples) -> Answers:

@@ -23,10 +23,12 @@ class Params:
     """`fp16` converts weights and operators, not the interface; `int8` models come as QDQ.
 
     `weight_bits` 7: int8 weights of a model that came quantized may not saturate, see `quantize`.
+    `weights_only`: it comes from `quantize-weights`, whose integers optimizing would unpack.
     """
 
     precision: Precision = "fp32"
     weight_bits: Literal[7, 8] = 8
+    weights_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     already = quantized.find(source) if params.precision != "int8" else None
     if already and params.precision == "fp16":
         _already.refuse(already)
-    if params.precision == "fp16" and _holds_fp16(source):
+    if params.weights_only or (params.precision == "fp16" and _holds_fp16(source)):
         # ONNX Runtime has few kernels for fp16 and would write casts to fp32 into it.
         model = _onnx.load(inputs.model)
     else:

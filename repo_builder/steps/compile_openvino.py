@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from repo_builder.base.errors import DataError, ModelError, SpecError
 from repo_builder.introspect import quantized
-from repo_builder.spec.types import CalibrationMethod, Precision
+from repo_builder.spec.types import Precision
 from repo_builder.steps import (
     _balance,
     _calibrate,
@@ -21,11 +21,13 @@ from repo_builder.steps import (
     _keep,
     _onnx,
     _openvino_int8,
+    _openvino_weights,
     _runtimes,
     _same,
 )
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
+from repo_builder.targets.types import CalibrationMethod, Repair, WeightType
 
 FILE = "calibration.npz"
 _COUNTED = re.compile(r"([A-Za-z]+_\d+)(?=/|$)")
@@ -36,8 +38,9 @@ _NOT_IN_PARTS = ("LSTMSequence", "GRUSequence", "RNNSequence", "TensorIterator",
 
 @dataclass(frozen=True)
 class Params:
-    """For int8 as in `quantize`, `weight_bits` too. NNCF has no entropy calibration.
+    """For int8 as in `quantize`, `weight_bits` too. NNCF has neither entropy nor mse calibration.
 
+    `weights`, `activations`: see `docs/optimizing.md`; those that are not int8 are for the CPU.
     `device` is OpenVINO's name of what shall run the model. Any but the CPU takes one shape only,
     so a varying first dimension becomes 1. `last_release` is the last OpenVINO that knows the
     device ("": the current one), `opset` the newest operation set which that one reads.
@@ -50,6 +53,10 @@ class Params:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     weight_bits: Literal[7, 8] = 8
+    weights: WeightType = "int8"
+    activations: Literal["int8", "dynamic", "none"] = "int8"
+    symmetric: bool = False
+    repair: tuple[Repair, ...] = ("equalize", "smooth", "bias")
     device: str = "CPU"
     last_release: str = ""
     opset: int | None = None
@@ -106,6 +113,10 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     uneven: Mapping[str, float] = {}
     if already is not None:
         _openvino_int8.keep_dimensions(model)
+    elif params.precision == "int8" and params.activations != "int8":
+        excluded = _excluded(model.get_ordered_ops(), params.exclude)
+        model = _openvino_weights.compress(model, params.weights, params.symmetric, excluded)
+        _openvino_weights.let_round(model, dynamic=params.activations == "dynamic")
     elif params.precision == "int8":
         model, left, uneven = _in_8_bits(model, inputs, params)
     _settle_names(model, names)
@@ -199,7 +210,8 @@ def _in_8_bits(
         if error <= _balance.NEAR:
             return made, left, {}
         with tempfile.TemporaryDirectory() as scratch:
-            uneven = _balance.balance(inputs.model, samples, Path(scratch))
+            kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+            uneven = _balance.balance(inputs.model, samples, Path(scratch), kinds)
             if uneven:
                 even, _ = _converted(Path(scratch), params)
                 balanced, left_then = _quantize(even, samples, params, keep)
@@ -229,19 +241,20 @@ def _quantize(
     ruined = _kept(model, keep) | _openvino_int8.ruined(model, samples)
     ignored = _to_leave(model, params.exclude) | ruined.keys()
     whole = any(op.get_type_name() in _NOT_IN_PARTS for op in model.get_ops())
+    preset = nncf.QuantizationPreset
     overflow = OverflowFix.ENABLE if params.weight_bits == 7 else OverflowFix.DISABLE
     with explained("NNCF failed", "write `optimize: {precision: fp16}`"):
         made = nncf.quantize(
             model,
             nncf.Dataset(range(samples.runs), samples.feed),
             subset_size=samples.runs,
-            preset=nncf.QuantizationPreset.MIXED,
+            preset=preset.PERFORMANCE if params.symmetric else preset.MIXED,
             # The fast one shifted outputs 7 times as far from fp32 on our examples.
             fast_bias_correction=whole,
             ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False),
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=overflow,
-                disable_bias_correction=whole,
+                disable_bias_correction=whole or "bias" not in params.repair,
                 activations_range_estimator_params=ranges,
                 weights_quantization_params=QuantizationParameters(per_channel=params.per_channel),
             ),
@@ -269,7 +282,7 @@ def _activation_ranges(params: Params) -> Any:
         )
         return estimator.RangeEstimatorParameters(min=low, max=high)
     raise SpecError(
-        "optimize.quantization.method: OpenVINO has no entropy calibration; "
+        f"optimize.quantization.method: OpenVINO has no {params.method} calibration; "
         "write minmax or percentile for this target"
     )
 
@@ -291,6 +304,22 @@ def _to_leave(model: Any, exclude: Iterable[str]) -> set[str]:
     """
     ops: Sequence[Any] = model.get_ordered_ops()
     names = [op.get_friendly_name() for op in ops]
+    left = _excluded(ops, exclude)
+    leads_on: set[str] = set()
+    for name, op in zip(reversed(names), reversed(ops), strict=True):
+        readers = {
+            i.get_node().get_friendly_name() for o in op.outputs() for i in o.get_target_inputs()
+        }
+        if _heavy(op) or readers & leads_on:
+            leads_on.add(name)
+        elif op.get_type_name() not in ("Parameter", "Result", "Constant"):
+            left.add(name)
+    return left
+
+
+def _excluded(ops: Sequence[Any], exclude: Iterable[str]) -> set[str]:
+    """The names of operators that match a glob; ModelError where one matches none."""
+    names = [op.get_friendly_name() for op in ops]
     left = set()
     for pattern in exclude:
         # A convolution with a bias is two operators here: `x/WithoutBiases`, and an Add `x`.
@@ -305,15 +334,6 @@ def _to_leave(model: Any, exclude: Iterable[str]) -> set[str]:
                 + ", ".join(n for n, op in zip(names, ops, strict=True) if _heavy(op))[:200]
             )
         left |= found
-    leads_on: set[str] = set()
-    for name, op in zip(reversed(names), reversed(ops), strict=True):
-        readers = {
-            i.get_node().get_friendly_name() for o in op.outputs() for i in o.get_target_inputs()
-        }
-        if _heavy(op) or readers & leads_on:
-            leads_on.add(name)
-        elif op.get_type_name() not in ("Parameter", "Result", "Constant"):
-            left.add(name)
     return left
 
 
@@ -326,12 +346,12 @@ def _count(model: Any) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _in_int8(op: Any) -> bool:
-    """Whether the second input, mostly the weights, is rounded or stored in 8 bits."""
+    """Whether the second input, mostly the weights, is rounded or stored in 8 or 4 bits."""
     source = op.input_value(1).get_node()
     while source.get_type_name() in ("Convert", "Multiply", "Subtract", "Reshape"):
         source = source.input_value(0).get_node()
     kind = source.get_element_type().get_type_name()
-    return source.get_type_name() == "FakeQuantize" or kind in ("i8", "u8")
+    return source.get_type_name() == "FakeQuantize" or kind in ("i8", "u8", "i4", "u4")
 
 
 def _heavy(op: Any) -> bool:

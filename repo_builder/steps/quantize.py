@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from repo_builder import tflite
 from repo_builder.base.errors import DataError, StepError
 from repo_builder.introspect import quantized as quantized_source
-from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import (
     _already,
     _balance,
     _bodies,
     _calibrate,
-    _canonical,
     _data,
+    _grid,
     _keep,
     _narrow,
     _observe,
     _onnx,
     _prepare,
+    _qdq,
     _quantizable,
+    _repair,
     _runtimes,
     _same,
 )
 from repo_builder.steps._failures import explained
-from repo_builder.targets.types import Scheme
+from repo_builder.targets.types import CalibrationMethod, Repair, Scheme
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
 FILE = _calibrate.FILE
 WAY_OUT = "write `optimize: {precision: fp32}`, or fp16 where the target has no fp32"
 NO_WAY_OUT = "this target has no other precision: use target `cpu`"
+
+CHOSEN_ON = 32
+"""Runs on which it is seen whether a repair brings a model nearer."""
 
 FUSED = (2.0, 0.02)
 """How much further from fp32 an int8 model may be with ONNX Runtime's fusions than as written: this
@@ -49,14 +51,17 @@ factor, and this much of the norm. Kernels in integers round otherwise, by a ste
 @dataclass(frozen=True)
 class Params:
     """`scheme` is the target's: `u8s8` (activations unsigned, with a zero point), or `s8s8`: signed
-    and symmetric, with the pairs that TensorRT wants.
+    and symmetric, with the pairs that TensorRT wants. `symmetric` puts the zero point of unsigned
+    ones in the middle. `activation_bits` 16 and `weight_bits` 4 are for QNN.
 
     `whole` is for TFLite, which runs int8 only: nothing stays in floating point, not even what
     follows the last heavy operator, and ranges that TFLite's kernels fix replace those seen.
 
     `weight_bits` 7 is for processors that may lack VNNI: their products of unsigned and signed
     bytes are added in pairs in 16 bits, which 8 bits overflow (saturate) and 7 never do.
-    The rest is `repo_builder.spec.types.Quantization`; `samples` rows are used, from the start.
+    `repair`: `equalize` and `smooth` as in `_balance`, `bias` and `round` as in `_repair`; each is
+    kept where the model comes nearer. The rest is `repo_builder.spec.types.Quantization`; `samples`
+    rows are used, from the start.
     """
 
     scheme: Scheme
@@ -66,7 +71,27 @@ class Params:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     whole: bool = False
-    weight_bits: Literal[7, 8] = 8
+    weight_bits: Literal[4, 7, 8] = 8
+    activation_bits: Literal[8, 16] = 8
+    symmetric: bool = False
+    repair: tuple[Repair, ...] = ("equalize", "smooth")
+
+    @property
+    def narrow_bits(self) -> Literal[7, 8]:
+        """Bits of weights that are stored for nodes which compute in floating point."""
+        return 7 if self.weight_bits == 7 else 8
+
+    @property
+    def form(self) -> _qdq.Form:
+        """Which integers are written."""
+        return _qdq.Form(
+            self.scheme,
+            self.symmetric,
+            self.per_channel,
+            self.weight_bits,
+            self.activation_bits,
+            self.whole,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +115,8 @@ class Facts:
     that changed answers, and how. `error` is the relative error to fp32 on the first calibration
     rows. `form` is that of a source that was quantized already and is passed on with its own
     scales, else "". `balanced` are operators that read channels balanced before (see `_balance`),
-    and how uneven those were.
+    and how uneven those were; `rounded` and `corrected` those whose weights and biases were
+    repaired (see `_repair`).
     """
 
     quantized: Mapping[str, int]
@@ -101,6 +127,8 @@ class Facts:
     error: float = 0.0
     form: str = ""
     balanced: Mapping[str, float] = field(default_factory=dict)
+    rounded: tuple[str, ...] = ()
+    corrected: tuple[str, ...] = ()
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:
@@ -124,58 +152,122 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         model = _onnx.optimized(inputs.model)
     model, left_out = _prepare.prepare(model, expected, samples)
     keep = _keep.read(inputs.keep)
-    facts = _made(given, model, expected, samples, params, keep, out)
-    if facts.error > _balance.NEAR:
-        even, uneven = _balance.balanced(model, expected, samples)
+    source_model = _Source(given, inputs.model, samples, expected, keep, left_out)
+    return _repaired(source_model, model, params, out)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The model in fp32: its graph, its folder, its answers to the first rows of calibration data.
+
+    `keep`: what stays in floating point. `left_out`: as in `Facts`.
+    """
+
+    graph: ModelProto
+    folder: Path
+    samples: _data.Samples
+    expected: _same.Answers
+    keep: _keep.Keep
+    left_out: Mapping[str, str]
+
+
+def _repaired(source: _Source, model: ModelProto, params: Params, out: Path) -> Facts:
+    """Write the int8 form of a prepared model, with each repair that brings it nearer."""
+    facts = _made(source, model, params, out)
+    kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+    if kinds and facts.error > _balance.NEAR:
+        even, uneven = _balance.balanced(model, source.expected, source.samples, kinds)
         if even is not None:
             with tempfile.TemporaryDirectory() as scratch:
-                balanced = _made(given, even, expected, samples, params, keep, Path(scratch))
+                balanced = _made(source, even, params, Path(scratch))
                 if balanced.error < _balance.WORTH * facts.error:
                     _onnx.save(_onnx.load(Path(scratch)), out)
-                    facts = replace(balanced, balanced=uneven)
-    return replace(facts, left_out=left_out)
+                    facts, model = replace(balanced, balanced=uneven), even
+    if _repair.KINDS.intersection(params.repair):
+        with tempfile.TemporaryDirectory() as scratch:
+            repaired = _made(source, model, params, Path(scratch), repair=True)
+            if _nearer(source, Path(scratch), out):
+                _onnx.save(_onnx.load(Path(scratch)), out)
+                facts = replace(repaired, balanced=facts.balanced)
+    return replace(facts, left_out=source.left_out)
+
+
+def _nearer(source: _Source, one: Path, other: Path) -> bool:
+    """Whether the model in `one` answers nearer to the source than that in `other`."""
+    expected, first, second = (
+        _same.answers(folder, source.samples, runs=CHOSEN_ON)
+        for folder in (source.folder, one, other)
+    )
+    return _same.largest(expected, first) < _same.largest(expected, second)
 
 
 def _made(
-    given: ModelProto,
-    model: ModelProto,
-    expected: _same.Answers,
-    samples: _data.Samples,
-    params: Params,
-    keep: _keep.Keep,
-    out: Path,
+    source: _Source, given: ModelProto, params: Params, out: Path, *, repair: bool = False
 ) -> Facts:
-    """Write the int8 form of a prepared model. The errors are those of `run`."""
+    """Write the int8 form of a prepared model. The errors are those of `run`.
+
+    `repair`: with biases and rounding as `params` has them.
+    """
+    model = type(given)()
+    model.CopyFrom(given)
     nodes = _quantizable.chosen(model, params.exclude, params.whole)
-    seen = _observe.watch(model, nodes, samples)
+    seen = _observe.watch(model, nodes, source.samples)
     nodes, left = _quantizable.kept(model, nodes, seen, params.whole)
-    nodes = [node for node in nodes if node.name not in keep.nodes]
-    left |= keep.nodes
+    nodes = [node for node in nodes if node.name not in source.keep.nodes]
+    left |= source.keep.nodes
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
         raise StepError(_nothing(model, left, NO_WAY_OUT if params.whole else WAY_OUT))
-    symmetric = params.scheme == "s8s8"
+    form = params.form
     around = {name for node in nodes for name in (*node.input, *node.output)}
     ranges = {
-        name: _calibrate.choose(histogram, params.method, params.percentile, symmetric)
+        name: _calibrate.choose(
+            histogram,
+            params.method,
+            params.percentile,
+            form.around_zero,
+            bits=form.activation_bits,
+        )
         for name, histogram in seen.items()
         if name in around
     }
     if params.whole:
         fixed = tflite.output_ranges(model)
         ranges.update({name: _calibrate.Range(*fixed[name]) for name in fixed.keys() & ranges})
+    grids: dict[str, _grid.Grid] = {}
+    changed = _repair.Repaired()
+    if repair or form.weight_bits == 4:  # ONNX Runtime's quantizer clips the largest of 4 bits
+        grids = _qdq.grids(model, nodes, form)
+    if repair:
+        heavy = [node for node in nodes if node.name in grids]
+        changed = _repair.repair(
+            model,
+            heavy,
+            source.samples,
+            grids,
+            params.repair,
+            lambda name, x: form.rounded(x, ranges[name]) if name in ranges else x,
+        )
     chosen = {node.name for node in nodes}
     with explained("the quantizer failed", WAY_OUT):
-        quantized = _quantize(model, nodes, ranges, params)
+        quantized = _qdq.quantize(model, nodes, ranges, form, grids)
         _narrow.store(
-            quantized, keep.narrow, per_channel=params.per_channel, bits=params.weight_bits
+            quantized, source.keep.narrow, per_channel=params.per_channel, bits=params.narrow_bits
         )
-    _onnx.unname_dimensions(given, quantized)
-    _onnx.require_same_interface(given, quantized, "the quantizer", WAY_OUT)
+    _onnx.unname_dimensions(source.graph, quantized)
+    _onnx.require_same_interface(source.graph, quantized, "the quantizer", WAY_OUT)
     in_int8, floating = _count(quantized, chosen)
     _onnx.save(quantized, out)
-    error = _proven(out, expected, samples)
+    error = _proven(out, source.expected, source.samples)
     found = {name: (r.low, r.high) for name, r in sorted(ranges.items())}
-    return Facts(in_int8, floating, found, left, error=error)
+    return Facts(
+        in_int8,
+        floating,
+        found,
+        left,
+        error=error,
+        rounded=changed.rounded,
+        corrected=changed.corrected,
+    )
 
 
 def _passed_on(
@@ -224,104 +316,6 @@ def _proven(out: Path, expected: _same.Answers, samples: _data.Samples) -> float
             "ONNX Runtime fuses it; write `optimize: {quantization: {per_channel: false}}`"
         )
     return float(f"{served:.3e}")
-
-
-def _quantize(
-    model: ModelProto,
-    nodes: Sequence[NodeProto],
-    ranges: Mapping[str, _calibrate.Range],
-    params: Params,
-) -> ModelProto:
-    from onnxruntime.quantization.calibrate import CalibrationMethod as Method
-    from onnxruntime.quantization.calibrate import TensorData, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.quant_utils import QuantType
-
-    # TensorRT wants zero points of 0, biases in floating point, and a pair of its own for every
-    # reader and for every weight.
-    for_tensorrt = {
-        "ActivationSymmetric": True,
-        "QuantizeBias": False,
-        "AddQDQPairToWeight": True,
-        "DedicatedQDQPair": True,
-    }
-    roles = _quantizable.roles(model, nodes)
-    _canonical.copies(model, roles)
-    options: dict[str, Any] = {
-        "WeightSymmetric": True,
-        "TensorQuantOverrides": _overrides(model, nodes, roles, params.scheme),
-        # Also what only moves an input's values, such as the Transpose that Keras puts first.
-        "ForceQuantizeNoInputCheck": params.whole,
-        "QDQKeepRemovableActivations": any(_cuts_off_zero(model, node) for node in nodes),
-    }
-    if params.scheme == "s8s8":
-        options.update(for_tensorrt)
-    data = {
-        name: TensorData(lowest=np.float32(r.low), highest=np.float32(r.high))
-        for name, r in ranges.items()
-    }
-    metadata = list(model.metadata_props)
-    quantizer = QDQQuantizer(
-        model,
-        params.per_channel,
-        params.weight_bits == 7,
-        QuantType.QInt8,
-        QuantType.QUInt8 if params.scheme == "u8s8" else QuantType.QInt8,
-        TensorsData(Method.MinMax, data),
-        [node.name for node in nodes],
-        [],
-        sorted({node.op_type for node in nodes}),
-        options,
-    )
-    quantizer.quantize_model()
-    quantizer.model.topological_sort()
-    result: ModelProto = quantizer.model.model
-    del result.metadata_props[:]
-    result.metadata_props.extend(metadata)
-    return result
-
-
-def _overrides(
-    model: ModelProto,
-    nodes: Sequence[NodeProto],
-    roles: Mapping[tuple[str, int], str],
-    scheme: Scheme,
-) -> dict[str, list[dict[str, Any]]]:
-    """Stored tensors that are not quantized as weights along the usual axis."""
-    from onnxruntime.quantization.quant_utils import QuantType
-
-    stored = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    activation = {
-        "quant_type": QuantType.QUInt8 if scheme == "u8s8" else QuantType.QInt8,
-        "symmetric": scheme == "s8s8",
-        "reduce_range": False,
-    }
-    found: dict[str, list[dict[str, Any]]] = {}
-    for node in nodes:
-        for number, name in enumerate(node.input):
-            role = roles.get((node.name, number), "")
-            if name not in stored:
-                continue
-            if role == "activation":
-                found[name] = [dict(activation)]
-            elif role.startswith("weights") and _quantizable.axis(node, stored[name]) is None:
-                found[name] = [{"quant_type": QuantType.QInt8, "symmetric": True}]
-    return found
-
-
-def _cuts_off_zero(model: ModelProto, node: NodeProto) -> bool:
-    """Whether this is a Clip to a range without 0, which scales and zero points cannot say."""
-    from onnx import numpy_helper
-
-    if node.op_type != "Clip":
-        return False
-    stored = {t.name: t for t in model.graph.initializer if t.name in node.input[1:]}
-    limits = [
-        float(numpy_helper.to_array(stored[name])) if name in stored else 0.0
-        for name in node.input[1:]
-    ]
-    low, high = (*limits, 0.0, 0.0)[:2]
-    return low > 0 or high < 0
 
 
 def _count(model: ModelProto, chosen: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:

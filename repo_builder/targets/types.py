@@ -17,6 +17,11 @@ Precision = Literal["fp32", "fp16", "bf16", "fp8", "int16", "int8", "int4"]
 Architecture = Literal["amd64", "arm64", "cortex-m"]
 Place = Literal["builder", "image", "device"]
 Scheme = Literal["u8s8", "s8s8"]
+WeightType = Literal["int8", "int4"]
+ActivationType = Literal["int8", "int16", "dynamic", "none"]
+"""`dynamic`: rounded to 8 bits with ranges found while the model runs; `none`: floating point."""
+CalibrationMethod = Literal["minmax", "percentile", "entropy", "mse"]
+Repair = Literal["equalize", "smooth", "bias", "round"]
 PowerTool = Literal["nvpmodel", "nvidia-smi"]
 HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 """Which GPUs beside the one that built it a TensorRT plan also fits."""

@@ -7,7 +7,7 @@ the compiler. Facts about devices (speed, memory, what an engine accelerates) ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,18 @@ from typing import cast
 from repo_builder.base import document, validate
 from repo_builder.base.artifact import Contents, Operator
 from repo_builder.base.errors import Problem, SpecError
-from repo_builder.targets.types import Many, Runtime, Shape, Some, Source, Text
+from repo_builder.targets.support.quantization import Combination, find
+from repo_builder.targets.types import (
+    ActivationType,
+    Many,
+    Runtime,
+    Shape,
+    Some,
+    Source,
+    Target,
+    Text,
+    WeightType,
+)
 
 _FOLDER = Path(__file__).parent
 # Vela compiles what the TFLite writer wrote.
@@ -32,6 +43,8 @@ class Support(Shape):
     `domains` are the operator sets that the runtime knows beside ONNX's own; None: any. Of ONNX's
     operators it certainly lacks `lacks`. `types` are the element types that its inputs and outputs
     may have. `instead` is the way out; `ways_out` has better ones for single operators.
+    `quantization` has a row for every combination; `floating` says how precisions in floating
+    point are computed.
     """
 
     runtime: Text
@@ -41,6 +54,8 @@ class Support(Shape):
     domains: Many[Text] | None = ()
     lacks: Many[Text] = ()
     ways_out: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    quantization: Some[Combination]
+    floating: Mapping[str, Text] = {}
 
     def problems(self, contents: Contents, *, elsewhere: bool = False) -> list[Problem]:
         """Why the runtime cannot take a model: a line for each kind of operator or type.
@@ -88,3 +103,9 @@ def of(runtime: Runtime) -> Support:
     if checked is None:
         raise SpecError(f"{path.name}: is not a table of support:", found)
     return cast(Support, checked)
+
+
+def combination(target: Target, weights: WeightType, activations: ActivationType) -> Combination:
+    """What the table of a target's runtime says of a combination on this target."""
+    device = target.openvino.device if target.openvino else ""
+    return find(of(target.runtime).quantization, weights, activations, device)
