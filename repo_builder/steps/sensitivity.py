@@ -12,7 +12,6 @@ import numpy as np
 from repo_builder.base import progress
 from repo_builder.base.errors import DataError, StepError
 from repo_builder.introspect import quantized as quantized_source
-from repo_builder.spec.types import CalibrationMethod
 from repo_builder.steps import (
     _answers,
     _balance,
@@ -31,7 +30,7 @@ from repo_builder.steps import (
     _switched,
 )
 from repo_builder.steps._failures import explained
-from repo_builder.targets.types import Scheme
+from repo_builder.targets.types import CalibrationMethod, Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -50,7 +50,7 @@ def resolved(
         ({"activations": "dynamic"}, "int8 weights, dynamic activations"),
     ],
 )
-def test_the_scheme_has_a_name(tmp_path: Path, asked: dict[str, str], name: str) -> None:
+def test_the_scheme_has_a_name(tmp_path: Path, asked: dict[str, Any], name: str) -> None:
     assert resolved(tmp_path, "cpu", **asked).scheme == name
 
 
@@ -59,7 +59,7 @@ def test_what_is_not_said_is_what_the_table_says(tmp_path: Path) -> None:
     assert (plain.symmetric, plain.repair) == (False, ("equalize", "smooth"))
     assert resolved(tmp_path, "jetson-orin-nx").quantization.symmetric
     assert resolved(tmp_path, "cpu-openvino").quantization.repair == ("equalize", "smooth", "bias")
-    alone = {"weights": "int4", "activations": "none"}
+    alone: dict[str, Any] = {"weights": "int4", "activations": "none"}
     assert resolved(tmp_path, "cpu", **alone).quantization.repair == ("bias", "round")
 
 

@@ -158,7 +158,9 @@ def test_columns_times_weights_are_the_convolution(tmp_path: Path, more: dict[st
     onnx.save(made, tmp_path / "model.onnx")
     expected = answers(tmp_path, x)
     columns = _reads.columns(node, x, weights.shape, 10**6)
-    found = columns @ _reads.matrices(node, weights).transpose(0, 2, 1)  # groups, count, outputs
+    matrices = _reads.matrices(node, weights)
+    assert matrices is not None
+    found = columns @ matrices.transpose(0, 2, 1)  # groups, count, outputs
     channels_last = expected.transpose(0, 2, 3, 1).reshape(-1, 8)
     assert np.concatenate(list(found), axis=1) == pytest.approx(channels_last, abs=1e-4)
 
