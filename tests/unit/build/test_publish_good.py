@@ -43,7 +43,7 @@ def _variant(name: str) -> Any:
     from types import SimpleNamespace
 
     model, target = name.split("@")
-    optimize = SimpleNamespace(precision="fp32")
+    optimize = SimpleNamespace(scheme="fp32")
     spec = SimpleNamespace(id=name, name=model, target=target, version="1.0.0", optimize=optimize)
     return SimpleNamespace(spec=spec, target=None, steps={})
 
