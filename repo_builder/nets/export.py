@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from repo_builder.base.errors import ModelError
 from repo_builder.introspect import walk
 from repo_builder.nets import rows
 from repo_builder.nets._failures import failed, reason_of, root, where
-from repo_builder.nets.forward import call
+from repo_builder.nets.forward import answer, call
 from repo_builder.nets.types import Net
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def export(module: Module, net: Net, folder: Path) -> onnx.ModelProto:
     """
     import torch
 
+    # It tells of every extension that is not installed and that the net may not use.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     example = rows.tensors(net, _ROWS, seed=0)
     check(module, net, example, folder)
 
@@ -78,12 +82,24 @@ def export(module: Module, net: Net, folder: Path) -> onnx.ModelProto:
 
 
 def check(module: Module, net: Net, inputs: Any, folder: Path) -> dict[str, Any]:
-    """What `module` answers to `inputs`; ModelError, with the line, where its forward fails."""
+    """What `module` answers to `inputs`, by name; ModelError, with the line, where it fails."""
+    answers: dict[str, Any] = tried(module, net, inputs, folder, call)
+    return answers
+
+
+def tried(
+    module: Module,
+    net: Net,
+    inputs: Any,
+    folder: Path,
+    how: Callable[[Module, Net, Any], Any] = answer,
+) -> Any:
+    """What `how` makes of `inputs`; ModelError, with the line, where the net's forward fails."""
     import torch
 
     try:
         with torch.no_grad():
-            return call(module, net, inputs)
+            return how(module, net, inputs)
     except ModelError:
         raise
     except Exception as failure:

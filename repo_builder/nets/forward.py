@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 def call(module: Module, net: Net, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `module` answers, by the names of `net.outputs` and in their order.
 
+    Outputs are the items of a tuple or list in order, the values of a dict by key, or a single
+    tensor. ModelError where they are not what `net` names; what `forward` itself raises comes as it
+    is.
+    """
+    return _named(answer(module, net, inputs), net)
+
+
+def answer(module: Module, net: Net, inputs: Mapping[str, Tensor]) -> Any:
+    """What `module` returns, just as it does.
+
     Where every input is called as a parameter of `forward`, they go in by name, else in the order
-    of `net.inputs`. Outputs are the items of a tuple or list in order, the values of a dict by
-    key, or a single tensor. ModelError where they are not what `net` names; what `forward` itself
-    raises comes as it is.
+    of `net.inputs`.
     """
     names = [tensor.name for tensor in net.inputs]
     parameters = inspect.signature(module.forward).parameters
     if all(name in parameters and parameters[name].kind in _BY_NAME for name in names):
-        return _named(module(**{name: inputs[name] for name in names}), net)
-    return _named(module(*(inputs[name] for name in names)), net)
+        return module(**{name: inputs[name] for name in names})
+    return module(*(inputs[name] for name in names))
 
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -1,13 +1,15 @@
 """A first spec for a model: what it is, what lies beside it, and what could be done with it.
 
-`propose` is the path: `foreign` refuses what is not ONNX, `look` runs the model, `tasks` tells what
-it is for, `bring` makes data of what the user has, `beside` finds data, `measure` tries metrics,
-`fits` asks the tables of support, `render` writes it down. What was found by looking or running is
-said so; what is a guess is a comment. Building belongs to `build/`.
+`propose` is the path: `torch_net` exports a PyTorch net, `foreign` refuses what is neither it nor
+ONNX, `look` runs the model, `tasks` tells what it is for, `bring` makes data of what the user has,
+`beside` finds data, `measure` tries metrics, `fits` asks the tables of support, `render` writes it
+down. What was found by looking or running is said so; what is a guess is a comment. Building
+belongs to `build/`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,25 +39,36 @@ def propose(request: Request, targets: Mapping[str, Target]) -> Proposal:
     ModelError where there is no such ONNX model or it cannot be run, with the way to ONNX for other
     formats; DataError, UsageError and OutputError for what was asked and cannot be.
     """
-    from repo_builder.base.errors import DataError, ModelError
-    from repo_builder.propose import beside, bring, fits, foreign, recipes, render, tasks, usable
+    from repo_builder.base.errors import ModelError
+    from repo_builder.propose import foreign, torch_net
 
+    if request.net is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            net, onnx = torch_net.exported(request.net, Path(scratch))
+            return _proposal(dataclasses.replace(request, net=net, onnx=onnx), targets)
     if not request.onnx.exists():
         raise ModelError(f"{request.onnx}: no such file")
     foreign.refuse(request.onnx)
     if not request.onnx.is_file():
         raise ModelError(f"{request.onnx} is a folder; name the .onnx file in it")
+    return _proposal(request, targets)
+
+
+def _proposal(request: Request, targets: Mapping[str, Target]) -> Proposal:
+    from repo_builder.base.errors import DataError
+    from repo_builder.propose import beside, bring, fits, recipes, render, tasks, usable
+
     look = _look(request.onnx)
     task = tasks.of(look)
     wanted: Precision = "int8" if request.int8 else "fp32"
     fits.choose(request.targets, fits.fits(look.contents, targets, int8=True), targets, wanted)
     brought = None
-    folders = list(dict.fromkeys([request.spec.parent, request.onnx.parent]))
+    folders = list(dict.fromkeys([request.spec.parent, request.file.parent]))
     if request.data is not None and bring.is_ready(request.data):
         folders = [request.data]
     elif request.data is not None:
         brought = bring.bring(request, look, task)
-    found = beside.find(request.name if brought else request.onnx.stem, folders)
+    found = beside.find(request.name if brought else request.file.stem, folders)
     data = usable.check(request.onnx, found, look, task)
     task = tasks.judged(look, task, data.measured.metric)
     labels, unused = usable.labels(found, task)

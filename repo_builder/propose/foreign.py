@@ -18,6 +18,12 @@ _EXPORT = (
     '    dynamic_shapes=({{0: torch.export.Dim("n")}},))',
 )
 
+_KEEP = (
+    "# Or name the net itself, which can then be pruned and trained too: save its weights with",
+    "# safetensors.torch.save_file(model.state_dict(), {safetensors}), and call",
+    "# repo-builder init nets.py:make --weights {quoted_safetensors} --input x=1,3,224,224",
+)
+
 _FORMATS: Mapping[str, tuple[str, ...]] = {
     "pytorch": (
         "a PyTorch file",
@@ -28,6 +34,7 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
         'model.load_state_dict(state.get("state_dict", state))',
         _EXAMPLE,
         *_EXPORT,
+        *_KEEP,
     ),
     "torchscript": (
         "a TorchScript model",
@@ -46,6 +53,8 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
         "program = torch.export.load({file})",
         "torch.onnx.export(program, (), {onnx}, dynamo=True,",
         '    input_names=["x"], output_names=["y"])',
+        "model = program.module()",
+        *_KEEP,
     ),
     "ultralytics": (
         "an Ultralytics checkpoint",
@@ -99,6 +108,8 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
         "model.load_state_dict(load_file({file}))",
         _EXAMPLE,
         *_EXPORT,
+        "# Or name the net itself, which can then be pruned and trained too:",
+        "# repo-builder init nets.py:make --weights {quoted} --input x=1,3,224,224",
     ),
     "transformers": (
         "a model of Hugging Face Transformers",
@@ -139,6 +150,8 @@ def refuse(model: Path) -> None:
         "file": json.dumps(str(model), ensure_ascii=False),
         "onnx": json.dumps(f"{model.stem}.onnx", ensure_ascii=False),
         "quoted": shlex.quote(str(model)),
+        "safetensors": json.dumps(f"{model.stem}.safetensors", ensure_ascii=False),
+        "quoted_safetensors": shlex.quote(f"{model.stem}.safetensors"),
         "quoted_onnx": shlex.quote(f"{model.stem}.onnx"),
         "quoted_stem": shlex.quote(model.stem),
         "folder": shlex.quote(str(model.parent)),

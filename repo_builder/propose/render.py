@@ -23,6 +23,7 @@ from repo_builder.propose.request import Request
 from repo_builder.propose.tasks import Task
 from repo_builder.propose.usable import Usable
 from repo_builder.spec.metrics import IN_POINTS, REQUIRES
+from repo_builder.spec.resolve_source import TORCH_TYPES
 
 _WIDTH = 110
 _NAME = 24
@@ -55,7 +56,7 @@ def spec(parts: Parts) -> str:
     return templates.load("spec.yaml.j2", strip_blocks=True).render(
         name=scalar(request.name),
         file=request.spec,
-        source=scalar(_relative(request.onnx, request)),
+        source="\n".join(_source(request)),
         signature=signature,
         found=list(_found(parts)),
         targets=_targets(parts.chosen.targets),
@@ -80,6 +81,32 @@ def spec(parts: Parts) -> str:
         scores=scalar(parts.task.output),
         labels=scalar(_relative(parts.labels, request)) if parts.labels else "",
     )
+
+
+def _source(request: Request) -> Iterator[str]:
+    """The lines of `source`."""
+    net = request.net
+    if net is None:
+        yield f"source: {{onnx: {scalar(_relative(request.onnx, request))}}}"
+        return
+    yield "source:"
+    yield "  torch:                  # your code, which the build runs and exports: docs/specs.md"
+    yield f"    factory: {scalar(f'{_relative(net.file, request)}:{net.function}')}"
+    if net.kwargs:
+        yield f"    kwargs: {_flow(net.kwargs)}"
+    if net.weights:
+        yield f"    weights: {scalar(_relative(net.weights, request))}"
+    yield f"    inputs: {_flow({t.name: _typed(t) for t in net.inputs})}"
+    yield f"    outputs: {_flow(net.outputs)}"
+    if not net.batch:
+        yield "    batch: false"
+
+
+def _typed(tensor: Tensor) -> object:
+    """An input of a PyTorch net: its shape, with its type where that is no float32."""
+    dtype = TORCH_TYPES[tensor.dtype]
+    shape = list(tensor.shape)
+    return shape if dtype == "float32" else {"shape": shape, "dtype": dtype}
 
 
 def _relative(path: Path, request: Request) -> str:
@@ -225,7 +252,7 @@ def _flow(value: object) -> str:
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, str):
         return scalar(value)
-    return "null" if value is None else str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _shape(tensor: Tensor) -> str:

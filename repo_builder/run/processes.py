@@ -134,6 +134,9 @@ def _without_interrupt() -> None:
 def _serve(pipe: Connection) -> None:
     """The life of a worker."""
     os.setpgid(0, 0)
+    # As Python does by itself: else a lock that a tool makes (tqdm's, which torch imports) is told
+    # as leaked when this process is killed.
+    multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with contextlib.suppress(OSError):  # where memory runs out, this process goes, not the build

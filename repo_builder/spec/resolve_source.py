@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,8 @@ _TRITON: dict[TorchType, str] = {
     "uint8": "UINT8",
     "bool": "BOOL",
 }
+TORCH_TYPES: dict[str, TorchType] = {triton: torch for torch, triton in _TRITON.items()}
+"""Triton's names of types -> PyTorch's."""
 
 
 def resolve(raw: RawSource, file: Callable[[str], Path], tell: Tell) -> Source:
@@ -37,7 +40,7 @@ def resolve(raw: RawSource, file: Callable[[str], Path], tell: Tell) -> Source:
     factory's.
     """
     if raw.torch is not None:
-        return _torch(raw.torch, file, tell)
+        return torch(raw.torch, file, tell)
     name = raw.onnx or ""
     if PurePosixPath(name).suffix.lower() in PICKLES:
         what = f"{name} is no ONNX but a pickle, or may hold one, and reading one runs it"
@@ -60,18 +63,21 @@ def to_safetensors(weights: str) -> str:
     made = PurePosixPath(weights).with_suffix(".safetensors").name
     code = (
         "import torch; from safetensors.torch import save_file; "
-        f"state = torch.load({weights!r}, map_location='cpu', weights_only=True); "
-        f"save_file(state.get('state_dict', state), {made!r})"
+        f'state = torch.load({json.dumps(weights)}, map_location="cpu", weights_only=True); '
+        f'save_file(state.get("state_dict", state), {json.dumps(made)})'
     )
     return f"make the weights once where you trust them: python -c {shlex.quote(code)}"
 
 
-def _torch(raw: RawTorch, file: Callable[[str], Path], tell: Tell) -> TorchSource:
+def torch(raw: RawTorch, file: Callable[[str], Path], tell: Tell) -> TorchSource:
+    """The resolved PyTorch source; see `resolve`."""
     at: tuple[str, ...] = ("source", "torch")
     name, _, function = raw.factory.partition(":")
     path = file(name)
     if PurePosixPath(name).suffix != ".py" or not function.isidentifier():
-        tell((*at, "factory"), f"'{raw.factory}' is no `FILE.py:FUNCTION`", "write `nets.py:make`")
+        file_name = name if name.endswith(".py") else "nets.py"
+        what = f"'{raw.factory}' names no file and function"
+        tell((*at, "factory"), what, f"write `{file_name}:make`")
     elif not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         tell((*at, "factory"), f"{what}: {name}", f"paths are relative to {file('')}/")

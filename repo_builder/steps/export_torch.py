@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repo_builder.base.artifact import Contents
 from repo_builder.nets.types import Net
 from repo_builder.steps import _onnx
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,22 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     The bytes are the same wherever the code lies. ModelError: see `nets.factory.make`,
     `nets.export.export`, and `nets.parity.prove`, the gate at the end.
     """
-    from repo_builder.introspect import declared
-    from repo_builder.nets import export, factory, parity
+    from repo_builder.nets import factory
 
-    net = params.net
     weights = inputs.weights / _onnx.WEIGHTS if inputs.weights else None
-    module = factory.make(inputs.code, net, weights)
-    model = export.export(module, net, inputs.code)
+    module = factory.make(inputs.code, params.net, weights)
+    return write(module, params.net, inputs.code, out)
+
+
+def write(module: Module, net: Net, code: Path, out: Path) -> Facts:
+    """As `run`, of a net that is made."""
+    from repo_builder.introspect import declared
+    from repo_builder.nets import export, parity
+
+    model = export.export(module, net, code)
     contents = declared.contents_of(model)
     _onnx.save(model, out)
-    proven = parity.prove(module, net, out / _onnx.MODEL, inputs.code)
+    proven = parity.prove(module, net, out / _onnx.MODEL, code)
     return Facts(
         opset=export.OPSET,
         parameters=sum(parameter.numel() for parameter in module.parameters()),

@@ -12,6 +12,10 @@ from typing import Any, NoReturn
 import pytest
 from workplace import SPECS, repo_builder
 
+from repo_builder import targets
+from repo_builder.spec.load import load
+from repo_builder.spec.types import Spec
+
 CODE = """
 import torch
 from blocks import Body
@@ -75,9 +79,9 @@ def lay_out(folder: Path) -> Path:
     (folder / "code").mkdir(parents=True)
     (folder / "code" / "nets.py").write_text(CODE)
     (folder / "code" / "blocks.py").write_text(BLOCKS)
-    for name, width, targets, seed in (("small", 8, "cpu", 1), ("big", 16, "cpu-openvino", 2)):
+    for name, width, target, seed in (("small", 8, "cpu", 1), ("big", 16, "cpu-openvino", 2)):
         more = "fallback: {threshold: 0.5, cloud: big}\n" if name == "small" else ""
-        text = SPEC.format(name=name, width=width, targets=targets) + more
+        text = SPEC.format(name=name, width=width, targets=target) + more
         (folder / f"{name}.yaml").write_text(text)
         state = {
             "body.0.weight": (width, 1, 3, 3),
@@ -127,7 +131,9 @@ def built(
         unavailable("no torch; pip install 'repo-builder[torch]'")
     folder = tmp_path_factory.mktemp("nets")
     place = Place(lay_out(folder / "specs"), folder / "store")
-    place.build()
+    ended = place.run("build")
+    assert ended.returncode == 0, ended.stderr
+    assert "leaked" not in ended.stderr
     return place
 
 
@@ -193,3 +199,47 @@ def test_a_net_that_cannot_be_made_is_one_line_with_the_user_s_paths(
     assert row["status"] == "failed"
     assert "small.safetensors is cut short, or no safetensors file" in row["reason"]
     assert "\n" not in row["reason"]
+
+
+def test_init_writes_a_spec_that_is_what_was_written_by_hand(built: Place, tmp_path: Path) -> None:
+    folder = shutil.copytree(built.folder, tmp_path / "first", ignore=lambda *_: ["build"])
+    asked = ("init", "code/nets.py:make", "--weights", "small.safetensors")
+    shape = ("--input", "image=1,1,8,8")
+    ended = repo_builder(*asked, *shape, "--kwarg", "width=8", "--out", "first.yaml", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    first, small = (
+        load([folder / f"{name}.yaml"], targets.load(None))[0] for name in ("first", "small")
+    )
+    assert isinstance(first, Spec)
+    assert isinstance(small, Spec)
+    assert first.source == small.source
+    assert first.evaluation is not None
+    assert (first.evaluation.path, first.evaluation.metric) == (
+        folder / "evaluation.npz",
+        "accuracy",
+    )
+    assert "torchvision" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["code/nets.py"], "'code/nets.py' names no file and function; write `code/nets.py:make`"),
+        (["code/gone.py:make"], "no such file: code/gone.py"),
+        (["code/nets.py:make"], "takes (image): --input image=1,3,224,224"),
+        (["code/nets.py:make", "--input", "x=a"], "--input x=a: write NAME=1,3,224,224"),
+        (["code/nets.py:make", "--input", "x=1:float"], "inputs.x.dtype: unknown value 'float'"),
+        (["code/nets.py:make", "--kwarg", "width"], "--kwarg width: write NAME=VALUE"),
+        (["code/nets.py:make", "--weights", "w.pt"], "save_file(state.get("),
+        (["code/nets.py:make", "--weights", "w.safetensors"], "w.safetensors: no such file"),
+        (["net.onnx", "--input", "x=1"], "are for a PyTorch net: name it NETS.py:FUNCTION"),
+    ],
+)
+def test_init_says_what_is_wrong_or_missing_in_one_line(
+    built: Place, arguments: list[str], said: str
+) -> None:
+    ended = repo_builder("init", *arguments, "--out", "new.yaml", cwd=built.folder)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (built.folder / "new.yaml").exists()
