@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TypeVar
 
+from repo_builder import steps
 from repo_builder.build import provenance, report, unchanged
-from repo_builder.build.prepare import measurements, prepare, refuse_exported, refused, wanted
+from repo_builder.build.prepare import (
+    measurements,
+    planned,
+    read,
+    refuse_exported,
+    refused,
+    wanted,
+)
 from repo_builder.build.publish import publish_good
 from repo_builder.build.report import Report, Row, changes
 from repo_builder.build.request import Request
+from repo_builder.build.search import Run, Workshop, settle
+from repo_builder.plan import Plan
 from repo_builder.run.cluster import ClusterExecutor
-from repo_builder.run.execute import Progress, execute
+from repo_builder.run.execute import Outcome, Progress, execute
 from repo_builder.run.processes import StepProcesses
 from repo_builder.run.store import CorruptEntry, Store
 
@@ -28,29 +39,18 @@ def build(request: Request, store: Store, progress: Progress) -> Report:
     report.
     """
     begun, clock = time.monotonic(), time.time()
-    the_plan, declarations = prepare(request, store)
-    progress.planned(the_plan)
-    refusals = refused(the_plan, store)
-    keys = wanted(the_plan, refusals)
-    if request.measure_again:
-        for key in measurements(the_plan, store):
-            store.drop(key)
-    with _executor(request, store) as (executor, jobs):
+    specs, catalog = read(request)
+    with _runner(request, store, progress) as run:
+        specs, searches = settle(specs, Workshop(catalog, store, run))
+        the_plan = planned(specs, catalog, store)
+        keys = wanted(the_plan, refused(the_plan, store))
+        if request.measure_again:
+            for key in measurements(the_plan, store):
+                store.drop(key)
 
         def build_and_publish() -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
-            outcome = execute(
-                the_plan,
-                keys,
-                store,
-                executor,
-                declarations,
-                progress,
-                jobs=jobs,
-                keep_going=request.keep_going,
-                refused=refusals,
-                refuse=refuse_exported(the_plan, store),
-            )
-            return publish_good(request, the_plan, outcome, store)
+            outcome = run(the_plan, keys)
+            return publish_good(request, the_plan, outcome, store, searches)
 
         rows, repositories = _undamaged(store, build_and_publish)
     whole = not (request.only or request.targets)
@@ -75,6 +75,33 @@ def _undamaged(store: Store, make: Callable[[], T]) -> T:
                 raise
             dropped.add(damaged.key)
             store.drop(damaged.key)
+
+
+@contextlib.contextmanager
+def _runner(request: Request, store: Store, progress: Progress) -> Iterator[Run]:
+    """What makes the entries of some keys of a plan, in processes here or a cluster's workers."""
+    declarations = steps.declarations()
+    ran: set[str] = set()
+    with _executor(request, store) as (executor, jobs):
+
+        def run(plan: Plan, keys: Sequence[str]) -> Outcome:
+            progress.planned(plan)
+            outcome = execute(
+                plan,
+                keys,
+                store,
+                executor,
+                declarations,
+                progress,
+                jobs=jobs,
+                keep_going=request.keep_going,
+                refused=refused(plan, store),
+                refuse=refuse_exported(plan, store),
+            )
+            ran.update(outcome.ran)  # also what a search has made before
+            return replace(outcome, ran=frozenset(ran))
+
+        yield run
 
 
 @contextlib.contextmanager

@@ -10,16 +10,17 @@ from repo_builder.base.artifact import Contents
 from repo_builder.base.errors import ModelError, UsageError
 from repo_builder.build import latency
 from repo_builder.build.request import Request
-from repo_builder.plan import Declaration, Plan, Variant, plan
+from repo_builder.plan import Plan, Variant, plan
 from repo_builder.repository import multi_target
 from repo_builder.run.pin import contents, pin
 from repo_builder.run.store import Store
-from repo_builder.spec.load import load, select
+from repo_builder.spec.load import Specs, load, select
 from repo_builder.spec.types import OnnxSource, TorchSource
+from repo_builder.targets import Target
 
 
-def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration]]:
-    """The plan for a request, and the declarations it was made with."""
+def read(request: Request) -> tuple[Specs, dict[str, Target]]:
+    """The specs that a request names, and all targets by name."""
     catalog = targets.load(request.targets_dir)
     for name in request.targets:
         targets.pick(catalog, name)
@@ -29,8 +30,13 @@ def prepare(request: Request, store: Store) -> tuple[Plan, dict[str, Declaration
             if target not in {spec.target for spec in specs}:
                 raise UsageError(f"--together {name}: no spec is built for {target} here")
         multi_target.check(name, group, catalog)
+    return specs, catalog
+
+
+def planned(specs: Specs, catalog: Mapping[str, Target], store: Store) -> Plan:
+    """The plan that builds `specs`."""
     declarations = steps.declarations()
-    return plan(specs, catalog, declarations, pin(specs, declarations, store)), declarations
+    return plan(specs, catalog, declarations, pin(specs, declarations, store))
 
 
 def wanted(the_plan: Plan, refusals: Mapping[str, ModelError]) -> list[str]:

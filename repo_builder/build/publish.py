@@ -18,6 +18,7 @@ from repo_builder.base.errors import RepoBuilderError, StepError
 from repo_builder.build import assemble_pipeline
 from repo_builder.build.assemble import assemble
 from repo_builder.build.report import Row
+from repo_builder.build.report.search import Search
 from repo_builder.build.request import Request
 from repo_builder.plan import PipelineVariant, Plan, Variant
 from repo_builder.repository import multi_target, response_cache
@@ -28,11 +29,16 @@ from repo_builder.targets import Target
 
 
 def publish_good(
-    request: Request, plan: Plan, outcome: Outcome, store: Store
+    request: Request,
+    plan: Plan,
+    outcome: Outcome,
+    store: Store,
+    searches: Mapping[str, Search],
 ) -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
     """Assemble every model@target, publish each target's good models, and say what became of all.
 
-    Returns the rows of the report, and what was published by the name of its repository.
+    Returns the rows of the report, and what was published by the name of its repository. `searches`
+    are those that decided variants, by id.
     """
     build = _Build(request, plan, outcome, store)
     assembled = _assemble_all(build)
@@ -48,7 +54,8 @@ def publish_good(
         else:
             if done:
                 published[repository.name] = _as_record(done)
-    return tuple(assembled.rows), published
+    rows = (replace(row, search=searches.get(row.id)) for row in assembled.rows)
+    return tuple(rows), published
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,8 @@ def _print_rows(rows: list[Row]) -> None:
     )
     console.out(text)
     for row in rows:
+        if row.search is not None:
+            console.say(f"{row.id}: {row.search.sentence}")
         for warning in row.warnings:
             console.warn(f"{row.id}: {warning}")
     _print_doubts(rows)

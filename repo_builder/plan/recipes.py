@@ -249,6 +249,8 @@ def _judged(spec: Spec) -> dict[str, Json]:
         "outputs": dict(evaluation.outputs),
         "samples": evaluation.samples,
     }
+    if evaluation.part is not None:
+        judged["part"] = evaluation.part
     if own := evaluation.own:
         judged["own"] = {"function": own.function, "higher_is_better": own.higher_is_better}
     return judged

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.raw_base import Raw
 from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.serving import Overlay
-from repo_builder.spec.types import MetricName, Objective, Place, Precision
+from repo_builder.spec.types import MetricName, Objective, Place, Precision, SearchObjective
 from repo_builder.targets.types import (
     ActivationType,
     CalibrationMethod,
@@ -130,8 +130,22 @@ class RawTensorRt(Raw):
     """Which other GPUs load the plan: none, same_compute_capability or ampere_plus."""
 
 
+class RawAuto(Raw):
+    """Search for the best variant that keeps the gates; `optimize: auto` has the defaults."""
+
+    objective: SearchObjective = "size"
+    """What is to be small: size (bytes of the model) or latency (of one request, beside fp32)."""
+    budget_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds after which the best so far is taken. What was tried is not tried again."""
+
+
 class RawOptimize(Raw):
     """What may be done to the model before it is compiled, and while it is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, given: Any) -> Any:
+        return {"auto": {}} if given == "auto" else given
 
     simplify: bool = True
     """Fold constants and remove what does nothing."""
@@ -139,6 +153,8 @@ class RawOptimize(Raw):
     """fp32, fp16, or int8: quantized as `quantization` says, by default to 8 bits."""
     quantization: RawQuantization = Field(default_factory=RawQuantization)
     tensorrt: RawTensorRt = Field(default_factory=RawTensorRt)
+    auto: RawAuto | None = None
+    """Find precision and quantization by trying, in place of naming them."""
 
 
 class RawMaxDifference(Raw):

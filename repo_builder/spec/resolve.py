@@ -15,7 +15,14 @@ from repo_builder.spec import resolve_source, types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.quantization import quantization
-from repo_builder.spec.raw import RawCalibration, RawEvaluation, RawGates, RawOptimize, RawSpec
+from repo_builder.spec.raw import (
+    RawAuto,
+    RawCalibration,
+    RawEvaluation,
+    RawGates,
+    RawOptimize,
+    RawSpec,
+)
 from repo_builder.targets import Target
 from repo_builder.targets.types import TensorRt
 
@@ -48,8 +55,11 @@ class _Resolver:
             has_calibration=has_calibration,
             problem=self._problem,
         )
-        stored = has_calibration or not quantized.stored
-        self._check_precision(raw.optimize, source, has_calibration=stored)
+        if raw.optimize.auto is not None:
+            self._check_auto(raw, raw.optimize.auto, source)
+        else:
+            stored = has_calibration or not quantized.stored
+            self._check_precision(raw.optimize, source, has_calibration=stored)
         if self.target.tensorrt is not None:
             self._check_tensorrt(raw, self.target.tensorrt)
         if raw.gates.max_accuracy_drop is not None and raw.data.evaluation is None:
@@ -75,6 +85,7 @@ class _Resolver:
                     quantized, max_error=self._max_error(optimize, quantized)
                 ),
                 tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
+                auto=types.Auto(**optimize.auto.model_dump()) if optimize.auto else None,
             ),
             gates=_gates(raw.gates),
             serving=types.Serving(
@@ -122,6 +133,31 @@ class _Resolver:
             what = f"layers are chosen for int8 weights and activations, not for {quantized.name}"
             self._problem(at, what, "leave it out, or name layers under `exclude`")
         return types.AUTO_ERROR if asked == "auto" else float(asked)
+
+    def _check_auto(self, raw: RawSpec, auto: RawAuto, source: types.Source) -> None:
+        """What a search needs: something to choose from, to choose by, and to measure."""
+        at: tuple[str, ...] = ("optimize", "auto")
+        given = raw.optimize.model_fields_set
+        if "precision" in given:
+            self._problem(("optimize", "precision"), "`auto` finds it", "leave one of both out")
+        if "quantization" in given and raw.optimize.quantization.model_fields_set - {"exclude"}:
+            fix = "leave all but `exclude` out"
+            self._problem(("optimize", "quantization"), "`auto` finds how to quantize", fix)
+        if raw.gates.max_accuracy_drop is None:
+            fix = "add `gates: {max_accuracy_drop: 0.01}`, in the metric's own unit"
+            self._problem(at, "needs to know how much the score may fall", fix)
+        if _is_quantized(source):
+            fix = "give the floating-point model that it was quantized from"
+            self._problem(at, "the source is quantized already", fix)
+        elif "int8" in self.target.precisions and raw.data.calibration is None:
+            fix = "add `data: {calibration: {path: ...}}`"
+            self._problem(at, "tries int8, which needs calibration data", fix)
+        openvino = self.target.openvino
+        if auto.objective == "latency" and not (
+            self.target.runtime == "onnxruntime" or (openvino and openvino.device == "CPU")
+        ):
+            what = f"{self.target.name}'s latency cannot be measured while building"
+            self._problem((*at, "objective"), what, "write `objective: size`")
 
     def _check_tensorrt(self, raw: RawSpec, device: TensorRt) -> None:
         """What this device's TensorRT cannot do, though others can."""

@@ -40,7 +40,13 @@ def of_specs() -> dict[str, Any]:
 
 
 def _of_models() -> dict[str, Any]:
-    return {**_explained(raw.RawSpec), "required": ["name", "version", "source"]}
+    model = {**_explained(raw.RawSpec), "required": ["name", "version", "source"]}
+    optimize = model["properties"]["optimize"]
+    model["properties"]["optimize"] = {
+        "anyOf": [{"const": "auto"}, {"$ref": optimize.pop("$ref")}],
+        **optimize,
+    }
+    return model
 
 
 def _explained(shape: type[BaseModel]) -> dict[str, Any]:

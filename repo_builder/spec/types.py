@@ -24,6 +24,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 Objective = Literal["latency", "throughput"]
 Place = Literal["builder", "image", "device"]
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
+Part = Literal["selection", "confirmation"]
+"""Half of the evaluation's rows: what chooses among many variants, and what chose none."""
+SearchObjective = Literal["size", "latency"]
 MetricName = Literal[
     "accuracy",
     "top5",
@@ -137,7 +140,8 @@ class Evaluation:
     """Labelled samples and the metric that judges a model on them.
 
     `labels` maps what the metric needs (`label`; `boxes` and `classes`; `anomaly`) to array names
-    in the file; `outputs` maps what the metric reads to the model's output names.
+    in the file; `outputs` maps what the metric reads to the model's output names. `part` None: all
+    rows.
     """
 
     path: Path
@@ -146,6 +150,7 @@ class Evaluation:
     labels: Mapping[str, str]
     outputs: Mapping[str, str]
     samples: int | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -200,13 +205,28 @@ class TensorRt:
 
 
 @dataclass(frozen=True)
+class Auto:
+    """A search for the variant that is best by `objective` of those that keep the gates.
+
+    It ends after `budget_s` seconds with the best so far.
+    """
+
+    objective: SearchObjective = "size"
+    budget_s: float = 600.0
+
+
+@dataclass(frozen=True)
 class Optimize:
-    """What may be done to the model before it is compiled, and while it is."""
+    """What may be done to the model before it is compiled, and while it is.
+
+    With `auto`, precision and quantization are found by trying.
+    """
 
     simplify: bool = True
     precision: Precision = "fp32"
     quantization: Quantization = field(default_factory=Quantization)
     tensorrt: TensorRt = field(default_factory=TensorRt)
+    auto: Auto | None = None
 
     @property
     def scheme(self) -> str:

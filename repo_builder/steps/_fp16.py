@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repo_builder.base.artifact import Tensor
-from repo_builder.spec.types import MetricName
+from repo_builder.spec.types import MetricName, Part
 from repo_builder.steps import _metrics, _onnx, _runtimes
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     own: _metrics.Own | None = None
+    part: Part | None = None
 
 
 def runner(model: ModelProto) -> _runtimes.Runner:

@@ -7,8 +7,7 @@ the difference is many times narrower than that of either score.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -77,10 +76,10 @@ def _without(
     drops = []
     for group in range(min(_GROUPS, runs)):
         left = np.sort(np.delete(order, np.s_[group::_GROUPS]))
-        part = _part(evaluation, left)
+        part = evaluation.of(left)
         scores = []
         for answers in (source, built):
-            kept = {name: _rows(array, evaluation, left) for name, array in answers.items()}
+            kept = {name: evaluation.rows_of(array, left) for name, array in answers.items()}
             try:
                 score = part.judge(kept)
             except DataError:  # one class is missing, for example
@@ -88,28 +87,3 @@ def _without(
             scores.append(math.nan if score is None else score)
         drops.append(_metrics.drop(metric, scores[0], scores[1], evaluation.request.own))
     return drops
-
-
-def _part(evaluation: Evaluation, runs: Array) -> Evaluation:
-    """The evaluation of these runs alone. Arrays that have no entry for each row stay whole."""
-    metric = evaluation.request.metric
-    constants: Sequence[str] = REQUIRES[metric].constants if metric else ()
-    labels = {
-        name: array if name in constants else _rows(array, evaluation, runs)
-        for name, array in evaluation.labels.items()
-    }
-    return replace(evaluation, samples=evaluation.samples.take(runs), labels=labels)
-
-
-def _rows(array: Array, evaluation: Evaluation, runs: Array) -> Array:
-    """The rows of these runs, along the first dimension that has one entry for each row.
-
-    Exporters of CTC models put time first.
-    """
-    rows = evaluation.samples.rows
-    block = rows // evaluation.samples.runs
-    chosen = (runs[:, None] * block + np.arange(block)).reshape(-1)
-    for axis, size in enumerate(array.shape[:2]):
-        if size == rows:
-            return np.take(array, chosen, axis=axis)
-    return array

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import DataError, did_you_mean
 from repo_builder.spec.metrics import REQUIRES
-from repo_builder.spec.types import MetricName
+from repo_builder.spec.types import MetricName, Part
 from repo_builder.steps import _data, _metrics
 from repo_builder.steps._data import Array
 from repo_builder.steps._metrics import own
@@ -31,6 +34,8 @@ class Request(Protocol):
     def samples(self) -> int | None: ...
     @property
     def own(self) -> _metrics.Own | None: ...
+    @property
+    def part(self) -> Part | None: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,17 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path, inputs: Sequence[Tensor], request: Request) -> Evaluation:
-        """Read `evaluation.npz` for a model with `inputs`. DataError: see `_data`."""
+        """Read `evaluation.npz` for a model with `inputs`, all of it or the part that is asked for.
+
+        DataError: see `_data`.
+        """
+        whole = cls._whole(folder, inputs, request)
+        if request.part is None:
+            return whole
+        return whole.of(_dealt(whole.samples.runs, request.part))
+
+    @classmethod
+    def _whole(cls, folder: Path, inputs: Sequence[Tensor], request: Request) -> Evaluation:
         stored = _data.read(folder / FILE)
         samples = _data.check(stored, inputs, FILE, request.samples)
         if request.own is not None:
@@ -66,6 +81,29 @@ class Evaluation:
         )
         return cls(samples, labels, request, folder)
 
+    def of(self, runs: npt.NDArray[np.intp]) -> Evaluation:
+        """The evaluation of these runs alone. Arrays that have no entry for each row stay whole."""
+        metric = self.request.metric
+        constants: Sequence[str] = REQUIRES[metric].constants if metric else ()
+        labels = {
+            name: array if name in constants else self.rows_of(array, runs)
+            for name, array in self.labels.items()
+        }
+        return replace(self, samples=self.samples.take(runs), labels=labels)
+
+    def rows_of(self, array: Array, runs: npt.NDArray[np.intp]) -> Array:
+        """The rows of these runs, along the first dimension that has one entry for each row.
+
+        Exporters of CTC models put time first. An array without such a dimension stays whole.
+        """
+        rows = self.samples.rows
+        block = rows // self.samples.runs
+        chosen = (runs[:, None] * block + np.arange(block)).reshape(-1)
+        for axis, size in enumerate(array.shape[:2]):
+            if size == rows:
+                return np.asarray(np.take(array, chosen, axis=axis))
+        return array
+
     def judge(self, outputs: Mapping[str, Array]) -> float | None:
         """The metric of `outputs` (by the model's names); None where none was asked for."""
         if self.request.metric is None:
@@ -81,3 +119,14 @@ class Evaluation:
                 )
         chosen = {role: outputs[name] for role, name in wanted.items()}
         return _metrics.compute(self.request.metric, chosen, self.labels, self.samples.arrays)
+
+
+def _dealt(runs: int, part: Part) -> npt.NDArray[np.intp]:
+    """The runs of one half, dealt out at random from a fixed seed, in their order.
+
+    Many files have one class after the other. DataError where a half has none.
+    """
+    if runs < 2:
+        raise DataError(f"{FILE} has {runs} row; a search needs rows for choosing and others")
+    order = np.random.default_rng(0).permutation(runs)
+    return np.sort(order[: runs // 2] if part == "selection" else order[runs // 2 :])

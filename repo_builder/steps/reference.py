@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from repo_builder.base.errors import ModelError
-from repo_builder.spec.types import MetricName
+from repo_builder.spec.types import MetricName, Part
 from repo_builder.steps import _answers, _data, _large, _metrics, _onnx, _rows, _runtimes
 
 RANDOM_ROWS = 16
@@ -34,6 +34,7 @@ class Params:
     samples: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     own: _metrics.Own | None = None
+    part: Part | None = None
     one_shape: bool = False
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repo_builder.spec.types import MetricName
+from repo_builder.spec.types import MetricName, Part
 from repo_builder.steps import _answers, _judge, _metrics, _runtimes
 
 
@@ -24,6 +24,7 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     own: _metrics.Own | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True)

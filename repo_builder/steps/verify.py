@@ -9,7 +9,7 @@ from typing import Literal
 
 from repo_builder.base.errors import ModelError
 from repo_builder.introspect import quantized
-from repo_builder.spec.types import MetricName, Precision
+from repo_builder.spec.types import MetricName, Part, Precision
 from repo_builder.steps import (
     _answers,
     _batch,
@@ -51,6 +51,7 @@ class Params:
     outputs: Mapping[str, str] = field(default_factory=dict)
     samples: int | None = None
     own: _metrics.Own | None = None
+    part: Part | None = None
     confidence: float | None = None
 
 

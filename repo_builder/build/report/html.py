@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 from repo_builder.base import console, resources, templates
-from repo_builder.build.report import charts, logs, plots, view
+from repo_builder.build.report import charts, logs, plots, search, view
 from repo_builder.build.report.types import Report
 
 
@@ -28,6 +28,7 @@ def page(report: Report) -> str:
         day=view.day,
         megabytes=console.megabytes,
         pareto=plots.pareto,
+        frontier=search.frontier,
         trade_off=plots.trade_off,
         sentences=plots.sentences,
         log_ends=logs.ends(shown.causes),

@@ -70,6 +70,11 @@ def _card(card: Card) -> str:
         for warning in line.row.warnings
     ]
     notes = [f"- {_code(targets)} {_plain(note)}" for targets, note in card.notes]
+    notes += [
+        f"- {_code(line.row.target)} {_plain(line.row.search.sentence)}"
+        for line in card.lines
+        if line.row.search
+    ]
     facts = _plain(" · ".join(card.facts))
     return _folded(title, "\n\n".join(filter(None, [facts, table, "\n".join(warnings + notes)])))
 

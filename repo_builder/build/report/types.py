@@ -8,6 +8,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from repo_builder.build.report.search import Search
+
 Status = Literal["built", "cached", "failed", "gate failed"]
 
 
@@ -201,7 +203,8 @@ class Row:
     `fp32` is what it is compared with where it is not fp32.
     `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
     `gates` are the limits on score, size and latency that the spec sets. `folder` is where the
-    published model lies, below the output: "cpu/models/digits".
+    published model lies, below the output: "cpu/models/digits". `search` found what to build,
+    where the spec asked for one.
     """
 
     id: str
@@ -229,6 +232,7 @@ class Row:
     ran: tuple[str, ...] = ()
     gates: tuple[Gate, ...] = ()
     folder: str = ""
+    search: Search | None = None
 
     @property
     def good(self) -> bool:

@@ -31,7 +31,8 @@ def test_an_unforeseen_exception_is_one_row_with_its_log(
     monkeypatch.setattr(publish, "assemble", assemble)
     plan = Plan({}, tuple(variants))
     request = Request((), tmp_path / "out", tmp_path / "store")
-    rows, repositories = publish.publish_good(request, plan, Outcome({}, {}, frozenset()), store)
+    outcome = Outcome({}, {}, frozenset())
+    rows, repositories = publish.publish_good(request, plan, outcome, store, {})
     assert [row.status for row in rows] == ["built", "failed", "built"]
     assert "KeyError: 'n'; this is a bug in repo-builder" in rows[1].reason
     log = Path(rows[1].reason.rpartition(" ")[2])
