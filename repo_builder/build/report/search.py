@@ -70,17 +70,18 @@ def search_of(plain: Mapping[str, Any]) -> Search:
 def frontier(name: str, found: Search) -> str:
     """The candidates that were tried, as SVG: the drop of the score by what is to be small.
 
-    "" of less than two.
+    Their labels are their places in the list, from 1 on. "" of less than two.
     """
     small = found.objective == "size"
     dots = []
-    for one in found.candidates:
+    for number, one in enumerate(found.candidates, 1):
         across = one.size if small else one.faster and 1 / one.faster
         if across is None or one.drop is None:
             continue
         x = across / 1e3 if small else across
         kind = "refused" if one.why_not else "built"
-        dots.append(scatter.Dot(x, one.drop, one.name, one.why_not or "won", kind=kind))
+        about = f"{one.name}: {one.why_not or 'won'}"
+        dots.append(scatter.Dot(x, one.drop, str(number), about, kind=kind))
     if len({(dot.x, dot.y) for dot in dots}) < 2:
         return ""
     across_label = "size, KB" if small else "time of one request, fp32 is 1"

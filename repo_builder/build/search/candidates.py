@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from repo_builder.spec.types import Optimize, Precision, Quantization, Spec
+from repo_builder.spec.types import (
+    AUTO_ERROR,
+    WHOLE_INT8,
+    Optimize,
+    Precision,
+    Quantization,
+    Spec,
+)
 from repo_builder.targets import Target
 
 
@@ -22,27 +29,39 @@ class Candidate:
     optimize: Optimize
 
 
-_EXPECTED: dict[Precision, float] = {"int8": 0.3, "fp16": 0.5, "fp32": 1.0}
-
-_INT8: tuple[tuple[str, Quantization], ...] = (
+_RANGES: tuple[tuple[str, Quantization], ...] = (
     ("minmax", Quantization("minmax")),
     ("percentile 99.99", Quantization("percentile", 99.99)),
     ("percentile 99.9", Quantization("percentile", 99.9)),
     ("entropy", Quantization("entropy")),
 )
-"""Ways to choose ranges, the cheapest first."""
+"""Ways to choose the ranges of int8, the cheapest first."""
+
+_MIXED = ((AUTO_ERROR, 0.4), (AUTO_ERROR / 5, 0.5))
+"""Errors up to which the worst layers stay in floating point, and what size that may give."""
 
 
 def of(spec: Spec, target: Target) -> tuple[Candidate, ...]:
-    """All that may be tried, the most promising first."""
+    """All that may be tried."""
     found = []
-    for precision in ("int8", "fp16", "fp32"):
-        if precision not in target.precisions:
-            continue
-        ways = _INT8 if precision == "int8" else (("", Quantization()),)
-        for name, quantization in ways:
-            chosen = replace(quantization, exclude=spec.optimize.quantization.exclude)
-            optimize = replace(spec.optimize, precision=precision, quantization=chosen, auto=None)
-            title = f"{precision} {name}".strip()
-            found.append(Candidate(title, precision, _EXPECTED[precision], optimize))
+    if "int8" in target.precisions:
+        found += [_candidate(spec, f"int8 {way}", "int8", 0.3, how) for way, how in _RANGES]
+        if target.runtime not in WHOLE_INT8:
+            for error, expected in _MIXED:
+                name = f"int8 mixed {error:g}"
+                how = Quantization("minmax", max_error=error)
+                found.append(_candidate(spec, name, name, expected, how))
+    if "fp16" in target.precisions:
+        found.append(_candidate(spec, "fp16", "fp16", 0.55))
+    if "fp32" in target.precisions:
+        found.append(_candidate(spec, "fp32", "fp32", 1.0))
     return tuple(found)
+
+
+def _candidate(
+    spec: Spec, name: str, kind: str, expected: float, quantization: Quantization | None = None
+) -> Candidate:
+    how = replace(quantization or Quantization(), exclude=spec.optimize.quantization.exclude)
+    precision: Precision = "int8" if quantization else "fp16" if kind == "fp16" else "fp32"
+    optimize = replace(spec.optimize, precision=precision, quantization=how, auto=None)
+    return Candidate(name, kind, expected, optimize)

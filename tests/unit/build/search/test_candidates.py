@@ -1,0 +1,42 @@
+"""What may be tried: only what the target can compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repo_builder import targets
+from repo_builder.build.search import candidates
+from repo_builder.spec.types import Gates, Optimize, Quantization, Serving, Spec, Version
+
+ASKED = Optimize(quantization=Quantization(exclude=("/head/*",)))
+
+
+def _spec(target: str) -> Spec:
+    here = Path("m")
+    return Spec(
+        "m", Version(1, 0, 0), target, here, here, None, None, ASKED, Gates(), Serving(), None
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "kinds"),
+    [
+        ("cpu", ["int8", "int8 mixed 0.05", "int8 mixed 0.01", "fp32"]),
+        ("cpu-openvino", ["int8", "int8 mixed 0.05", "int8 mixed 0.01", "fp16", "fp32"]),
+        ("movidius-myriad-x", ["fp16"]),
+        ("tflite-micro", ["int8"]),
+    ],
+)
+def test_kinds_are_those_of_the_target(target: str, kinds: list[str]) -> None:
+    found = candidates.of(_spec(target), targets.load()[target])
+    assert list(dict.fromkeys(one.kind for one in found)) == kinds
+    assert len({one.name for one in found}) == len(found)
+
+
+def test_what_the_spec_says_beside_auto_stays() -> None:
+    for one in candidates.of(_spec("cpu"), targets.load()["cpu"]):
+        assert one.optimize.quantization.exclude == ("/head/*",)
+        assert one.optimize.auto is None
+        assert one.optimize.precision == ("fp32" if one.kind == "fp32" else "int8")
