@@ -238,28 +238,10 @@ def _rows(chain: Chain) -> dict[str, Any]:
     }
 
 
-def _judged(spec: Spec) -> dict[str, Json]:
-    """The params of every step that reads evaluation data."""
-    evaluation = spec.evaluation
-    if evaluation is None:
-        return {}
-    judged: dict[str, Json] = {
-        "metric": evaluation.metric,
-        "labels": dict(evaluation.labels),
-        "outputs": dict(evaluation.outputs),
-        "samples": evaluation.samples,
-    }
-    if evaluation.part is not None:
-        judged["part"] = evaluation.part
-    if own := evaluation.own:
-        judged["own"] = {"function": own.function, "higher_is_better": own.higher_is_better}
-    return judged
-
-
 def _reference(chain: Chain) -> ArtifactRef:
     source = ArtifactRef(chain.steps["import"])
     known = sizes.of(chain.spec, chain.pins, static="fix-shapes" in chain.steps)
-    params: dict[str, Json] = {"sizes": {**known}, **_judged(chain.spec)}
+    params: dict[str, Json] = {"sizes": {**known}, **judged.params(chain.spec)}
     if chain.spec.evaluation is None and chain.spec.calibration is None:
         params["one_shape"] = _takes_one_shape(chain.target)
     return chain.add("reference", params, model=source, **_rows(chain))
@@ -274,7 +256,7 @@ def _takes_one_shape(target: Target) -> bool:
 
 def _fp16_ranges(chain: Chain, model: ArtifactRef) -> ArtifactRef:
     inputs: dict[str, Any] = {"model": model, "reference": _reference(chain), **_rows(chain)}
-    return chain.add("fp16-ranges", _judged(chain.spec), **inputs)
+    return chain.add("fp16-ranges", judged.params(chain.spec), **inputs)
 
 
 def _emulated(chain: Chain, kept: ArtifactRef | None = None) -> ArtifactRef:
@@ -284,7 +266,7 @@ def _emulated(chain: Chain, kept: ArtifactRef | None = None) -> ArtifactRef:
     reference = _reference(chain)
     inputs: dict[str, Any] = {"model": front, "reference": reference, "ranges": kept}
     inputs.update(_rows(chain))
-    return chain.add("emulate-fp16", _judged(chain.spec), **inputs)
+    return chain.add("emulate-fp16", judged.params(chain.spec), **inputs)
 
 
 def _check(
@@ -307,7 +289,7 @@ def _check(
     opaque = runtime in ("qnn", "litert") and "quantize" in chain.steps
     chain.add(
         "verify",
-        {**served, **_judged(chain.spec), **_allowed(chain.spec)},
+        {**served, **judged.params(chain.spec), **judged.allowed(chain.spec)},
         model=model,
         source=ArtifactRef(chain.steps["import"]),
         reference=reference,
@@ -318,7 +300,9 @@ def _check(
     )
     if fp32 is not None and runtime != "onnxruntime" and (evaluation := chain.evaluation):
         # In ONNX Runtime the source itself is what `reference` has scored.
-        chain.add("score", {**served, **_judged(chain.spec)}, model=fp32, evaluation=evaluation)
+        chain.add(
+            "score", {**served, **judged.params(chain.spec)}, model=fp32, evaluation=evaluation
+        )
     _confidence(chain, model, served)
     _warm_up(chain, model, served)
     if profile:
@@ -330,20 +314,6 @@ def _warm_up(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> No
     samples = warm_up.samples(chain.spec)
     if samples and chain.target.backend is not None:
         chain.add("warm-up", {**served, "samples": samples}, model=model)
-
-
-def _allowed(spec: Spec) -> dict[str, Json]:
-    """How far the built model may lie from the source, and what tells so."""
-    widened = spec.gates.max_difference
-    classifiers = set(spec.serving.labels)
-    if spec.evaluation is not None and spec.evaluation.metric in ("accuracy", "top5", "f1"):
-        classifiers.add(spec.evaluation.outputs["scores"])
-    return {
-        "precision": spec.optimize.precision,
-        "widened": dict(widened.limits) if widened else {},
-        "classifiers": sorted(classifiers),
-        "confidence": spec.gates.confidence,
-    }
 
 
 def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:
