@@ -11,7 +11,7 @@ from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.base.digest import Json
-from repo_builder.plan import mixed, quantization, sizes, source, warm_up
+from repo_builder.plan import judged, mixed, quantization, sizes, source, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import AUTO_ERROR, Spec
