@@ -8,7 +8,10 @@ from repo_builder.base.digest import Json
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 
-_TAKEN = ("samples", "method", "percentile", "per_channel", "exclude", "weight_bits")
+_TAKEN = (
+    *("samples", "method", "percentile", "symmetric", "per_channel", "exclude", "repair"),
+    "weight_bits",
+)
 """What the step takes of the params of the one that quantizes."""
 
 

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grid:
-    """How values are rounded. `symmetric`: activations in int8 around 0, else in uint8.
+    """How values are rounded. `signed`: activations in int8, else in uint8; `around_zero`: as far
+    below 0 as above.
 
     `weight_bits` and `per_channel`: as in `quantize`. `shared`: all who read a tensor read it
     rounded as soon as one of them, or its maker, is in int8, as where ONNX Runtime's quantizer puts
     one pair behind a tensor; else each reader has its own.
     """
 
-    symmetric: bool
+    signed: bool
+    around_zero: bool
     weight_bits: Literal[7, 8]
     per_channel: bool
     shared: bool
@@ -81,13 +83,14 @@ class Switched:
         ]
 
 
-def scale_and_zero(found: _calibrate.Range, *, symmetric: bool) -> tuple[float, int]:
-    """Scale and zero point of an activation: uint8, or with `symmetric` int8 without -128."""
-    if symmetric:
-        largest = max(-found.low, found.high)
+def scale_and_zero(found: _calibrate.Range, grid: Grid) -> tuple[float, int]:
+    """Scale and zero point of an activation: uint8, or int8 without -128."""
+    largest = max(-found.low, found.high)
+    if grid.signed:
         return (largest / 127 or 1.0), 0
-    scale = (found.high - found.low) / 255 or 1.0
-    return scale, round(-found.low / scale)
+    low, high = (-largest, largest) if grid.around_zero else (found.low, found.high)
+    scale = (high - low) / 255 or 1.0
+    return scale, round(-low / scale)
 
 
 class _Maker:
@@ -185,8 +188,8 @@ class _Maker:
         else:
             low, high = float(values.min(initial=0)), float(values.max(initial=0))
             found = _calibrate.Range(low, high)
-            scale, zero = scale_and_zero(found, symmetric=self.grid.symmetric)
-            least, most = (-127, 127) if self.grid.symmetric else (0, 255)
+            scale, zero = scale_and_zero(found, self.grid)
+            least, most = (-127, 127) if self.grid.signed else (0, 255)
             steps = np.clip(np.rint(values / scale) + zero, least, most)
             rounded = np.asarray((steps - zero) * scale, np.float32)
         name = f"{node.name}/operand {i}"
@@ -224,7 +227,7 @@ class _Maker:
         """Whether a Relu or Clip, the only reader, is joined with the maker of the tensor."""
         readers = self.readers.get(name, [])
         return (
-            not self.grid.symmetric
+            not self.grid.around_zero
             and maker is not None
             and name not in self.outputs
             and len(readers) == 1
@@ -235,8 +238,8 @@ class _Maker:
     def _rounding(self, name: str, source: str) -> list[Any]:
         from onnx import helper, numpy_helper
 
-        scale, zero = scale_and_zero(self.ranges[name], symmetric=self.grid.symmetric)
-        kind = np.int8 if self.grid.symmetric else np.uint8
+        scale, zero = scale_and_zero(self.ranges[name], self.grid)
+        kind = np.int8 if self.grid.signed else np.uint8
         on_grid = [f"{name}/scale", f"{name}/zero"]
         for value, at in zip((np.float32(scale), kind(zero)), on_grid, strict=True):
             self.constants.append(numpy_helper.from_array(np.asarray(value), at))

@@ -30,7 +30,7 @@ from repo_builder.steps import (
     _switched,
 )
 from repo_builder.steps._failures import explained
-from repo_builder.targets.types import CalibrationMethod, Scheme
+from repo_builder.targets.types import CalibrationMethod, Repair, Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -51,7 +51,8 @@ TOGETHER = 16
 
 @dataclass(frozen=True)
 class Params:
-    """As in `quantize`, which the error is of. `shared`: see `_switched.Grid`.
+    """As in `quantize`, which the error is of, but that of `repair` what changes single weights and
+    biases is not asked. `shared`: see `_switched.Grid`.
 
     `max_error` is the largest relative error of an output that the layers left in int8 may make.
     `narrow`: the runtime computes in floating point with weights stored in 8 bits, so that a layer
@@ -68,6 +69,13 @@ class Params:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     weight_bits: Literal[7, 8] = 8
+    symmetric: bool = False
+    repair: tuple[Repair, ...] = ("equalize", "smooth")
+
+    @property
+    def around_zero(self) -> bool:
+        """Whether ranges of activations are used from -x to x."""
+        return self.symmetric or self.scheme == "s8s8"
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         alone = _answers.run_all(runner, first)
         together = not _batch.why_not(runner, first, alone)
         asked, balanced = _Asked(model, samples, params, together), {}
-        if asked.error(()) > _balance.NEAR:
-            even, uneven = _balance.balanced(model, expected, samples)
+        kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+        if kinds and asked.error(()) > _balance.NEAR:
+            even, uneven = _balance.balanced(model, expected, samples, kinds)
             if even is not None:
                 other = _Asked(even, samples, params, together)
                 if other.error(()) < _balance.WORTH * asked.error(()):
@@ -241,7 +250,11 @@ class _Asked:
         nodes, ranges = _around(model, samples, params)
         self.layers = _layers.find(model, nodes, _shapes(model, nodes, samples))
         grid = _switched.Grid(
-            params.scheme == "s8s8", params.weight_bits, params.per_channel, params.shared
+            params.scheme == "s8s8",
+            params.around_zero,
+            params.weight_bits,
+            params.per_channel,
+            params.shared,
         )
         self._switched = _switched.Switched(model, nodes, self.layers, ranges, grid)
         block = max(max(samples.blocks.values(), default=1), 1)
@@ -287,10 +300,9 @@ def _around(
     nodes, _ = _quantizable.kept(model, nodes, seen, whole=False)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
         raise StepError("int8 has nothing to quantize here: no convolution or matrix product")
-    symmetric = params.scheme == "s8s8"
     around = {name for node in nodes for name in (*node.input, *node.output)}
     return nodes, {
-        name: _calibrate.choose(histogram, params.method, params.percentile, symmetric)
+        name: _calibrate.choose(histogram, params.method, params.percentile, params.around_zero)
         for name, histogram in seen.items()
         if name in around
     }

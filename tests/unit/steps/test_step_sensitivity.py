@@ -14,7 +14,7 @@ from onnx.helper import make_node as op
 from workbench import Bench, cnn, make
 
 from repo_builder.base.errors import DataError
-from repo_builder.steps import _keep, _layers, _narrow, _runtimes
+from repo_builder.steps import _calibrate, _keep, _layers, _narrow, _runtimes, _switched
 
 RANDOM = np.random.default_rng(5)
 FAR = np.array([300, *[1] * 15], np.float32)
@@ -285,3 +285,34 @@ def test_seven_bits_use_half_the_steps() -> None:
     steps, scale = _narrow.steps_and_scale(np.array([[1.0, -2.0], [0.5, 0.0]], np.float32), 1, 7)
     np.testing.assert_array_equal(steps, [[64, -64], [32, 0]])
     np.testing.assert_allclose(scale, [[1 / 64, 2 / 64]])
+
+
+def test_a_repair_comes_before_a_layer_is_given_up(bench: Bench) -> None:
+    # The far channel is made by one layer and read by the next: factors can move between them.
+    far = np.array([300, *[1] * 31], np.float32)
+    nodes = [
+        op("MatMul", ["x", "w1"], ["a"], "first"),
+        op("Relu", ["a"], ["b"], "relu"),
+        op("MatMul", ["b", "w2"], ["y"], "last"),
+    ]
+    stored = {"w1": weights(16, 32) * far, "w2": weights(32, 4) / far[:, None]}
+    model = make(nodes, {"x": ["N", 16]}, {"y": ["N", 4]}, stored)
+    rows = RANDOM.normal(size=(64, 16)).astype(np.float32)
+    _, plain = asked(bench, model, rows, repair=())
+    _, even = asked(bench, model, rows)
+    assert "last" in {layer.name for layer in plain.layers if layer.form == "float"}
+    assert plain.balanced == {}
+    assert {layer.form for layer in even.layers} == {"int8"}
+    assert list(even.balanced) == ["last"]
+
+
+def test_the_grid_may_lie_around_zero_and_be_signed() -> None:
+    found = _calibrate.Range(-1.0, 3.0)
+
+    def scale_and_zero(*, signed: bool, around_zero: bool) -> tuple[float, int]:
+        grid = _switched.Grid(signed, around_zero, 8, per_channel=True, shared=True)
+        return _switched.scale_and_zero(found, grid)
+
+    assert scale_and_zero(signed=False, around_zero=False) == (4 / 255, 64)
+    assert scale_and_zero(signed=False, around_zero=True) == (6 / 255, 128)
+    assert scale_and_zero(signed=True, around_zero=True) == (3 / 127, 0)
