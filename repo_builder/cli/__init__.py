@@ -9,6 +9,8 @@ a program could want without a terminal is a function of a lower room.
 from __future__ import annotations
 
 import importlib
+import os
+from typing import Any
 
 import click
 
@@ -43,6 +45,16 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group whose commands are imported on first use; `--help` needs only their one-liners."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's; a shell that asks for completions is understood as its users type."""
+        if "_REPO_BUILDER_COMPLETE" in os.environ:
+            from click.shell_completion import add_completion_class
+
+            from repo_builder.cli._bash import Bash
+
+            add_completion_class(Bash)
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of a user's story."""
         return list(COMMANDS)
@@ -60,7 +72,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, with a suggestion for a command that is misspelt."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        unknown = args and args[0] not in COMMANDS and not args[0].startswith("-")
+        if unknown and not ctx.resilient_parsing:  # which only completes, and says nothing
             from repo_builder.base.errors import did_you_mean
 
             ctx.fail(f"No such command '{args[0]}'; {did_you_mean(args[0], COMMANDS)}")

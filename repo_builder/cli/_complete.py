@@ -28,7 +28,7 @@ def targets(ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 def power_modes(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Power modes of the target that the command line names."""
     for folder in _folders(ctx):
-        text = _text(folder / f"{ctx.params.get('name')}.yaml")
+        text = _text(folder / f"{next(iter(_arguments(ctx, 'name')), '')}.yaml")
         _, found, modes = text.partition("\npower_modes:")
         if found:
             end = re.search(r"^\w", modes, re.MULTILINE)
@@ -41,7 +41,7 @@ def selections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 
     Where none is named yet: those of this folder and of the folders in it. `*` is every model.
     """
-    names = sorted({"*", *_models(ctx.params.get("specs") or ())})
+    names = sorted({"*", *_models(_arguments(ctx, "specs"))})
     if "@" not in incomplete:
         return _that_begin(incomplete, (f"{name}@*" for name in names))
     return _that_begin(incomplete, (f"{n}@{target}" for n in names for target in _targets(ctx)))
@@ -49,14 +49,27 @@ def selections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 
 def served(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Models of the repository that is named, else of those that were built below this folder."""
-    repository = ctx.params.get("repository")
-    folders = [Path(repository)] if repository else [*Path().glob("*/*/models"), *Path().glob("*")]
+    repository = _arguments(ctx, "repository")[:1]
+    folders = (
+        [Path(repository[0])] if repository else [*Path().glob("*/*/models"), *Path().glob("*")]
+    )
     configs = (
         config
         for folder in folders
         for config in (*folder.glob("*/config.pbtxt"), *folder.glob("models/*/config.pbtxt"))
     )
     return _that_begin(incomplete, {config.parent.name for config in configs})
+
+
+def _arguments(ctx: click.Context, name: str) -> list[str]:
+    """What was given for the argument `name` of the command, as texts.
+
+    Behind an option whose value is being completed click parses nothing, and leaves the words.
+    """
+    if all(param.name != name for param in ctx.command.params):
+        return []
+    given = ctx.params.get(name) or ctx.args
+    return [str(one) for one in ([given] if isinstance(given, (str, Path)) else given)]
 
 
 def _that_begin(incomplete: str, words: Iterable[str]) -> list[str]:

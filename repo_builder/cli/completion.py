@@ -18,8 +18,9 @@ def command(shell: str) -> None:
     completions.
     """
     from repo_builder.cli import cli
+    from repo_builder.cli._bash import Bash
 
-    kind = get_completion_class(shell)
+    kind = Bash if shell == "bash" else get_completion_class(shell)
     if kind is None:  # click knows all that the argument allows
         raise click.UsageError(f"no completion for {shell}")
     console.out(kind(cli, {}, "repo-builder", "_REPO_BUILDER_COMPLETE").source())
