@@ -6,9 +6,10 @@ Classes: `grid`, `axis`, `front` (the line of the best), `dot` and one of the ca
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TypeAlias
 
 _WIDTH, _HEIGHT = 360, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 18, 46
@@ -16,6 +17,8 @@ _GAP = 4.0
 """Between dots and their label, in px."""
 _TOUCHING = 12.0
 """Points share one label where there is less room between them, in px."""
+_CHARACTER, _LINE = 7.0, 12.0
+"""What a label takes: a character's width and the height of the line, in px."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,22 @@ class Dot:
     about: str
     radius: float = 5.0
     kind: str = ""
+
+
+_Placed: TypeAlias = tuple[Dot, float, float]
+"""A dot, and where it is drawn."""
+
+
+@dataclass(frozen=True)
+class _Box:
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def covers(self, other: _Box) -> bool:
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
 
 
 def scatter(title: str, x_label: str, y_label: str, dots: Sequence[Dot], *, y_up: bool) -> str:
@@ -90,29 +109,50 @@ def best(dots: Sequence[Dot], *, y_up: bool) -> list[Dot]:
     return front
 
 
-def _labels(placed: Sequence[tuple[Dot, float, float]]) -> list[str]:
-    """The labels, one for dots that touch, each on the side of its dots that has room."""
-    groups: list[list[tuple[Dot, float, float]]] = []
+def _labels(placed: Sequence[_Placed]) -> list[str]:
+    """The labels, one for dots that touch, each where it covers no dot and no label before it."""
+    groups: list[list[_Placed]] = []
     for one in placed:
         if group := next((group for group in groups if _touch(group[0], one)), None):
             group.append(one)
         else:
             groups.append([one])
+    taken = [_Box(x - d.radius, x + d.radius, y - d.radius, y + d.radius) for d, x, y in placed]
     texts = []
     for group in groups:
-        left = min(x - dot.radius for dot, x, _ in group) - _GAP
-        right = max(x + dot.radius for dot, x, _ in group) + _GAP
-        y = min(y for _, _, y in group) - _GAP
-        rightwards = right < _WIDTH * 0.65
-        said = escape(", ".join(dict.fromkeys(dot.label for dot, _, _ in group)))
+        said = ", ".join(dict.fromkeys(dot.label for dot, _, _ in group))
+        places = list(_places(group, len(said) * _CHARACTER))
+        box, anchor = next(
+            ((box, anchor) for box, anchor in places if not any(map(box.covers, taken))), places[0]
+        )
+        taken.append(box)
+        x = box.left if anchor == "start" else box.right
         texts.append(
-            f'<text class="label" x="{right if rightwards else left:.1f}" y="{y:.1f}" '
-            f'text-anchor="{"start" if rightwards else "end"}">{said}</text>'
+            f'<text class="label" x="{x:.1f}" y="{box.bottom:.1f}" '
+            f'text-anchor="{anchor}">{escape(said)}</text>'
         )
     return texts
 
 
-def _touch(one: tuple[Dot, float, float], other: tuple[Dot, float, float]) -> bool:
+def _places(group: Sequence[_Placed], width: float) -> Iterator[tuple[_Box, str]]:
+    """Where the label of dots may stand, the best first: beside them, a line higher, lower, ..."""
+    left = min(x - dot.radius for dot, x, _ in group) - _GAP
+    right = max(x + dot.radius for dot, x, _ in group) + _GAP
+    y = min(y for _, _, y in group) - _GAP
+    for line in (0, -1, 2, -2, 3):
+        bottom = y + line * _LINE
+        sides = [
+            (_Box(right, right + width, bottom - _LINE, bottom), "start"),
+            (_Box(left - width, left, bottom - _LINE, bottom), "end"),
+        ]
+        rightwards = right < _WIDTH * 0.65
+        for box, anchor in sides if rightwards else sides[::-1]:
+            inside = box.left > _LEFT and box.right < _WIDTH and 0 < box.top < _HEIGHT - _BOTTOM
+            if inside or (line == 0 and (anchor == "start") == rightwards):
+                yield box, anchor
+
+
+def _touch(one: _Placed, other: _Placed) -> bool:
     room = math.dist(one[1:], other[1:]) - one[0].radius - other[0].radius
     return room < _TOUCHING
 

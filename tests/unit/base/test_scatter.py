@@ -49,6 +49,29 @@ def test_what_is_not_finite_is_left_out() -> None:
     assert len(re.findall("<circle", text)) == 1
 
 
+def test_labels_cover_neither_dots_nor_each_other() -> None:
+    """Of two pairs side by side the first has its label to its left: the second is in the way."""
+    some = [
+        Dot(11, 0.965, "1", ""), Dot(15, 0.965, "fp32", ""), Dot(26, 0.965, "8", ""),
+        Dot(27, 0.965, "fp32", ""), Dot(30, 0.9637, "2", ""), Dot(66, 0.9675, "9", "", radius=12),
+    ]  # fmt: skip
+    root = parsed(scatter("t", "x", "y", some, y_up=True))
+    boxes = []
+    for label in root.iterfind("text[@class='label']"):
+        width = 7 * len(label.text or "")
+        x, y = float(label.attrib["x"]), float(label.attrib["y"])
+        left = x if label.attrib["text-anchor"] == "start" else x - width
+        boxes.append((left, left + width, y - 12, y))
+    assert len(boxes) == 4
+    for circle in root.iterfind("circle"):
+        x, y, r = (float(circle.attrib[name]) for name in ("cx", "cy", "r"))
+        boxes.append((x - r, x + r, y - r, y + r))
+    for number, one in enumerate(boxes[:4]):
+        for other in boxes[number + 1 :]:
+            apart = one[0] >= other[1] or other[0] >= one[1]
+            assert apart or one[2] >= other[3] or other[2] >= one[3]
+
+
 def test_points_that_touch_share_a_label() -> None:
     text = scatter("t", "x", "y", dots((1, 1), (1.01, 1), (9, 0)), y_up=True)
     labels = [e.text for e in parsed(text).iterfind("text[@class='label']")]
