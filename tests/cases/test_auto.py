@@ -78,14 +78,15 @@ def _build(folder: Path, *options: object) -> tuple[dict[str, Any], str]:
 def test_the_smallest_that_keeps_the_gate_is_found_told_and_kept(folder: Path) -> None:
     _spec(folder)
     planned = repo_builder("plan", "m.yaml", "--store", "store", cwd=folder)
-    assert "tries up to 7 variants for the least size" in " ".join(planned.stdout.split())
+    assert "tries up to 13 variants for the least size" in " ".join(planned.stdout.split())
     row, _ = _build(folder)
     tried = {one["name"]: one for one in row["search"]["candidates"]}
     assert row["status"] == "built"
-    assert row["search"]["winner"].startswith("int8 ")
-    assert row["search"]["winner"] != "int8 minmax"
+    won = tried.pop(row["search"]["winner"])
+    assert won["why_not"] == ""
     assert "max_accuracy_drop" in tried["int8 minmax"]["why_not"]
     assert "larger than" in tried["fp32"]["why_not"]
+    assert won["size"] <= min(one["size"] for one in tried.values() if "larger" in one["why_not"])
     assert row["size"] < 0.6 * tried["fp32"]["size"]
     assert row["score"]["rows"] == ROWS // 2  # the half that chose nothing
     page = (folder / "build" / "report.html").read_text()
@@ -148,12 +149,12 @@ def test_too_short_a_time_gives_the_best_so_far_and_says_so(folder: Path) -> Non
     row, _ = _build(folder)
     assert not row["search"]["complete"]
     assert [one["size"] is None for one in row["search"]["candidates"]].count(False) == 1
-    told = repo_builder("build", "m.yaml", "--no-images", "--store", "store", cwd=folder)
+    told = repo_builder("build", "m.yaml", "--no-images", "--all", "--store", "store", cwd=folder)
     assert "the time was up" in told.stderr
-    assert row["status"] == "gate failed"  # the one that was tried breaks the gate
     _spec(folder, "{auto: {budget_s: 600}}")
     row, _ = _build(folder)
-    assert row["status"] == "built"
+    assert row["search"]["complete"]
+    assert row["status"] in ("built", "cached")
 
 
 def test_where_nothing_keeps_the_gates_the_best_is_refused_with_the_reason(folder: Path) -> None:

@@ -12,7 +12,9 @@ from repo_builder.spec.types import (
     Quantization,
     Spec,
 )
-from repo_builder.targets import Target
+from repo_builder.targets import Target, support
+from repo_builder.targets.support.quantization import REPAIRS, Combination
+from repo_builder.targets.types import CalibrationMethod, WeightType
 
 
 @dataclass(frozen=True)
@@ -29,33 +31,64 @@ class Candidate:
     optimize: Optimize
 
 
-_RANGES: tuple[tuple[str, Quantization], ...] = (
-    ("minmax", Quantization("minmax")),
-    ("percentile 99.99", Quantization("percentile", 99.99)),
-    ("percentile 99.9", Quantization("percentile", 99.9)),
-    ("entropy", Quantization("entropy")),
+_RANGES: tuple[tuple[CalibrationMethod, float], ...] = (
+    ("minmax", 99.99),
+    ("percentile", 99.99),
+    ("percentile", 99.9),
+    ("mse", 99.99),
+    ("entropy", 99.99),
 )
-"""Ways to choose the ranges of int8, the cheapest first."""
+"""Ways to choose the ranges of activations, the cheapest first."""
 
 _MIXED = ((AUTO_ERROR, 0.4), (AUTO_ERROR / 5, 0.5))
 """Errors up to which the worst layers stay in floating point, and what size that may give."""
 
+_EXPECTED: dict[WeightType, float] = {"int4": 0.2, "int8": 0.3}
+"""The size of weights against fp32's, with what stays as it is."""
+
 
 def of(spec: Spec, target: Target) -> tuple[Candidate, ...]:
-    """All that may be tried."""
+    """All that may be tried: what the target truly computes, by its table of support."""
     found = []
     if "int8" in target.precisions:
-        found += [_candidate(spec, f"int8 {way}", "int8", 0.3, how) for way, how in _RANGES]
+        for row in support.combinations(target):
+            found += _quantized(spec, row, symmetric=target.int8 == "s8s8")
         if target.runtime not in WHOLE_INT8:
             for error, expected in _MIXED:
                 name = f"int8 mixed {error:g}"
-                how = Quantization("minmax", max_error=error)
-                found.append(_candidate(spec, name, name, expected, how))
+                found.append(_candidate(spec, name, name, expected, Quantization(max_error=error)))
     if "fp16" in target.precisions:
         found.append(_candidate(spec, "fp16", "fp16", 0.55))
     if "fp32" in target.precisions:
         found.append(_candidate(spec, "fp32", "fp32", 1.0))
     return tuple(found)
+
+
+def _quantized(spec: Spec, row: Combination, *, symmetric: bool) -> list[Candidate]:
+    """The ways to quantize with one combination of weights and activations, the cheapest first."""
+    plain = Quantization(
+        weights=row.weights,
+        activations=row.activations,
+        symmetric=row.symmetric,
+        repair=row.repair,
+    )
+    if plain.stored and symmetric:
+        plain = replace(plain, symmetric=True)
+    expected, kind = _EXPECTED[row.weights], plain.name
+    if not plain.stored:
+        return [_candidate(spec, kind, kind, expected, plain)]
+    methods = set(row.having(*(method for method, _ in _RANGES)))
+    found = []
+    for method, percentile in _RANGES:
+        if method in methods:
+            title = f"{kind} {method}" + (f" {percentile:g}" if method == "percentile" else "")
+            how = replace(plain, method=method, percentile=percentile)
+            found.append(_candidate(spec, title, kind, expected, how))
+    repairs = tuple(repair for repair in REPAIRS if repair not in row.lacks)
+    if set(repairs) > set(row.repair):
+        how = replace(plain, method="mse" if "mse" in methods else "minmax", repair=repairs)
+        found.append(_candidate(spec, f"{kind} all repairs", kind, expected, how))
+    return found
 
 
 def _candidate(

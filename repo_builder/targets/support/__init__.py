@@ -15,7 +15,7 @@ from typing import cast
 from repo_builder.base import document, validate
 from repo_builder.base.artifact import Contents, Operator
 from repo_builder.base.errors import Problem, SpecError
-from repo_builder.targets.support.quantization import Combination, find
+from repo_builder.targets.support.quantization import Combination, find, offered
 from repo_builder.targets.types import (
     ActivationType,
     Many,
@@ -103,6 +103,12 @@ def of(runtime: Runtime) -> Support:
     if checked is None:
         raise SpecError(f"{path.name}: is not a table of support:", found)
     return cast(Support, checked)
+
+
+def combinations(target: Target) -> list[Combination]:
+    """The combinations of weights and activations that a target computes."""
+    device = target.openvino.device if target.openvino else ""
+    return offered(of(target.runtime).quantization, device)
 
 
 def combination(target: Target, weights: WeightType, activations: ActivationType) -> Combination:

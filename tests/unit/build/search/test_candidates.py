@@ -20,11 +20,16 @@ def _spec(target: str) -> Spec:
     )
 
 
+FOUR = ["int8", "int8 weights, dynamic activations", "int8 weights"]
+CPU = [*FOUR, "int4 weights, dynamic activations", "int4 weights"]
+MIXED = ["int8 mixed 0.05", "int8 mixed 0.01"]
+
+
 @pytest.mark.parametrize(
     ("target", "kinds"),
     [
-        ("cpu", ["int8", "int8 mixed 0.05", "int8 mixed 0.01", "fp32"]),
-        ("cpu-openvino", ["int8", "int8 mixed 0.05", "int8 mixed 0.01", "fp16", "fp32"]),
+        ("cpu", [*CPU, *MIXED, "fp32"]),
+        ("cpu-openvino", [*CPU, *MIXED, "fp16", "fp32"]),
         ("movidius-myriad-x", ["fp16"]),
         ("tflite-micro", ["int8"]),
     ],
@@ -33,6 +38,29 @@ def test_kinds_are_those_of_the_target(target: str, kinds: list[str]) -> None:
     found = candidates.of(_spec(target), targets.load()[target])
     assert list(dict.fromkeys(one.kind for one in found)) == kinds
     assert len({one.name for one in found}) == len(found)
+
+
+def test_ways_to_quantize_are_those_of_the_table() -> None:
+    found = candidates.of(_spec("cpu"), targets.load()["cpu"])
+    ways = {one.name: one.optimize.quantization for one in found if one.kind == "int8"}
+    assert [*ways] == [
+        "int8 minmax",
+        "int8 percentile 99.99",
+        "int8 percentile 99.9",
+        "int8 mse",
+        "int8 entropy",
+        "int8 all repairs",
+    ]
+    assert ways["int8 all repairs"].repair == ("equalize", "smooth", "bias", "round")
+    (weights,) = [one.optimize.quantization for one in found if one.kind == "int4 weights"]
+    assert (weights.weights, weights.activations) == ("int4", "none")
+
+
+def test_zero_points_are_those_that_a_spec_would_get() -> None:
+    for target in ("cpu", "jetson-orin-nx"):
+        found = candidates.of(_spec(target), targets.load()[target])
+        asked = {one.optimize.quantization.symmetric for one in found if one.kind == "int8"}
+        assert asked == {target != "cpu"}
 
 
 def test_what_the_spec_says_beside_auto_stays() -> None:
