@@ -146,6 +146,7 @@ def page(reached: dict[str, str], sample: int) -> str:
         "takes ([which those are](onnx-coverage.md)): `repo-builder init`, `build` for `cpu`,",
         "served by genuine Triton, compared with the source on the test's inputs. Made by",
         "",
+        "<!-- not run: takes long; CI builds a part of them, tests/cases/test_onnx_coverage.py -->",
         f"    python -m tests.onnx_builds {sample}",
         "",
         f"with onnx {onnx.__version__} and onnxruntime {version('onnxruntime')}.",

@@ -270,6 +270,7 @@ def page(classic: list[Result], single: list[Result], sample: int | None) -> str
         "Models of the `onnx` package: imported, given a config, served by genuine Triton with our",
         "Python-based `onnxruntime` backend, compared with ONNX Runtime in-process. Made by",
         "",
+        "<!-- not run: takes long; CI builds a part of them, tests/cases/test_onnx_coverage.py -->",
         f"    {command}",
         "",
         f"with onnx {onnx.__version__} and onnxruntime {version('onnxruntime')}.",

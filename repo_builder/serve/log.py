@@ -18,7 +18,10 @@ _FAILED_MODEL = re.compile(r"^failed to load '(.+?)' version \d+: (.*)$")
 # Where a Python-based backend raised; for its developers.
 _TRACE = re.compile(r"\\n\\nAt:\\n.*|\bTritonModelException: ")
 # Said on every start without a GPU, and what the line on the failed model says again.
-_NOISE = ("CudaDriverHelper has not been initialized", "ERROR: Failed to create instance")
+_NOISE = re.compile(
+    r"CudaDriverHelper has not been initialized|ERROR: Failed to create instance"
+    r"|unable to create stream for \S+: CUDA driver version is insufficient"
+)
 _LAST_WORDS = "creating server: "
 
 
@@ -47,7 +50,7 @@ def failures(text: str) -> list[str]:
     lines = text.splitlines()
     for line in lines:
         match, plain = _LINE.match(line), _PLAIN.match(line)
-        if match and match[1] in "EF" and not match[3].startswith(_NOISE):
+        if match and match[1] in "EF" and not _NOISE.match(match[3]):
             reason = " ".join(_TRACE.sub("", match[3]).replace(r"\n", " ").split())
             found.append(_FAILED_MODEL.sub(r"\1: \2", reason))
         elif plain and not (found and plain[1].startswith(_LAST_WORDS)):
@@ -65,7 +68,7 @@ def no_stub(line: str) -> bool:
 def event(line: str) -> str:
     """What a user wants to see of a log line: loads, warnings, errors; '' for all else."""
     match = _LINE.match(line)
-    if not match or match[3].startswith(_NOISE):
+    if not match or _NOISE.match(match[3]):
         return ""
     level, source, message = match.groups()
     if level in "EF" or (level == "W" and source.startswith(("model", "python", "backend"))):

@@ -64,6 +64,8 @@ def _page(verdicts: list[Verdict]) -> str:
         f"{len(verdicts)} repositories, made from {len(by_seed)} good ones by mutation (seed "
         f"{SEED}), were loaded in genuine Triton 2.51 and linted with `--target cpu`. Made by",
         "",
+        "<!-- not run: takes an hour of Triton's loads; CI judges a part, "
+        "tests/cases/test_agreement.py -->",
         "    python -m tests.agreement",
         "",
         "`tests/cases/test_agreement.py` judges a part of them in CI.",

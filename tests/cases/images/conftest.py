@@ -12,6 +12,8 @@ import image_kit as kit
 import pytest
 from containers import Running, start
 from image_kit import ROOT, World, repository
+from page_settings import BUILD, SETTINGS, Examples
+from terminal import Terminal
 
 # A base laid out as NVIDIA lays out its own images, which cannot be had here: the genuine server,
 # its Python backend and numpy, and no CUDA.
@@ -97,3 +99,20 @@ def ngc(world: World, cpu_repository: Path, tmp_path_factory: pytest.TempPathFac
     name = "repo-builder-test/ngc:1"
     world.client.images.build(path=str(context), tag=name, network_mode="none", forcerm=True)
     return name
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store that all terminals share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def examples(
+    full: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Examples]:
+    """All examples, built for every tier as README says, into that store."""
+    opened = Terminal(tmp_path_factory.mktemp("readme"), full, cache, {})
+    SETTINGS["README.md"].begin(opened)
+    yield Examples(opened, cache, opened.run(BUILD))
+    opened.close()

@@ -7,6 +7,10 @@ from pathlib import Path
 from repo_builder.serve.log import LogReader, event, failures, no_stub
 
 NOISE = 'E1124 05:48:18.785887 5278 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+NO_GPU = (
+    'E1127 23:39:29.672598 16294 ensemble_scheduler.cc:1468] "unable to create stream for m: '
+    'CUDA driver version is insufficient for CUDA runtime version"'
+)
 LOADING = 'I1124 05:48:18.787111 5278 model_lifecycle.cc:472] "loading: m:1"\n'
 FAILED = (
     "E1124 05:48:10.270503 5230 model_lifecycle.cc:642] \"failed to load 'm' version 1: Internal: "
@@ -50,6 +54,7 @@ def test_a_crash_without_an_error_shows_the_end_of_the_log() -> None:
 def test_events() -> None:
     assert event(LOADING.strip()) == "loading: m:1"
     assert event(NOISE.strip()) == ""
+    assert event(NO_GPU) == ""
     assert event("| Model | Version |") == ""
 
 

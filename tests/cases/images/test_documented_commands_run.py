@@ -1,0 +1,77 @@
+"""The commands and programs of README and docs, extracted and run, page by page.
+
+Each page has a folder of its own with what its reader has (page_settings.py). What is shown is
+compared with what is printed; where nothing is shown, the command must succeed. What cannot run
+here says so in the page, with the reason, and is judged by its names
+(tests/unit/test_documented_commands.py). The tutorial has a test of its own.
+
+Among the tests of images, which run one after the other, because its ports are those it shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import documents
+import pytest
+from page_settings import BUILD, SETTINGS, Examples
+from terminal import Terminal, engine
+
+REGISTRY = "registry.example:5000"
+
+
+@contextlib.contextmanager
+def terminal(
+    page: Path, full: Path, cache: Path, folder: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Terminal, dict[str, str]]]:
+    """A terminal in which the page can begin, and what was run there already."""
+    setting = SETTINGS[page.name]
+    done = {}
+    examples: Examples | None = request.getfixturevalue("examples") if setting.builds else None
+    if examples and page.name == "README.md":
+        opened, done = examples.opened, {BUILD: examples.printed}
+    else:
+        opened = Terminal(folder, full, cache, setting.others)
+        setting.begin(opened)
+    with contextlib.ExitStack() as stack:
+        if setting.engine:
+            world = request.getfixturevalue("world")
+            stack.enter_context(engine(world, opened, REGISTRY))
+        stack.callback(opened.close)
+        yield opened, done
+
+
+def runs(page: Path) -> list[documents.Block]:
+    """The blocks of a page that are run."""
+    # The tutorial's story is another test's; this one has what it says before that.
+    languages = ["console", "indented", "python"] if page.name != "tutorial.md" else ["indented"]
+    found = [b for b in documents.blocks(page) if b.language in languages and b.not_run is None]
+    return [b for b in found if b.language == "python" or b.dialogue]
+
+
+PAGES = [page for page in documents.PAGES if runs(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_do_what_it_shows(
+    page: Path, full: Path, cache: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    setting = SETTINGS[page.name]
+    wrong = []
+    with terminal(page, full, cache, tmp_path, request) as (opened, done):
+        for block in documents.blocks(page):
+            if block.title:
+                (opened.place / block.title).parent.mkdir(exist_ok=True)
+                (opened.place / block.title).write_text(block.text)
+            elif block in runs(page) and block.language == "python":
+                opened.python(setting.before_python + block.text)
+            elif block in runs(page):
+                for command, shown in block.dialogue:
+                    fails = shown.startswith("error: ")
+                    printed = done.get(command) or opened.run(command, fails=fails)
+                    text = shown.rstrip("\n")
+                    if text and (why := documents.difference(text, printed, block.varies)):
+                        wrong.append(f"{page}:{block.line}: {command}\n{why}")
+    assert not wrong, "\n\n".join(wrong)

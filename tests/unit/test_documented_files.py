@@ -1,0 +1,127 @@
+"""The YAML and Python that README and docs show: specs load, targets load, names are there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import documents
+import jsonschema
+import pytest
+import yaml
+
+from repo_builder import client, targets
+from repo_builder.client import EdgeClient
+from repo_builder.spec.load import load
+
+SCHEMA = json.loads((documents.ROOT / "docs/spec.schema.json").read_text())
+KEYS = SCHEMA["$defs"]["Model"]["properties"].keys()
+_INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+
+
+def shown(language: str) -> list[Any]:
+    return [
+        pytest.param(block, id=f"{block.page.name}:{block.line}")
+        for page in documents.PAGES
+        for block in documents.blocks(page)
+        if block.language == language
+    ]
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    folder = tmp_path / "specs"
+    shutil.copytree(documents.ROOT / "model_specs", folder)
+    return folder
+
+
+def complaint(fragment: dict[str, Any]) -> str:
+    """Why a part of a spec is none; '' where it is."""
+    whole = {"name": "m", "version": "1.0.0", "source": {"onnx": "m.onnx"}, "targets": ["cpu"]}
+    try:
+        jsonschema.validate({**whole, **fragment}, SCHEMA)
+    except jsonschema.ValidationError as wrong:
+        return f"{wrong.json_path}: {wrong.message}"
+    return ""
+
+
+@pytest.mark.parametrize("block", shown("yaml"))
+def test_yaml_is_what_it_seems(block: documents.Block, examples: Path) -> None:
+    content = yaml.safe_load(block.text)
+    if isinstance(content, list):  # steps of a workflow
+        assert all({"uses", "run"} & step.keys() for step in content)
+    elif "extends" in content:
+        assert block.title
+        (examples / "devices").mkdir(exist_ok=True)
+        (examples / "devices" / Path(block.title).name).write_text(block.text)
+        assert Path(block.title).stem in targets.load(examples / "devices")
+    elif "name" in content and not block.title:
+        path = examples / f"{content['name']}.yaml"
+        path.write_text(block.text)
+        load([path, examples / "digits.yaml"] if path.stem != "digits" else [path], targets.load())
+    else:
+        assert not complaint(content)
+
+
+def fragments() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parts of specs that stand in sentences, by their place."""
+    for page in documents.PAGES:
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            for text in _INLINE.findall(line):
+                key = re.match(r"([a-z_]+): [{\[]", text)
+                pinned = text.startswith("targets: {")  # part of a pins file
+                if key and key[1] in KEYS and "..." not in text and not pinned:
+                    yield f"{page.name}:{number}: {text}", yaml.safe_load(text)
+
+
+def test_parts_of_specs_in_sentences_are_such() -> None:
+    found = list(fragments())
+    assert found
+    assert {place: why for place, part in found if (why := complaint(part))} == {}
+    assert "int9" in complaint({"optimize": {"precision": "int9"}})
+
+
+@pytest.mark.parametrize("block", shown("python"))
+def test_python_compiles(block: documents.Block) -> None:
+    compile(block.text, f"{block.page}:{block.line}", "exec")
+
+
+def calls() -> Iterator[tuple[str, ast.expr]]:
+    """The expressions of Python that stand in sentences about the client."""
+    page = documents.ROOT / "docs" / "client.md"
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        for text in _INLINE.findall(line):
+            try:
+                yield f"client.md:{number}: {text}", ast.parse(text, mode="eval").body
+            except SyntaxError:
+                continue
+
+
+def unknown(expression: ast.expr) -> str:
+    """The first name of the client's API in an expression that is not there; '' else."""
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "client" and not hasattr(EdgeClient, node.attr):
+                return node.attr
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id not in client.__all__:
+                continue
+            known = inspect.signature(getattr(client, node.func.id)).parameters
+            missing = [word.arg for word in node.keywords if word.arg not in known]
+            if missing:
+                return f"{node.func.id}({missing[0]}=)"
+    return ""
+
+
+def test_the_clients_names_in_sentences_are_there() -> None:
+    found = list(calls())
+    assert len(found) > 20
+    assert {place: name for place, one in found if (name := unknown(one))} == {}
+    for text in ("client.inferr(x)", "Fallback(memry=1)"):
+        assert unknown(ast.parse(text, mode="eval").body)
