@@ -141,3 +141,29 @@ def test_a_line_that_is_no_command_is_told(tmp_path: Path) -> None:
     page.write_text("    make x\n    frobnicate y\n")
     with pytest.raises(ValueError, match="'frobnicate y' begins with no known program"):
         list(documents.commands(page))
+
+
+def table() -> list[tuple[dict[str, click.Command], str]]:
+    """The commands of each row of README's table of commands, and what it says of them."""
+    text = documents.PAGES[0].read_text(encoding="utf-8").partition("## Commands")[2]
+    found: list[tuple[dict[str, click.Command], str]] = []
+    with click.Context(cli) as context:
+        for cell, says in re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.M):
+            row: dict[str, click.Command | None] = {}
+            for words in (span.split() for span in re.findall(r"`([^`]+)`", cell)):
+                command = row[words[0]] = cli.get_command(context, words[0])
+                if isinstance(command, click.Group) and words[1:]:
+                    for name in re.findall(r"[\w-]+", words[1]):
+                        row[f"{words[0]} {name}"] = command.get_command(context, name)
+            assert [name for name, command in row.items() if command is None] == []
+            found.append(({name: command for name, command in row.items() if command}, says))
+    return found
+
+
+def test_readme_lists_all_commands_with_options_that_they_have() -> None:
+    with click.Context(cli) as context:
+        names = cli.list_commands(context)
+    assert set(names) <= {name for row, _ in table() for name in row}
+    for row, says in table():
+        has = {word for command in row.values() for one in command.params for word in one.opts}
+        assert set(re.findall(r"--[\w-]+", says)) <= has, says
