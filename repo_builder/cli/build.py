@@ -172,6 +172,8 @@ def _print(report: Report, shown: list[Row], out: Path) -> None:
 
 def _print_rows(rows: list[Row]) -> None:
     """The table; the reason of a row that failed stands below it."""
+    from repo_builder.build.report import across
+
     columns = [_cells(row) for row in rows]
     for optional in ("kept", _BESIDE):
         if all(cells[optional] == "-" for cells in columns):
@@ -193,6 +195,9 @@ def _print_rows(rows: list[Row]) -> None:
             console.say(f"{row.id}: {row.search.sentence}")
         for warning in row.warnings:
             console.warn(f"{row.id}: {warning}")
+    for name in dict.fromkeys(row.name for row in rows):
+        if said := across.best([row for row in rows if row.name == name]):
+            console.say(f"{name}: {said}")
     _print_doubts(rows)
 
 

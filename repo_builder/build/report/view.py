@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repo_builder.base import console
-from repo_builder.build.report import causes
+from repo_builder.build.report import across, causes
 from repo_builder.build.report.causes import Cause
 from repo_builder.build.report.types import Change, Changes, Gate, Report, Row, Score
 from repo_builder.spec.metrics import IN_POINTS
@@ -175,6 +175,8 @@ def _card(name: str, rows: list[Row], report: Report) -> Card:
         facts.append(f"source {console.megabytes(source)}")
     if score := next((row.score for row in rows if row.score), None):
         facts.append(f"{score.metric} of the source in fp32 {score.source:.4f}")
+    if runtimes := across.best(rows):
+        facts.append(runtimes)
     lines = tuple(_line(number, row, report) for number, row in enumerate(rows, 1))
     notes: dict[str, list[str]] = {}
     for row in rows:

@@ -13,7 +13,8 @@ from typing import NoReturn
 import pytest
 
 from repo_builder.build import gates, provenance, report
-from repo_builder.build.report import causes, changes, charts, html, logs, markdown, view
+from repo_builder.build.report import across, causes, changes, charts, html, logs, markdown, view
+from repo_builder.build.report.search import Search
 from repo_builder.build.report.types import Gate, Latency, Report, Row, Score, report_of
 from repo_builder.spec.types import Gates
 from tests import reports
@@ -262,3 +263,20 @@ def test_the_commit_of_the_specs(
 def test_a_change_of_score_comes_with_its_interval(score: Score, shown: str) -> None:
     row = replace(CPU, score=score, fp32=None)
     assert view.of(Report((row,), {}, 1.0)).cards[0].lines[0].change == shown
+
+
+def test_runtimes_are_compared_with_each_other_where_a_search_built_both() -> None:
+    found = Search("size", "int8", True, 1.0, 1, ())
+    cpu = replace(CPU, search=found, size=30_000, level="executed")
+    other = replace(cpu, id="parts@cpu-openvino", target="cpu-openvino", size=20_000)
+    assert across.best([cpu, other]) == "smallest on cpu-openvino: 20.0 KB; cpu 30.0 KB"
+    facts = view.of(Report((cpu, other), {}, 1.0)).cards[0].facts
+    assert "smallest on cpu-openvino: 20.0 KB; cpu 30.0 KB" in facts
+    assert across.best([cpu, replace(other, level="prepared")]) == ""
+    assert across.best([cpu, replace(other, search=None)]) == ""
+    fast = replace(found, objective="latency")
+    timed = [
+        replace(row, search=fast, latency=Latency(ms, ms, doubt=doubt))
+        for row, ms, doubt in ((cpu, 2.0, ""), (other, 1.5, "busy"))
+    ]
+    assert across.best(timed) == "fastest on cpu-openvino: 1.5 ms; cpu 2 ms ?"
