@@ -4,8 +4,10 @@ A block is a fence with a language and, where it is a file, its name: ```python 
 or it is indented. `console` has commands behind `$ ` and below them what they print; a line `...`
 stands for any number of lines. An indented block that begins with one of PROGRAMS has commands
 alone. Comments directly above a block say more of it: <!-- varies: REGEX --> what may be other on
-each run, <!-- not run: REASON --> why its commands cannot run in tests. Runs of spaces count as
-one, since columns follow figures.
+each run, <!-- not run: REASON --> why its commands cannot run in tests, <!-- for: READER --> that
+it stands in place of the story's block of the same file or command, <!-- in: FOLDER --> where its
+commands are run if not in the reader's own folder. Runs of spaces count as one, since columns
+follow figures.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ PROGRAMS = (
     "python", "repo-builder", "sed", "tritonserver",
 )  # fmt: skip
 _FENCE = re.compile(r"(?P<fence>```+)(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?")
-_COMMENT = re.compile(r"<!-- (?P<name>varies|not run)(?:: (?P<text>.*?))? *-->")
+_COMMENT = re.compile(r"<!-- (?P<name>varies|not run|for|in)(?:: (?P<text>.*?))? *-->")
 _COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{'|'.join(PROGRAMS)})\b(?![./])")
 
 
@@ -31,7 +33,8 @@ class Block:
     """A block; `line` is its first, `varies` a regular expression or ''.
 
     `language` is "indented" where it has no fence. `not_run` is why its commands are not run: None
-    where they are, '' where the page fails to say.
+    where they are, '' where the page fails to say. `reader` and `folder` are '' for all readers
+    and for their own folder.
     """
 
     page: Path
@@ -41,6 +44,8 @@ class Block:
     varies: str
     not_run: str | None
     text: str
+    reader: str = ""
+    folder: str = ""
 
     @property
     def dialogue(self) -> list[tuple[str, str]]:
@@ -52,6 +57,13 @@ class Block:
             return [(command, "") for command in self._indented()]
         parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", self.text, flags=re.M)[1:]
         return list(zip(parts[::2], parts[1::2], strict=True))
+
+    @property
+    def name(self) -> str:
+        """Its file, or the program and the subcommand of its first command."""
+        if self.title or not self.dialogue:
+            return self.title
+        return " ".join(self.dialogue[0][0].split()[:2])
 
     def _indented(self) -> list[str]:
         lines = re.findall(r"(?:.*\\\n)*.+", self.text)
@@ -65,6 +77,19 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """The blocks of a page, in their order."""
     return list(_blocks(page, page.read_text(encoding="utf-8").splitlines()))
+
+
+def story(page: Path, reader: str) -> list[Block]:
+    """What this reader does, in its order: blocks for all, and in their place those for `reader`.
+
+    ValueError where a block for the reader is in place of none.
+    """
+    everything = blocks(page)
+    own = {block.name: block for block in everything if block.reader == reader != ""}
+    told = [block for block in everything if not block.reader]
+    if lost := own.keys() - {block.name for block in told}:
+        raise ValueError(f"{page}: nothing of the story is like {sorted(lost)} for {reader}")
+    return [own.get(block.name, block) for block in told]
 
 
 def _blocks(page: Path, lines: list[str]) -> Iterator[Block]:
@@ -101,7 +126,17 @@ def _block(
     depth = depth if language == "indented" else 0
     text = "".join(f"{line[depth:].rstrip()}\n" for line in lines)
     text = text.rstrip("\n") + "\n" if language == "indented" else text
-    return Block(page, at + 1, language, title, said.get("varies", ""), said.get("not run"), text)
+    return Block(
+        page,
+        at + 1,
+        language,
+        title,
+        said.get("varies", ""),
+        said.get("not run"),
+        text,
+        said.get("for", ""),
+        said.get("in", ""),
+    )
 
 
 def commands(page: Path) -> Iterator[tuple[Block, str]]:

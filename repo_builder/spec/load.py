@@ -21,6 +21,9 @@ from repo_builder.spec.resolve import resolve
 from repo_builder.targets import Target
 
 DEFAULTS = "defaults.yaml"
+_NO_SPECS = (DEFAULTS, "pins.yaml")
+"""Files that stand beside specs: what a folder's specs share, and what images are made of."""
+
 OWN = ("kind", "name", "version", "source")
 """What each spec says for itself; no defaults.yaml may."""
 
@@ -37,7 +40,8 @@ _FILES = (
 def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
     """All specs of the given files and folders, one for each of their targets, by identifier.
 
-    A folder stands for the `*.yaml` and `*.yml` files directly in it, less `defaults.yaml`.
+    A folder stands for the `*.yaml` and `*.yml` files directly in it, less `defaults.yaml` and
+    `pins.yaml`.
     Raises SpecError with all problems of all files.
     """
     problems: list[Problem] = []
@@ -97,7 +101,7 @@ def _files(roots: Iterable[Path], problems: list[Problem]) -> list[Path]:
 
 def _in_folder(root: Path) -> list[Path]:
     found = [path for path in root.iterdir() if path.suffix in (".yaml", ".yml")]
-    return sorted(path for path in found if path.name != DEFAULTS and not path.is_dir())
+    return sorted(path for path in found if path.name not in _NO_SPECS and not path.is_dir())
 
 
 def _defaults(path: Path, problems: list[Problem]) -> Document | None:

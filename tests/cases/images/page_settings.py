@@ -100,11 +100,15 @@ def spec(opened: Terminal, name: str, model: str, more: str = "") -> None:
 
 
 def checkout(opened: Terminal) -> None:
+    copy_checkout(opened.place)
+
+
+def copy_checkout(folder: Path) -> None:
     for name in ("README.md", "LICENSE", "pyproject.toml", "requirements.lock"):
-        shutil.copy(ROOT / name, opened.place)
+        shutil.copy(ROOT / name, folder)
     for name in ("repo_builder", "templates", "dockerfiles", "model_specs", "compose"):
         hidden = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, opened.place / name, ignore=hidden, dirs_exist_ok=True)
+        shutil.copytree(ROOT / name, folder / name, ignore=hidden, dirs_exist_ok=True)
 
 
 def readme(opened: Terminal) -> None:
@@ -239,5 +243,4 @@ SETTINGS = {
     "report.md": Setting(examples, builds=True),
     "serving.md": Setting(built, builds=True, before_python=""),
     "specs.md": Setting(first_specs),
-    "tutorial.md": Setting(checkout),
 }

@@ -146,6 +146,11 @@ def test_defaults_are_below_every_spec_of_the_folder(folder: Path) -> None:
     assert b_openvino.optimize.precision == "fp16"
 
 
+def test_what_images_are_made_of_is_no_spec(folder: Path) -> None:
+    (folder / "pins.yaml").write_text("families: {cpu: {base: mine}}\n")
+    assert [spec.id for spec in one(folder, MINIMAL)] == ["digits@cpu"]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
