@@ -84,6 +84,7 @@ def _inputs(request: Request, plan: Plan) -> Iterator[Path]:
     """What the user and the package hold: specs, what they name, targets, templates."""
     from repo_builder.plan import SourceFiles
     from repo_builder.spec.load import DEFAULTS
+    from repo_builder.spec.types import TorchSource
     from repo_builder.targets.loader import CATALOG
 
     yield from request.specs
@@ -92,6 +93,8 @@ def _inputs(request: Request, plan: Plan) -> Iterator[Path]:
         yield variant.spec.file.parent / DEFAULTS
     for variant in plan.variants:
         yield from variant.spec.serving.labels.values()
+        if isinstance(variant.spec.source, TorchSource):
+            yield variant.spec.source.file.parent  # a new file may be what an import means
     for node in plan.nodes.values():
         for value in node.inputs.values():
             if isinstance(value, SourceFiles):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,12 @@ def advise(
 
     chosen = [pick(found, name) for name in on] or list(found.values())
     only = _precision(precision, chosen)
-    file = _onnx(model, found)
-    workload = advisor.read(file, batch, _shapes(shapes))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = _onnx(model, found, Path(scratch))
+        workload = advisor.read(file, batch, _shapes(shapes))
+        uses = declared.contents(file)
     need = advisor.Need(fps, latency_ms, power_w)
-    candidates = advisor.rank(workload, chosen, need, _machine(), only, declared.contents(file))
+    candidates = advisor.rank(workload, chosen, need, _machine(), only, uses)
     records = [_record(c, battery_wh, system_w, price_kwh) for c in candidates]
     if as_json:
         console.out_json(records)
@@ -186,8 +189,8 @@ def _precision(name: str | None, chosen: list[Target]) -> Any:
     return name
 
 
-def _onnx(model: Path, found: dict[str, Target]) -> Path:
-    """The ONNX file that is meant: the argument itself, or what its spec names."""
+def _onnx(model: Path, found: dict[str, Target], scratch: Path) -> Path:
+    """The ONNX file that is meant: the argument itself, or what its spec names or exports."""
     if model.suffix not in (".yaml", ".yml"):
         return model
     from repo_builder.base.errors import UsageError
@@ -198,8 +201,10 @@ def _onnx(model: Path, found: dict[str, Target]) -> Path:
     if isinstance(spec, Pipeline):
         raise UsageError(f"{model} is a pipeline; name the spec of one of its models")
     if isinstance(spec.source, TorchSource):
-        fix = "build it, and name the model.onnx of its repository for cpu"
-        raise UsageError(f"{model} has a PyTorch net, whose ONNX is not made yet; {fix}")
+        from repo_builder.propose import torch_net
+
+        _, exported = torch_net.exported(spec.source, scratch)
+        return exported.rename(exported.with_stem(spec.name))
     return spec.source.file
 
 

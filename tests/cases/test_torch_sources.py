@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from workplace import SPECS, repo_builder
 
@@ -199,6 +200,21 @@ def test_a_net_that_cannot_be_made_is_one_line_with_the_user_s_paths(
     assert row["status"] == "failed"
     assert "small.safetensors is cut short, or no safetensors file" in row["reason"]
     assert "\n" not in row["reason"]
+
+
+def test_data_and_devices_are_judged_by_what_the_spec_says_of_a_net(
+    built: Place, tmp_path: Path
+) -> None:
+    spec = built.folder / "small.yaml"
+    np.save(tmp_path / "x.npy", np.zeros((20, 1, 8, 9), np.float32))
+    np.save(tmp_path / "y.npy", np.arange(20) % 2)
+    rows = (tmp_path / "x.npy", "--label", tmp_path / "y.npy")
+    ended = repo_builder("data", "from-npy", *rows, "--spec", spec, "--out", "made", cwd=tmp_path)
+    assert ended.returncode == 5
+    assert "'image'" in ended.stderr
+    ended = repo_builder("targets", "advise", spec, "--target", "cpu", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)
 
 
 def test_init_writes_a_spec_that_is_what_was_written_by_hand(built: Place, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from repo_builder.base import digest
 from repo_builder.base.artifact import Entry
 from repo_builder.base.errors import RepoBuilderError
 from repo_builder.plan import ArtifactRef, Declaration, Input, Node, Plan, SourceFiles
-from repo_builder.run.execute import Outcome, execute
+from repo_builder.run.execute import Outcome, Refuse, execute
 from repo_builder.run.processes import StepProcesses
 from repo_builder.run.store import Store
 
@@ -103,6 +103,7 @@ def run(
     jobs: int = 2,
     keep_going: bool = True,
     seen: Seen | None = None,
+    refuse: Refuse = lambda _key: None,
 ) -> Outcome:
     return execute(
         graph.plan,
@@ -113,6 +114,7 @@ def run(
         seen or Seen(),
         jobs=jobs,
         keep_going=keep_going,
+        refuse=refuse,
     )
 
 

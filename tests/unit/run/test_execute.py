@@ -172,6 +172,24 @@ def test_a_tool_that_is_not_installed_names_its_extra(
     assert str(error).endswith("[openvino]'")
 
 
+def test_what_is_refused_once_its_inputs_are_there_never_runs(
+    executor: StepProcesses, store: Store
+) -> None:
+    graph, seen = Graph(), Seen()
+    one = graph.add("1")
+    two = graph.add("2", a=one)
+    three, other = graph.add("3", a=two), graph.add("other", a=one)
+
+    def refuse(key: str) -> DataError | None:
+        return DataError("no") if key == two and store.get(one) else None
+
+    outcome = fake_plan.run(graph, store, executor, seen=seen, refuse=refuse)
+    assert outcome.ran == {one, other}
+    assert {key: str(error) for key, error in outcome.errors.items()} == {two: "no", three: "no"}
+    assert "2" not in seen.names("started")
+    assert seen.names("failed") == ["2"]
+
+
 @pytest.mark.parametrize("change", ["changed", "gone"])
 def test_a_source_that_changes_during_a_build_is_told(
     executor: StepProcesses, store: Store, tmp_path: Path, change: str

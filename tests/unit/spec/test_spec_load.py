@@ -3,11 +3,14 @@ out of those that are right."""
 
 from __future__ import annotations
 
+import ast
+import shlex
 from pathlib import Path
 
 import pytest
 
 from repo_builder import targets
+from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import SpecError, UsageError
 from repo_builder.spec.load import load, select
 from repo_builder.spec.types import (
@@ -18,6 +21,7 @@ from repo_builder.spec.types import (
     Quantization,
     Spec,
     TensorRt,
+    TorchSource,
     Version,
 )
 
@@ -421,6 +425,93 @@ def test_a_cloud_model_is_found_among_the_specs_read(folder: Path) -> None:
     _, small = one(folder, CLASSIFIER + fallback.replace("big", "elsewhere"))
     assert small.fallback is not None
     assert small.fallback.cloud_source is None
+
+
+TORCH = """
+name: net
+version: 1.0.0
+targets: [cpu]
+source:
+  torch: {factory: code/nets.py:make, weights: w.safetensors, inputs: {x: [1, 40]}, outputs: [y]}
+"""
+
+
+@pytest.fixture
+def net_folder(folder: Path) -> Path:
+    (folder / "code").mkdir()
+    (folder / "code" / "nets.py").write_text("")
+    (folder / "w.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_a_net_has_every_default_filled_in(net_folder: Path) -> None:
+    (spec,) = one(net_folder, TORCH)
+    source = spec.source
+    assert source == TorchSource(
+        file=net_folder / "code" / "nets.py",
+        function="make",
+        kwargs={},
+        weights=net_folder / "w.safetensors",
+        inputs=(Tensor("x", "FP32", (1, 40)),),
+        outputs=("y",),
+        batch=True,
+    )
+    typed = TORCH.replace("x: [1, 40]", "x: {shape: [2], dtype: int64}, b: {shape: [1, 2]}")
+    more = typed.replace("w.safetensors,", "null, kwargs: {width: 8}, batch: false,")
+    (spec,) = one(net_folder, more)
+    assert isinstance(spec.source, TorchSource)
+    assert spec.source.inputs == (Tensor("x", "INT64", (2,)), Tensor("b", "FP32", (1, 2)))
+    assert (spec.source.weights, spec.source.batch) == (None, False)
+    assert spec.source.kwargs == {"width": 8}
+    assert hash(spec.source) != hash(source)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("nets.py:make", "nets.py", "factory: 'code/nets.py' names no file and function; write `"),
+        ("nets.py:make", "nets:make", "names no file and function; write `nets.py:make`"),
+        ("nets.py:make", "nets.py:a b", "names no file and function; write `code/nets.py:make`"),
+        ("nets.py:make", "net.py:make", "source.torch.factory: no such file: code/net.py; paths"),
+        ("w.safetensors", "v.safetensors", "source.torch.weights: no such file: v.safetensors"),
+        ("[1, 40]", "[]", "source.torch.inputs.x: has no dimension 0 to count rows; write `batch"),
+        ("[1, 40]", "[1, 0]", "source.torch.inputs.x[1]: must be at least 1, not 0"),
+        ("[1, 40]", "{shape: [1], dtype: float}", "inputs.x.dtype: unknown value 'float'; did you"),
+        ("[1, 40]", "{shap: [1]}", "source.torch.inputs.x.shap: unknown key; did you mean 'shape'"),
+        ("{x: [1, 40]}", "{}", "source.torch.inputs: "),
+        ("[y]", "[]", "source.torch.outputs: must have at least 1 items"),
+        ("[y]", "[y, y]", "source.torch.outputs[1]: 'y' is named twice"),
+        ("[y]", "[x]", "source.torch.outputs[0]: 'x' is an input too"),
+        ("torch: {", "onnx: m.onnx\n  torch: {", "source: names two models; write `onnx: FILE`"),
+        ("[y]}", "[y], kwargs: {a: .nan}}", "kwargs.a"),
+    ],
+)
+def test_a_net_that_cannot_be_named_so_is_told(
+    net_folder: Path, old: str, new: str, said: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        one(net_folder, TORCH.replace(old, new))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "pth", "pkl", "pt2", "ckpt", "BIN"])
+def test_pickles_are_refused_with_the_lines_that_write_safetensors(
+    net_folder: Path, suffix: str
+) -> None:
+    (net_folder / f"w.{suffix}").write_bytes(b"")
+    for text in (
+        TORCH.replace("w.safetensors", f"w.{suffix}"),
+        MINIMAL.replace("m.onnx", f"w.{suffix}"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            one(net_folder, text)
+        (problem,) = caught.value.problems
+        assert f"w.{suffix} is " in problem.what
+        assert "pickle, or may hold one, and reading one runs it" in problem.what
+        code = shlex.split(problem.fix.partition("python -c ")[2])[0]
+        assert f'torch.load("w.{suffix}", map_location="cpu", weights_only=True)' in code
+        assert 'save_file(state.get("state_dict", state), "w.safetensors")' in code
+        ast.parse(code)
 
 
 @pytest.mark.parametrize(
