@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,9 @@ _ROWS = 2
 """Rows of the example: PyTorch may take a size of 0 or 1 for fixed."""
 
 _WRAPPED = "net"
+_FIXED_ROWS = ("user-specified ranges and inferred ranges", "Constraints violated")
+"""What the exporter says where a dimension that shall be open turns out to be fixed."""
+_NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
 
 def export(module: Module, net: Net, folder: Path) -> onnx.ModelProto:
@@ -119,7 +123,12 @@ def _refusal(net: Net, failure: Exception, folder: Path) -> ModelError:
             "write it with torch.where or torch.cond, or export it yourself and name the ONNX file"
         )
         return ModelError(f"{what}{at} ({reason}); {fix}")
-    fix = "write it with operators that PyTorch exports, or name an ONNX file as source"
+    if net.batch and any(sign in str(began) for sign in _FIXED_ROWS):
+        what = f"{net.factory} cannot be exported for any number of rows: {_ROWS} rows are built in"
+        return ModelError(f"{what}{at}; use x.shape[0] as it is, or write `batch: false`")
+    if unknown := _NO_OPERATOR.search(str(began)):
+        reason = f"it has no operator for {unknown[1]}"
+    fix = "write it with others, or export it yourself and name the ONNX file"
     return ModelError(f"{net.factory} cannot be exported to ONNX: {reason}{at}; {fix}")
 
 

@@ -61,4 +61,7 @@ def _tensor(value: Any, name: str, net: Net) -> Tensor:
     if not isinstance(value, torch.Tensor):
         kind = type(value).__name__
         raise ModelError(f"{net.factory} returns a {kind} as '{name}', no tensor; return tensors")
+    if value.device.type != "cpu":
+        what = f"{net.factory} wants a GPU: '{name}' is on {value.device}"
+        raise ModelError(f"{what}; compute on the device of the input, where it is exported")
     return value

@@ -107,6 +107,23 @@ MODULE = """
         ("return {'z': x}", {}, "nets.py:make returns a dict without 'y'; one of: z"),
         ("return x.shape", {"outputs": ("a", "b")}, "nets.py:make returns a int as 'a', no tensor"),
         (
+            "return torch.stack([x[i] for i in range(x.shape[0])])",
+            {},
+            "nets.py:make cannot be exported for any number of rows: 2 rows are built in; use x.sh",
+        ),
+        (
+            "return torch.cummax(x, 1).values",
+            {},
+            "nets.py:make cannot be exported to ONNX: it has no operator for aten.cummax; write it",
+        ),
+        (
+            "return torch.from_numpy(x.numpy())",
+            {},
+            "nets.py:make cannot be exported to ONNX: RuntimeError: .numpy() is not supported for "
+            "tensor subclasses (nets.py, line 5); write it with others, or export it yourself and",
+        ),
+        ("return x.to('meta')", {}, "nets.py:make wants a GPU: 'y' is on meta; compute on the dev"),
+        (
             "return x @ torch.ones(3, 3)",
             {},
             "nets.py:make failed on 'x' [2, 4]: RuntimeError: mat1 and mat2 shapes cannot",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from net_kit import LINEAR, code, net
 
-from repo_builder.base.errors import ModelError
+from repo_builder.base.errors import MissingExtra, ModelError
 from repo_builder.nets import factory
 
 
@@ -167,6 +167,14 @@ def test_cut_weights_are_told(tmp_path: Path, kept: int) -> None:
 )
 def test_code_that_makes_no_net_is_told(tmp_path: Path, text: str, said: str) -> None:
     assert refused(code(tmp_path, text)).startswith(said)
+
+
+def test_without_torch_the_extra_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match=r"^the net nets.py:make needs an extra: pip install "):
+        factory.make(code(tmp_path), net(), None)
 
 
 def test_kwargs_that_the_function_does_not_take_are_told(tmp_path: Path) -> None:
