@@ -53,7 +53,7 @@ class Writer:
         spread = [1] * len(shape)
         if axis is not None and grid.scale.size > 1:
             spread[axis] = shape[axis]
-        held = self._constant(f"{name}_int8", _turned(integers.astype(np.int8), shape, axis))
+        held = self._constant(f"{name}_int8", turned(integers.astype(np.int8), shape, axis))
         cast, scale = (
             self._fresh(f"{name}_cast"),
             self._constant(f"{name}_scale", grid.scale.reshape(spread)),
@@ -142,7 +142,7 @@ def matrix(weights: Array, axis: int | None) -> Array:
     return np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
 
 
-def _turned(integers: Array, shape: tuple[int, ...], axis: int | None) -> Array:
+def turned(integers: Array, shape: tuple[int, ...], axis: int | None) -> Array:
     """The other way round: [outputs, all else] in the shape of the weights."""
     if axis is None:
         return integers.reshape(shape)

@@ -182,9 +182,9 @@ class _Maker:
         if values.dtype != np.float32:
             return str(node.input[i])
         if node.op_type in _quantizable.HEAVY:
-            axis = _quantizable.axis(node, values.ndim) if self.grid.per_channel else None
-            steps, step = _narrow.steps_and_scale(values, axis, self.grid.weight_bits)
-            rounded = np.asarray(steps * step, np.float32)
+            rounded = _narrow.rounded(
+                node, values, per_channel=self.grid.per_channel, bits=self.grid.weight_bits
+            )
         else:
             low, high = float(values.min(initial=0)), float(values.max(initial=0))
             found = _calibrate.Range(low, high)
