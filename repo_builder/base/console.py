@@ -195,9 +195,7 @@ def _room() -> int | None:
 def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
     if width is None:
         return [indent + text]
-    own = text[: len(text) - len(text.lstrip())]
-    lines = textwrap.wrap(text, max(width, _NARROWEST), subsequent_indent=own)
-    return [indent + line for line in lines]
+    return [indent + line for line in textwrap.wrap(text, max(width, _NARROWEST))]
 
 
 def megabytes(size: int) -> str:

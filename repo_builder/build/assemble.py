@@ -183,10 +183,11 @@ def _loaded(made: Entry, size: int) -> int:
 
 
 def _source(nodes: Mapping[str, Node]) -> Json:
-    """The digests of the user's files that the model comes from: an ONNX, or code and weights."""
-    first = nodes.get("export") or nodes["import"]
-    inputs: Mapping[str, Mapping[str, str]] = first.recipe["inputs"]
-    return {name: sha256 for files in inputs.values() for name, sha256 in files.items()}
+    """Digests of the user's files that the model comes from: an ONNX; or code, weights, data."""
+    first = nodes.get("train") or nodes.get("export") or nodes["import"]
+    inputs: Mapping[str, Any] = first.recipe["inputs"]
+    files = (given for given in inputs.values() if isinstance(given, Mapping))  # not made by steps
+    return {name: sha256 for given in files for name, sha256 in given.items()}
 
 
 def _labels(path: Path) -> str:

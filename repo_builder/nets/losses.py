@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, ModelError, did_you_mean
+from repo_builder.spec.training import LossName, RampShape
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import ModuleDict
 
 Array: TypeAlias = npt.NDArray[Any]
-LossName = Literal["cross_entropy", "mse", "l1", "bce"]
-Shape = Literal["linear", "cosine"]
 
 LOGITS = "teacher"
 """The array with the teacher's logits, one row for each of the training rows."""
@@ -69,7 +68,7 @@ class Ramp:
 
     start: float
     end: float
-    shape: Shape = "linear"
+    shape: RampShape = "linear"
 
     @classmethod
     def constant(cls, value: float) -> Ramp:

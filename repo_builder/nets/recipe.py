@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.errors import ModelError
-from repo_builder.nets.losses import LossName
+from repo_builder.spec.training import LossName, OptimizerName, ScheduleName
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-OptimizerName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["cosine", "constant", "step"]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+Call = Callable[[Mapping[str, "Tensor"]], "tuple[Tensor, ...]"]
+
 __all__ = ["Epoch", "Recipe", "Rows", "Trained", "fit", "outputs"]
 
 _SCORED = 256
@@ -66,21 +68,25 @@ def fit(
     objective: Objective | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], None] | None = None,
+    call: Call | None = None,
 ) -> Trained:
     """Train `net` in place; without an `objective` for `recipe.loss` and the array `rows.target`.
 
     `checkpoint` is written after every epoch. Where it is there and from the same weights, rows,
     recipe and objective, training goes on from it; anything else in it is passed over.
-    `progress` is told of every epoch. A loss that is no number ends training with the weights of
-    the best epoch before. DataError, ModelError: rows, net and objective do not fit, or the loss is
-    no number in the first epoch.
+    `progress` is told of every epoch. `call` gives the net a batch, by name, and its outputs in
+    order; without it inputs go in by the order of `rows.inputs`.
+
+    A loss that is no number ends training with the weights of the best epoch before. DataError,
+    ModelError: rows, net and objective do not fit, or the loss is no number in the first epoch.
     """
     goal = objective or Task(recipe.loss, rows.target)
     check(rows)
     if recipe.early_stop is not None and not rows.validation:
         raise DataError("early stop needs validation rows; give some, or leave it out")
     with _deterministic(recipe.threads):
-        return _Training(net, rows, recipe, goal, checkpoint).run(progress or (lambda _: None))
+        training = _Training(net, rows, recipe, goal, checkpoint, call)
+        return training.run(progress or (lambda _: None))
 
 
 class _Diverged(Exception):
@@ -89,7 +95,13 @@ class _Diverged(Exception):
 
 class _Training:
     def __init__(
-        self, net: Module, rows: Rows, recipe: Recipe, goal: Objective, checkpoint: Path | None
+        self,
+        net: Module,
+        rows: Rows,
+        recipe: Recipe,
+        goal: Objective,
+        checkpoint: Path | None,
+        call: Call | None,
     ) -> None:
         import torch
 
@@ -98,6 +110,7 @@ class _Training:
         self.recipe = recipe
         self.goal = goal
         self.checkpoint = checkpoint
+        self.call = call or self._in_order
         self.count = len(rows.train[rows.inputs[0]])
         self.batches = math.ceil(self.count / recipe.batch_size)
         self.features: dict[str, Tensor] = {}
@@ -204,8 +217,10 @@ class _Training:
 
     def _answers(self, arrays: Mapping[str, Tensor]) -> Answers:
         self.features.clear()
-        given = self.net(*(arrays[name] for name in self.rows.inputs))
-        return Answers(outputs(given), dict(self.features))
+        return Answers(self.call(arrays), dict(self.features))
+
+    def _in_order(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return outputs(self.net(*(arrays[name] for name in self.rows.inputs)))
 
     def _first_answers(self) -> Answers:
         """To two rows. ModelError where the net does not take them."""

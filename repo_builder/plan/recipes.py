@@ -11,7 +11,7 @@ from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.base.digest import Json
-from repo_builder.plan import judged, mixed, quantization, sizes, source, warm_up
+from repo_builder.plan import judged, mixed, quantization, sizes, training, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 from repo_builder.spec.types import AUTO_ERROR, Spec
@@ -214,8 +214,7 @@ def _front(chain: Chain, *, static: bool = False) -> ArtifactRef:
     With `static`, for toolchains that take one shape, it has the sizes that are known.
     """
     known = sizes.of(chain.spec, chain.pins, static=False)
-    files = source.onnx(chain, chain.spec.source)
-    model = chain.add("import", {"sizes": {**known}}, model=files)
+    model = training.imported(chain)
     if static and (fixed := sizes.of(chain.spec, chain.pins, static=True)):
         model = chain.add("fix-shapes", {"sizes": {**fixed}}, model=model)
     if chain.spec.optimize.simplify:
@@ -322,7 +321,7 @@ def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) ->
     if fallback is None or chain.target.backend is None:
         return
     asked = fallback.cloud_source
-    cloud = source.onnx(chain, asked, called="export-cloud") if asked else None
+    cloud = training.untrained(chain, asked, called="export-cloud") if asked else None
     params: dict[str, Json] = {
         **served,
         "policy": fallback.policy,

@@ -8,8 +8,8 @@ from repo_builder.plan.types import Input
 from repo_builder.spec.types import OnnxSource, Source, TorchSource
 
 
-def onnx(chain: Chain, source: Source, *, called: str = "export") -> Input:
-    """The ONNX files of a model: the user's, or what a PyTorch net is exported to.
+def onnx(chain: Chain, source: Source, *, weights: Input | None, called: str = "export") -> Input:
+    """The ONNX files of a model: the user's, or what a PyTorch net with `weights` is exported to.
 
     `called`: see `Chain.add`.
     """
@@ -20,7 +20,7 @@ def onnx(chain: Chain, source: Source, *, called: str = "export") -> Input:
         {"net": net(source)},
         called=called,
         code=chain.file(source),
-        weights=chain.file(source.weights) if source.weights else None,
+        weights=weights,
     )
 
 

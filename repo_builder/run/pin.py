@@ -40,9 +40,10 @@ def pin(
             for path in spec.sample.values():
                 files[path] = {path.name: (path, cache.sha256(path))}
             continue
-        if spec.source not in files:
-            files.update(_source(spec.source, cache))
-            interfaces[spec.source] = _interface(spec.source, cache)
+        for source in _sources(spec):
+            if source not in files:
+                files.update(_source(source, cache))
+                interfaces[source] = _interface(source, cache)
         if spec.calibration:
             path = spec.calibration.path
             files[path] = {"calibration.npz": (path, cache.sha256(path))}
@@ -58,6 +59,8 @@ def pin(
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}
             if cloud is not None and cloud not in files:
                 files.update(_source(cloud, cache))
+        for path in _training_data(spec):
+            files.setdefault(path, {path.name: (path, cache.sha256(path))})
     cache.save()
     tools = {tool for declaration in declarations.values() for tool in declaration.tools}
     return Pins(files, {tool: _installed(tool) for tool in sorted(tools)}, interfaces, arrays)
@@ -92,6 +95,23 @@ def _installed(tool: str) -> str | None:
         return importlib.metadata.version(tool)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _sources(spec: Spec) -> list[Source]:
+    """What a spec's model comes from, and its teacher."""
+    distill = spec.optimize.distill
+    taught: list[Source] = [OnnxSource(distill.onnx)] if distill and distill.onnx else []
+    return [spec.source, *taught, *(_sources(spec.teacher) if spec.teacher else [])]
+
+
+def _training_data(spec: Spec) -> list[Path]:
+    """Files of data and code that the net is trained with, and its teacher."""
+    train = spec.optimize.train
+    if train is None:
+        return []
+    own = train.own.file if train.own else None
+    files = [path for path in (train.data, train.validation, own) if path is not None]
+    return files + (_training_data(spec.teacher) if spec.teacher else [])
 
 
 def _source(source: Source, cache: _FileCache) -> dict[Path | Source, _Files]:

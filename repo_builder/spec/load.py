@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Union, cast
 from repo_builder.base import document, validate
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
-from repo_builder.spec import resolve_pipeline, types
+from repo_builder.spec import resolve_pipeline, teachers, types
 from repo_builder.spec.raw import RawSpec
 from repo_builder.spec.raw_pipeline import RawPipeline
 from repo_builder.spec.resolve import resolve
@@ -33,6 +33,8 @@ Specs = list[Union[types.Spec, types.Pipeline]]
 _FILES = (
     ("source", "onnx"),
     ("source", "torch", "weights"),
+    *(("optimize", "train", name) for name in ("data", "validation")),
+    ("optimize", "train", "own", "file"),
     *(("data", kind, "path") for kind in ("calibration", "evaluation", "confidence")),
 )
 
@@ -64,7 +66,7 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
         unique = sorted(set(problems), key=lambda p: (p.file, p.line, p.field, p.what))
         count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
         raise SpecError(f"the specs have {count}:", unique)
-    return sorted(_with_clouds(specs), key=lambda spec: spec.id)
+    return sorted(teachers.attach(list(_with_clouds(specs))), key=lambda spec: spec.id)
 
 
 def document_of(path: Path) -> Document:
@@ -185,7 +187,11 @@ def _specs(
 
 def _with_clouds(specs: Specs) -> Iterator[types.Spec | types.Pipeline]:
     """The specs, each that falls back on another of them with that one's source."""
-    sources = {spec.name: spec.source for spec in specs if isinstance(spec, types.Spec)}
+    sources = {  # what a build trains is known once it is built
+        spec.name: spec.source
+        for spec in specs
+        if isinstance(spec, types.Spec) and spec.optimize.train is None
+    }
     for spec in specs:
         if isinstance(spec, types.Pipeline):
             yield spec
@@ -271,10 +277,9 @@ def select(
     from repo_builder.base.errors import UsageError
 
     if targets:
-        had = {spec.target for spec in specs}
-        if missing := [target for target in targets if target not in had]:
-            raise UsageError(f"no spec is for {' or '.join(missing)}; add it to a spec's targets")
         specs = [spec for spec in specs if spec.target in targets]
+        if not specs:
+            raise UsageError(f"no spec is for {' or '.join(targets)}; add it to a spec's targets")
     if not patterns:
         return list(specs)
     chosen: set[str] = set()

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.raw_base import Raw
 from repo_builder.spec.raw_source import RawSource
+from repo_builder.spec.raw_training import RawDistill, RawTrain
 from repo_builder.spec.serving import Overlay
 from repo_builder.spec.types import MetricName, Objective, Place, Precision, SearchObjective
 from repo_builder.targets.types import (
@@ -155,6 +156,8 @@ class RawOptimize(Raw):
     tensorrt: RawTensorRt = Field(default_factory=RawTensorRt)
     auto: RawAuto | None = None
     """Find precision and quantization by trying, in place of naming them."""
+    train: RawTrain | None = None
+    distill: RawDistill | None = None
 
 
 class RawMaxDifference(Raw):

@@ -11,7 +11,7 @@ from pathlib import Path
 from repo_builder.base import digest
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
-from repo_builder.spec import resolve_source, types
+from repo_builder.spec import resolve_source, resolve_training, types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.quantization import quantization
@@ -70,6 +70,9 @@ class _Resolver:
             self._problem(("gates", "confidence"), "has no limit that could be kept", fix)
         optimize = raw.optimize
         evaluation = self._evaluation(raw.data.evaluation)
+        train, distill = resolve_training.resolve(
+            raw, source, evaluation, self._file, self._problem
+        )
         return types.Spec(
             name=raw.name,
             version=types.Version(major, minor, patch),
@@ -86,6 +89,8 @@ class _Resolver:
                 ),
                 tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
                 auto=types.Auto(**optimize.auto.model_dump()) if optimize.auto else None,
+                train=train,
+                distill=distill,
             ),
             gates=_gates(raw.gates),
             serving=types.Serving(

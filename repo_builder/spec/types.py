@@ -15,6 +15,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
+from repo_builder.spec.training import Distillation, Training
 from repo_builder.targets.types import ActivationType, CalibrationMethod, Repair, WeightType
 
 if TYPE_CHECKING:
@@ -227,6 +228,8 @@ class Optimize:
     quantization: Quantization = field(default_factory=Quantization)
     tensorrt: TensorRt = field(default_factory=TensorRt)
     auto: Auto | None = None
+    train: Training | None = None
+    distill: Distillation | None = None
 
     @property
     def scheme(self) -> str:
@@ -314,6 +317,8 @@ class Serving:
 class Spec:
     """One model for one target: everything a build needs to know, nothing left to default.
 
+    `teacher` is the spec of the model that `optimize.distill` names, where that is no file.
+
     `sizes` maps names of open dimensions to the size that is really used, and inputs to the sizes
     of all their dimensions, None where nothing is said.
     """
@@ -330,6 +335,7 @@ class Spec:
     serving: Serving
     preprocess: Preprocess | None
     fallback: Fallback | None = None
+    teacher: Spec | None = None
     sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)
 
     @property

@@ -57,6 +57,8 @@ STEPS: dict[str, Declaration] = {
         extra="torch",
         limit_s=_HOUR,
     ),
+    "soft_targets": Declaration("soft-targets", 1, tools=("onnx", "onnxruntime")),
+    "train_torch": Declaration("train", 1, tools=("torch",), extra="torch", keeps="training"),
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
@@ -64,7 +66,7 @@ STEPS: dict[str, Declaration] = {
     "sensitivity": Declaration(
         "sensitivity", 2, tools=("onnx", "onnxruntime", "numpy"), limit_s=6 * _HOUR
     ),
-    "quantize_weights": Declaration("quantize-weights", 2, tools=("onnx", "onnxruntime", "numpy")),
+    "quantize_weights": Declaration("quantize-weights", 1, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",

@@ -1,0 +1,101 @@
+"""Which steps give a PyTorch net its weights: training, and a teacher's answers before that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from repo_builder.base.digest import Json
+from repo_builder.plan import sizes, source
+from repo_builder.plan.chain import Chain
+from repo_builder.plan.types import ArtifactRef, Input, SourceFiles
+from repo_builder.spec.training import Distillation, Training
+from repo_builder.spec.types import OnnxSource, Source, TorchSource
+
+
+def imported(chain: Chain) -> ArtifactRef:
+    """The model of the chain's spec: its ONNX, or its net trained and exported; checked."""
+    known = sizes.of(chain.spec, chain.pins, static=False)
+    asked = chain.spec.source
+    trained = weights(chain, asked) if isinstance(asked, TorchSource) else None
+    return chain.add(
+        "import", {"sizes": {**known}}, model=source.onnx(chain, asked, weights=trained)
+    )
+
+
+def untrained(chain: Chain, asked: Source, *, called: str) -> Input:
+    """The ONNX of another spec's model, which the build does not train."""
+    given = asked.weights if isinstance(asked, TorchSource) else None
+    start = chain.file(given) if given else None
+    return source.onnx(chain, asked, weights=start, called=called)
+
+
+def weights(chain: Chain, net: TorchSource) -> Input | None:
+    """The weights that the net is exported with; None where its function gives them."""
+    start = chain.file(net.weights) if net.weights else None
+    train, distill = chain.spec.optimize.train, chain.spec.optimize.distill
+    if train is None:
+        return start
+    return chain.add(
+        "train",
+        {"net": source.net(net), "training": _params(train, distill)},
+        code=chain.file(net),
+        data=_data(chain, train),
+        weights=start,
+        soft=_soft_targets(chain, train, distill) if distill else None,
+    )
+
+
+def _soft_targets(chain: Chain, train: Training, distill: Distillation) -> ArtifactRef:
+    features: list[Json] = [distill.features[module] for module in sorted(distill.features)]
+    return chain.add(
+        "soft-targets",
+        {"output": distill.output, "features": features},
+        model=_teacher(chain, distill),
+        data=_files(chain, {"train.npz": train.data}),
+    )
+
+
+def _teacher(chain: Chain, distill: Distillation) -> ArtifactRef:
+    """The teacher's model, imported: one node with that of its own build."""
+    if distill.onnx is not None:
+        files = chain.file(OnnxSource(distill.onnx))
+        return chain.add("import", {"sizes": {}}, called="teacher-import", model=files)
+    teacher = chain.spec.teacher
+    assert teacher is not None  # noqa: S101 - specs are loaded with their teachers
+    own = Chain(teacher, chain.target, chain.declarations, chain.pins, chain.nodes)
+    model = imported(own)
+    chain.steps.update({f"teacher-{step}": key for step, key in own.steps.items()})
+    return model
+
+
+def _params(train: Training, distill: Distillation | None) -> dict[str, Json]:
+    """`repo_builder.steps._training.Training`, as JSON."""
+    recipe = dataclasses.asdict(train)
+    for name in ("data", "validation", "target", "output", "own"):
+        del recipe[name]
+    params: dict[str, Json] = {"recipe": recipe, "target": train.target, "output": train.output}
+    if train.own is not None:
+        params["own"] = train.own.function
+    if distill is not None:
+        params["distillation"] = {
+            "temperature": dataclasses.asdict(distill.temperature),
+            "alpha": dataclasses.asdict(distill.alpha),
+            "features": dict(distill.features),
+            "feature_weight": distill.feature_weight,
+        }
+    return params
+
+
+def _data(chain: Chain, train: Training) -> SourceFiles:
+    own = train.own.file if train.own else None
+    named = {"train.npz": train.data, "validation.npz": train.validation, "loss.py": own}
+    return _files(chain, {name: path for name, path in named.items() if path is not None})
+
+
+def _files(chain: Chain, named: Mapping[str, Path]) -> SourceFiles:
+    """The user's files by the names that steps have for them, whatever others call them."""
+    return SourceFiles(
+        {name: next(iter(chain.pins.files[path].values())) for name, path in named.items()}
+    )

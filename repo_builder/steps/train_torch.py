@@ -1,0 +1,100 @@
+"""`train`: train the user's PyTorch net on rows of theirs; its weights are what `export` reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from repo_builder.base import digest
+from repo_builder.nets.train import Epoch
+from repo_builder.nets.types import Net
+from repo_builder.steps import _onnx, _training
+
+
+@dataclass(frozen=True)
+class Params:
+    """`net`: how the net is made, and what it takes and returns. `training`: how it is trained."""
+
+    net: Net
+    training: _training.Training
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`code`: the factory's file, and what it imports from beside it.
+
+    `weights`: a folder with `weights.safetensors` to start from; None where the factory gives them.
+    `data`: `train.npz`, and where there are such `validation.npz` and `loss.py`. `soft`: what
+    `soft-targets` made of `train.npz`.
+    """
+
+    code: Path
+    data: Path
+    weights: Path | None = None
+    soft: Path | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How training went: see `repo_builder.nets.train.Trained`. `score` is `scored_by` the loss.
+
+    `parameters` are those that were trained.
+    """
+
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    score: float | None
+    higher_is_better: bool
+    stopped: str
+    parameters: int
+
+
+def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
+    """Write `weights.safetensors`, those of the best epoch.
+
+    In the folder `kept` lies, until it is done, what a run that was killed goes on from.
+    ModelError, DataError: see `nets.factory.make`, `_training.prepare` and `nets.train.fit`.
+    """
+    from repo_builder.nets import checkpoint, factory, forward
+    from repo_builder.nets.train import fit
+
+    net, recipe = params.net, params.training.recipe
+    weights = inputs.weights / _onnx.WEIGHTS if inputs.weights else None
+    module = factory.make(inputs.code, net, weights, seed=recipe.seed)
+    identity: digest.Json = {
+        "params": digest.of_bytes(repr(params).encode()),
+        "inputs": [_contents(folder) for folder in dataclasses.astuple(inputs) if folder],
+    }
+    file = _training.checkpoint(kept, identity)
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        prepared = _training.prepare(inputs.data, inputs.soft, net, params.training, Path(scratch))
+        trained = fit(
+            module,
+            prepared.rows,
+            recipe,
+            objective=prepared.objective,
+            checkpoint=file,
+            progress=lambda epoch: _training.tell(epoch, recipe),
+            call=lambda arrays: tuple(forward.call(module, net, arrays).values()),
+        )
+    checkpoint.write(out / _onnx.WEIGHTS, checkpoint.state(module), {})
+    file.unlink(missing_ok=True)
+    return Facts(
+        history=trained.history,
+        best_epoch=trained.best_epoch,
+        score=trained.score,
+        higher_is_better=prepared.objective.higher_is_better,
+        stopped=trained.stopped,
+        parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
+    )
+
+
+def _contents(folder: Path) -> digest.Json:
+    """Name -> sha256 of the files of an input."""
+    return {
+        path.relative_to(folder).as_posix(): digest.of_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
