@@ -22,22 +22,22 @@ _VIEWS = (
 """Name, width, height of the picture, dark, and what it begins with."""
 
 
-def take(page: Path, folder: Path) -> list[Path]:
+def take(browser: Browser, page: Path, folder: Path) -> list[Path]:
     """The pictures of an HTML file, as small PNGs in `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    with Browser() as browser:
-        for name, width, height, dark, start in _VIEWS:
-            file = folder / f"{name}.png"
-            opened = browser.open(page.resolve().as_uri(), width=width, height=900, dark=dark)
-            opened.screenshot(file, height, start)
-            with Image.open(file) as taken:
-                small = taken.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-            small.save(file, optimize=True)
-            files.append(file)
+    for name, width, height, dark, start in _VIEWS:
+        file = folder / f"{name}.png"
+        opened = browser.open(page.resolve().as_uri(), width=width, height=900, dark=dark)
+        opened.screenshot(file, height, start)
+        with Image.open(file) as taken:
+            small = taken.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+        small.save(file, optimize=True)
+        files.append(file)
     return files
 
 
 if __name__ == "__main__":
-    for made in take(Path(sys.argv[1]) / "report.html", Path(sys.argv[2])):
-        print(f"{made}: {made.stat().st_size / 1000:.0f} KB")
+    with Browser() as started:
+        for made in take(started, Path(sys.argv[1]) / "report.html", Path(sys.argv[2])):
+            print(f"{made}: {made.stat().st_size / 1000:.0f} KB")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from PIL import Image
 
 from repo_builder.build import report
-from tests import reports
+from tests import reports, screenshots
 from tests.browser import CHROMIUM, Browser, Page
 
 LOOK = (Path(__file__).parent / "look.js").read_text()
@@ -60,6 +62,24 @@ def test_everything_is_in_view_and_can_be_read(
     found = page.run(LOOK)
     assert found.pop("texts") > 150
     assert found == {"overflow": 0, "wide": [], "clipped": [], "faint": []}
+
+
+def test_pictures_are_taken_and_kept(browser: Browser, address: str, tmp_path: Path) -> None:
+    """In the folder that CI names, for people to look at: light, dark, and on a phone."""
+    kept = Path(os.environ.get("REPO_BUILDER_PICTURES") or tmp_path)
+    files = screenshots.take(browser, Path(address.removeprefix("file://")), kept)
+    assert [file.stem for file in files] == [
+        "report-light", "report-dark", "report-phone", "report-phone-card",
+    ]  # fmt: skip
+    for file in files:
+        with Image.open(file) as picture:
+            assert picture.width == (PHONE if "phone" in file.stem else WIDE)
+            assert picture.height > 700
+            shades = picture.convert("L").getextrema()
+            corner = picture.convert("L").getpixel((1, 1))
+        assert shades[1] - shades[0] > 150  # something is on it
+        assert isinstance(corner, int)
+        assert (corner < 60) == ("dark" in file.stem)
 
 
 def test_nothing_is_loaded_and_nothing_from_specs_runs(browser: Browser, address: str) -> None:
