@@ -189,7 +189,7 @@ def in_openvino(source: Path, images: Array, labels: Array) -> dict[str, dict[st
     ov.save_model(theirs, out / "model.xml", compress_to_fp16=False)
     given = {"samples": CALIBRATION, "repair": ()}
     begun = time.process_time()
-    asked = {**given, "scheme": "u8s8", "shared": False, "max_error": MAX_ERROR}
+    asked = {**given, "scheme": "u8s8", "shared": False, "narrow": True, "max_error": MAX_ERROR}
     keep, _ = step("sensitivity", asked, model=source, calibration=source)
     ours, _ = step(
         "compile-openvino", {**given, "precision": "int8"},

@@ -29,6 +29,7 @@ def sensitivity(
 ) -> ArtifactRef:
     """What int8 costs in each layer, and what to leave for an error up to `max_error`."""
     target = chain.target
+    in_openvino = target.openvino is not None and target.openvino.device == "CPU"
     asked: dict[str, Json] = {
         **{name: params[name] for name in _TAKEN},
         "scheme": target.int8,
@@ -36,6 +37,6 @@ def sensitivity(
         # ONNX Runtime's quantizer puts one pair behind a tensor, NNCF one before each reader, and
         # so does the quantizer in the form for TensorRT.
         "shared": target.openvino is None and target.int8 == "u8s8",
-        "narrow": target.runtime == "onnxruntime",
+        "narrow": target.runtime == "onnxruntime" or in_openvino,
     }
     return chain.add("sensitivity", asked, model=model, calibration=chain.calibration)

@@ -14,13 +14,14 @@ FILE = "keep.json"
 class Keep:
     """Nodes to leave, each with why: in the graph as it is quantized, and in the source's.
 
-    They differ where nodes were joined or renamed on the way. Of the nodes `narrow` the weights
-    are stored in 8 bits all the same.
+    They differ where nodes were joined or renamed on the way. Of the nodes `narrow`, and of
+    `narrow_source` in the source, the weights are stored in 8 bits all the same.
     """
 
     nodes: Mapping[str, str]
     source: Mapping[str, str]
     narrow: Sequence[str] = ()
+    narrow_source: Sequence[str] = ()
 
 
 def write(folder: Path, keep: Keep) -> None:

@@ -21,6 +21,7 @@ from repo_builder.steps import (
     _keep,
     _onnx,
     _openvino_int8,
+    _openvino_narrow,
     _openvino_weights,
     _runtimes,
     _same,
@@ -200,7 +201,7 @@ def _in_8_bits(
         raise DataError(_calibrate.NO_DATA)
     tensors = [_runtimes.openvino_tensor(port) for port in model.inputs]
     samples = _data.samples(inputs.calibration / FILE, tensors, params.samples or None)
-    keep = _keep.read(inputs.keep).source
+    keep = _keep.read(inputs.keep)
     with explained(
         "OpenVINO cannot run the model", "use target `cpu`", ModelError, _runtimes.FIXES
     ):
@@ -222,11 +223,11 @@ def _in_8_bits(
 
 
 def _quantize(
-    model: Any, samples: _data.Samples, params: Params, keep: Mapping[str, str]
+    model: Any, samples: _data.Samples, params: Params, keep: _keep.Keep
 ) -> tuple[Any, Mapping[str, str]]:
     """The model in int8, and what stays in floating point because int8 would ruin it.
 
-    `keep` are names of the ONNX graph that stay too.
+    `keep` has names of the ONNX graph that stay too.
     """
     import nncf
     from nncf.quantization.advanced_parameters import (
@@ -238,7 +239,7 @@ def _quantize(
     ranges = _activation_ranges(params)
     _openvino_int8.keep_dimensions(model)
     _openvino_int8.spread_biases(model)
-    ruined = _kept(model, keep) | _openvino_int8.ruined(model, samples)
+    ruined = _kept(model, keep.source) | _openvino_int8.ruined(model, samples)
     ignored = _to_leave(model, params.exclude) | ruined.keys()
     whole = any(op.get_type_name() in _NOT_IN_PARTS for op in model.get_ops())
     preset = nncf.QuantizationPreset
@@ -258,6 +259,9 @@ def _quantize(
                 activations_range_estimator_params=ranges,
                 weights_quantization_params=QuantizationParameters(per_channel=params.per_channel),
             ),
+        )
+        _openvino_narrow.store(
+            made, keep.narrow_source, params.weight_bits, per_channel=params.per_channel
         )
     return made, ruined
 

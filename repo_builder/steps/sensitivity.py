@@ -222,7 +222,9 @@ def _left(
     }
     border = {name for node in asked.model.graph.node for name in (*node.input, *node.output)}
     made = {name: node for node in _onnx.load_graph(source).graph.node for name in node.output}
+    stored = {asked.layers[number].name for number in narrow}
     in_source: dict[str, str] = {}
+    narrow_source: set[str] = set()
     for node in asked.model.graph.node:
         if node.name not in why:
             continue
@@ -231,9 +233,12 @@ def _left(
             maker = made.get(open_names.pop())
             if maker is None:
                 continue
-            in_source.update((n, why[node.name]) for n in (maker.name, *maker.output) if n)
+            names = [name for name in (maker.name, *maker.output) if name]
+            in_source.update((name, why[node.name]) for name in names)
+            if node.name in stored and maker.op_type in _quantizable.HEAVY:
+                narrow_source.update(names)
             open_names += [name for name in maker.input if name not in border]
-    return _keep.Keep(why, in_source, sorted(asked.layers[number].name for number in narrow))
+    return _keep.Keep(why, in_source, sorted(stored), sorted(narrow_source))
 
 
 def _settled(value: float) -> float:

@@ -140,7 +140,7 @@ def test_what_is_not_fp32_is_measured_beside_the_fp32_that_all_share(target: str
     ("target", "shared", "narrow"),
     [
         ("cpu", True, True),
-        ("cpu-openvino", False, False),
+        ("cpu-openvino", False, True),
         ("snapdragon-qcs8275", True, False),
         ("nvidia-gpu", False, False),
     ],

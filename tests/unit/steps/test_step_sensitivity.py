@@ -14,7 +14,15 @@ from onnx.helper import make_node as op
 from workbench import Bench, cnn, make
 
 from repo_builder.base.errors import DataError
-from repo_builder.steps import _calibrate, _keep, _layers, _narrow, _runtimes, _switched
+from repo_builder.steps import (
+    _calibrate,
+    _keep,
+    _layers,
+    _narrow,
+    _openvino_narrow,
+    _runtimes,
+    _switched,
+)
 
 RANDOM = np.random.default_rng(5)
 FAR = np.array([300, *[1] * 15], np.float32)
@@ -133,7 +141,7 @@ def test_nothing_stays_where_the_error_is_small_enough(bench: Bench) -> None:
     assert {layer.form for layer in facts.layers} == {"int8"}
     assert facts.error == facts.whole < 0.05
     assert (facts.saved, facts.share) == (1, 1)
-    assert _keep.read(out) == _keep.Keep({}, {}, [])
+    assert _keep.read(out) == _keep.Keep({}, {}, [], [])
 
 
 def quantized(bench: Bench, keep: Path, model: onnx.ModelProto, rows: Any = ROWS) -> Any:
@@ -154,32 +162,79 @@ def test_what_is_quantized_keeps_the_layer_and_says_so(bench: Bench) -> None:
     assert relative(answer, exact) < 0.05 < ranked.whole / 2
 
 
-def test_weights_stay_in_8_bits_where_the_runtime_takes_them(bench: Bench) -> None:
-    # One input in 128 is far from the others: it spoils all of them, its own weights only itself.
-    far = np.array([30, *[1] * 127], np.float32)
-    rows = (RANDOM.normal(size=(96, 128)) * far).astype(np.float32)
-    first, last = weights(128, 32) / far[:, None], weights(32, 4)
+WIDE = np.array([30, *[1] * 127], np.float32)
+WIDE_ROWS = (RANDOM.normal(size=(96, 128)) * WIDE).astype(np.float32)
+WIDE_FIRST, WIDE_LAST = weights(128, 32) / WIDE[:, None], weights(32, 4)
+
+
+def wide() -> onnx.ModelProto:
+    """One input in 128 is far from the others: it spoils all of them, its own weights only itself.
+
+    The second layer is a Gemm, whose weights are stored the other way round.
+    """
     nodes = [
         op("MatMul", ["x", "w1"], ["a"], "first"),
         op("Relu", ["a"], ["b"], "relu"),
-        op("MatMul", ["b", "w2"], ["y"], "last"),
+        op("Gemm", ["b", "w2"], ["y"], "last", transB=1),
     ]
-    model = make(nodes, {"x": ["N", 128]}, {"y": ["N", 4]}, {"w1": first, "w2": last})
-    keep, ranked = asked(bench, model, rows, narrow=True)
+    stored = {"w1": WIDE_FIRST, "w2": np.ascontiguousarray(WIDE_LAST.T)}
+    return make(nodes, {"x": ["N", 128]}, {"y": ["N", 4]}, stored)
+
+
+def exact() -> Any:
+    return np.maximum(WIDE_ROWS @ WIDE_FIRST, 0) @ WIDE_LAST
+
+
+def test_weights_stay_in_8_bits_where_the_runtime_takes_them(bench: Bench) -> None:
+    keep, ranked = asked(bench, wide(), WIDE_ROWS, narrow=True)
     assert [(layer.name, layer.form) for layer in ranked.layers] == [
         ("first", "weights"),
         ("last", "int8"),
     ]
     assert ranked.saved == 1
-    out, _ = quantized(bench, keep, model, rows)
-    stored = {
-        t.name: numpy_helper.to_array(t) for t in onnx.load(out / "model.onnx").graph.initializer
-    }
+    out, _ = quantized(bench, keep, wide(), WIDE_ROWS)
+    tensors = onnx.load(out / "model.onnx").graph.initializer
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
     assert all(array.size <= 32 for array in stored.values() if array.dtype == np.float32)
-    steps = np.rint(first / (np.abs(first).max(axis=0) / 127))
+    steps = np.rint(WIDE_FIRST / (np.abs(WIDE_FIRST).max(axis=0) / 127))
     np.testing.assert_array_equal(stored["w1_int8"], steps)
-    answer = _runtimes.load(out, "onnxruntime").run({"x": rows})["y"]
-    assert relative(answer, np.maximum(rows @ first, 0) @ last) < 0.05 < ranked.whole / 2
+    answer = _runtimes.load(out, "onnxruntime").run({"x": WIDE_ROWS})["y"]
+    assert relative(answer, exact()) < 0.05 < ranked.whole / 2
+
+
+def test_openvino_keeps_them_in_8_bits_and_rounds_nothing_that_they_meet(bench: Bench) -> None:
+    ov = pytest.importorskip("openvino")
+    keep, ranked = asked(bench, wide(), WIDE_ROWS, narrow=True, shared=False)
+    given = {"model": bench.model(wide()), "calibration": bench.data("calibration", x=WIDE_ROWS)}
+    out, facts = bench.run("compile-openvino", params={"precision": "int8"}, **given, keep=keep)
+    assert set(facts.left) == {"first", "relu"}
+    assert (out / "model.bin").stat().st_size < 1.5 * WIDE_FIRST.size  # a byte each
+    option = ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]
+    assert ov.Core().read_model(out / "model.xml").get_rt_info(option).astype(str) == "0"
+    answer = _runtimes.load(out, "openvino").run({"x": WIDE_ROWS})["y"]
+    assert relative(answer, exact()) < 0.05 < ranked.whole / 2
+
+
+@pytest.mark.parametrize("kind", ["Conv", "depthwise", "ConvTranspose"])
+def test_openvino_has_a_scale_for_each_channel_of_a_convolution(bench: Bench, kind: str) -> None:
+    ov = pytest.importorskip("openvino")
+    groups = 4 if kind == "depthwise" else 1
+    shape = (4, 6, 3, 3) if kind == "ConvTranspose" else (8, 4 // groups, 3, 3)
+    axis = 1 if kind == "ConvTranspose" else 0
+    sizes = 10.0 ** np.linspace(-3, 3, shape[axis])  # one scale for all would lose most of them
+    sizes = sizes.reshape([-1 if i == axis else 1 for i in range(4)])
+    stored = (RANDOM.normal(size=shape) * sizes).astype(np.float32)
+    node = op(kind.replace("depthwise", "Conv"), ["x", "w"], ["y"], "conv", group=groups)
+    model = make([node], {"x": ["N", 4, 8, 8]}, {"y": ["N", shape[axis], "h", "w"]}, {"w": stored})
+    made = ov.convert_model(bench.model(model) / "model.onnx")
+    x = RANDOM.normal(size=(2, 4, 8, 8)).astype(np.float32)
+    plain = ov.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)[0]
+    _openvino_narrow.store(made, {"y"}, 8, per_channel=True)
+    narrow = ov.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)[0]
+    kinds = {o.get_element_type().get_type_name() for o in made.get_ops() if not o.inputs()}
+    assert "i8" in kinds
+    errors = [relative(narrow[:, c], plain[:, c]) for c in range(plain.shape[1])]
+    assert 0 < max(errors) < 0.02
 
 
 @pytest.mark.parametrize(("shared", "stay"), [(True, {"loud", "quiet"}), (False, {"loud"})])
