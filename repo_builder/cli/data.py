@@ -255,8 +255,9 @@ def _why_not(onnx: Path, feed: Any) -> str:
 
 def _finish(rows: Rows, wanted: Purpose, shared: dict[str, Any], also: str = "") -> None:
     """Make the files, and print what the spec shall say: of the data, and `also`."""
-    from repo_builder.data import make
+    from repo_builder.data import make, model
 
+    model.check_labels(rows, wanted)
     made = make.make(
         rows,
         wanted,

@@ -173,6 +173,22 @@ def check(rows: Rows, wanted: Purpose, runs: Runs | None = None) -> None:
         raise DataError("the data do not fit the model:", [problem])
 
 
+def check_labels(rows: Rows, wanted: Purpose) -> None:
+    """DataError where the metric reads none of the labels, so that another one is meant."""
+    if not rows.labels or wanted.metric == "own" or wanted.label in rows.labels:
+        return
+    fits = [
+        name
+        for name, needs in REQUIRES.items()
+        if needs.labels and {*needs.labels} <= {*rows.labels}
+    ]
+    metric = f"; name the metric: --metric {' or '.join(fits)}" if fits else ""
+    raise DataError(
+        f"{wanted.metric} reads the label '{wanted.label}', and there are: "
+        f"{', '.join(rows.labels)}{metric}"
+    )
+
+
 def why_not(onnx: Path, feed: Mapping[str, Array]) -> str:
     """Why the model does not run on these inputs, in the runtime's words, or "".
 

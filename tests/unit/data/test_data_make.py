@@ -209,6 +209,26 @@ def test_evaluation_needs_labels(tmp_path: Path) -> None:
     assert loaded(tmp_path / "calibration.npz")["x"].shape == (9, 1)
 
 
+def test_labels_that_the_metric_does_not_read_name_the_one_that_does(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(20, dtype=np.float32)[:, None])
+    np.save(tmp_path / "boxes.npy", np.ones((20, 1, 4), np.float32))
+    np.save(tmp_path / "y.npy", np.zeros((20, 1), np.int64))
+    named = ("--label", f"true_classes={tmp_path / 'y.npy'}")
+    boxes = ("--label", f"true_boxes={tmp_path / 'boxes.npy'}")
+    command = ("from-npy", tmp_path / "x.npy", "--out", tmp_path)
+    with pytest.raises(DataError) as failure:
+        run(*command, *boxes, *named)
+    assert str(failure.value) == (
+        "accuracy reads the label 'label', and there are: true_boxes, true_classes; "
+        "name the metric: --metric map50 or map50_ultralytics"
+    )
+    with pytest.raises(DataError, match="there are: true_classes$"):
+        run(*command, *named)
+    assert not (tmp_path / "evaluation.npz").exists()
+    run(*command, *boxes, *named, "--metric", "map50_ultralytics")
+    assert loaded(tmp_path / "evaluation.npz")["true_boxes"].shape == (16, 1, 4)
+
+
 def test_a_model_of_a_fixed_batch_gets_whole_runs(tmp_path: Path) -> None:
     file = spec(tmp_path, "float[4, 1] x", "y = Identity(x)")
     np.save(tmp_path / "x.npy", np.arange(50, dtype=np.float32)[:, None])

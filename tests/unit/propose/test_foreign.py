@@ -16,8 +16,8 @@ from repo_builder.propose import foreign
 IN_PYTHON = {
     "net.pth": ("a PyTorch file", 'torch.onnx.export(model.eval(), (example,), "net.onnx"'),
     "it's.ckpt": ("a PyTorch file", 'torch.load("it\'s.ckpt"'),
-    "net.keras": ("a Keras model", 'output_path="net.onnx"'),
-    "net.h5": ("a Keras model", 'load_model("net.h5")'),
+    "net.keras": ("a Keras model", '(example,), "net.onnx", dynamo=True'),
+    "net.h5": ("a Keras model", 'load_model("net.h5", compile=False)'),
     "net.pkl": ("a Python pickle", 'joblib.load("net.pkl")'),
     "net.JOBLIB": ("a Python pickle", "to_onnx(model, initial_types=x"),
     "net.safetensors": ("a file of weights", 'load_file("net.safetensors")'),
