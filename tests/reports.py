@@ -61,7 +61,7 @@ def _classifier() -> tuple[Row, ...]:
         fp32=Fp32("onnxruntime", 34_000, 3.12, 0.97, -0.005, 1.1, 2.15, 2.0, 2.3, "3.1x smaller"),
         rows_per_second={"1": 2000.0, "8": 9500.0}, confidence=_confidence(),
         level="executed", level_reason="ran in onnxruntime, which serves it", digest="abc123def456",
-        notes=("1 node stays in floating point, which int8 would ruin: 'mask' works on 1e+09",),
+        notes=("1 node stays in floating point: 'mask' works on values up to 1e+09",),
         gates=(Gate("max_accuracy_drop", 0.005, 0.02), Gate("max_size_mb", 0.0109, 0.1, "MB")),
         folder="cpu/models/parts",
     )  # fmt: skip

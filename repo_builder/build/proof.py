@@ -93,7 +93,7 @@ def changes(entries: Entries) -> list[str]:
 
 
 def notes(entries: Entries) -> tuple[str, ...]:
-    """What int8 was kept from, and what was balanced for it, in a sentence each."""
+    """What int8 was kept from and why, and what was balanced for it, in a sentence each."""
     made = entries.get("quantize") or entries.get("compile-openvino")
     facts: Any = made.facts if made else {}
     said = []
@@ -101,7 +101,7 @@ def notes(entries: Entries) -> tuple[str, ...]:
         first = sorted(left.items(), key=lambda one: one[1].startswith("feeds "))
         stays = "stays" if len(left) == 1 else "stay"
         names = _some([f"'{name}' {why}" for name, why in first], "; ")
-        said.append(f"{_nodes(left)} {stays} in floating point, which int8 would ruin: {names}")
+        said.append(f"{_nodes(left)} {stays} in floating point: {names}")
     if uneven := facts.get("balanced"):
         names = _some([f"'{name}' ({factor:g}x)" for name, factor in uneven.items()], ", ")
         said.append(f"channels balanced before int8, largest over median: {names}")

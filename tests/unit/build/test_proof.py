@@ -89,7 +89,7 @@ def test_what_stays_in_floating_point_and_what_was_balanced(step: str) -> None:
     left = {"a": "feeds 'c', which stays in floating point", "b": "works on values up to 1e+09"}
     facts = entry(left=left | {"c": "reads or makes infinite values"}, balanced={"conv": 64.0})
     assert proof.notes({step: facts}) == (
-        "3 nodes stay in floating point, which int8 would ruin: 'b' works on values up to 1e+09; "
+        "3 nodes stay in floating point: 'b' works on values up to 1e+09; "
         "'c' reads or makes infinite values and 1 more",
         "channels balanced before int8, largest over median: 'conv' (64x)",
     )
