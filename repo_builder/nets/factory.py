@@ -41,9 +41,10 @@ def make(folder: Path, net: Net, weights: Path | None, *, seed: int = 0) -> Modu
         raise MissingExtra("torch", f"the net {net.factory}") from None
 
     with _importing(folder):
+        _seed(seed)  # a file may draw numbers when it is imported
         function = _function(folder, net)
         _check_call(function, net)
-        torch.manual_seed(seed)
+        _seed(seed)
         try:
             made = function(**net.kwargs)
         except (Exception, SystemExit) as failure:
@@ -55,6 +56,18 @@ def make(folder: Path, net: Net, weights: Path | None, *, seed: int = 0) -> Modu
     if weights is not None:
         _weights.load(made, weights, net)
     return frozen(made)
+
+
+def _seed(seed: int) -> None:
+    """Begin all sequences of random numbers that a net may be filled with."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def frozen(module: Module) -> Module:

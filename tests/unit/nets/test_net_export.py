@@ -15,7 +15,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import ModelError
 from repo_builder.introspect import runtime, walk
 from repo_builder.nets.types import Net
-from repo_builder.steps import export_torch
+from repo_builder.steps import _onnx, export_torch
 
 
 def export(tmp_path: Path, text: str, how: Net) -> tuple[Path, Any]:
@@ -74,6 +74,16 @@ def test_two_checkouts_give_equal_bytes_without_paths(tmp_path: Path) -> None:
     assert one == other
     for told in (b"/", b"nets.py", b"code", b"stack", b"torch.nn"):
         assert told not in one
+
+
+def test_weights_beyond_what_a_file_holds_lie_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_onnx, "INLINE_LIMIT", 1000)
+    text = "import torch\ndef make(): return torch.nn.Linear(4, 300)\n"
+    path, facts = export(tmp_path, text, net())
+    assert path.stat().st_size < 1000 < path.with_suffix(".onnx.data").stat().st_size
+    assert facts.parameters == 1500
 
 
 def test_a_fixed_batch_is_exported_as_it_is(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from net_kit import LINEAR, code, net
 
 from repo_builder.base.errors import MissingExtra, ModelError
 from repo_builder.nets import factory
+from repo_builder.nets.imports import beside, imports_of
 
 
 def refused(folder: Path, weights: Path | None = None, **given: object) -> str:
@@ -71,6 +72,23 @@ def test_every_module_is_in_eval_mode_whatever_its_train_does(tmp_path: Path) ->
     """
     made = factory.make(code(tmp_path, text), net(), None)
     assert not [part for part in made.modules() if part.training]
+
+
+def test_a_net_inside_a_package_is_named_by_a_file_beside_it(tmp_path: Path) -> None:
+    code(
+        tmp_path,
+        "from package.nets import make\n",
+        package__in____init__="",
+        package__in__nets="from .parts import Net\nfrom package import parts\nmake = parts.Net\n",
+        package__in__parts="import torch\nclass Net(torch.nn.Flatten): pass\n",
+    )
+    assert {str(name) for name in beside(tmp_path / "nets.py", imports_of)} == {
+        "nets.py",
+        "package/__init__.py",
+        "package/nets.py",
+        "package/parts.py",
+    }
+    assert type(factory.make(tmp_path, net(), None)).__name__ == "Net"
 
 
 def test_without_weights_equal_seeds_give_equal_nets(tmp_path: Path) -> None:
