@@ -195,7 +195,9 @@ def _room() -> int | None:
 def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
     if width is None:
         return [indent + text]
-    return [indent + line for line in textwrap.wrap(text, max(width, _NARROWEST))]
+    own = text[: len(text) - len(text.lstrip())]
+    lines = textwrap.wrap(text, max(width, _NARROWEST), subsequent_indent=own)
+    return [indent + line for line in lines]
 
 
 def megabytes(size: int) -> str:

@@ -110,6 +110,20 @@ def apply(net: nn.Module, cuts: Cuts) -> None:
                 _cut_tensor(name, layers[owner], parameter, int(side), cut)
 
 
+def forget(net: nn.Module, cuts: Cuts, seed: int) -> None:
+    """Give the layers that were cut new random weights, as layers of their size begin with.
+
+    The others keep what the factory gave them. For a net of the same shape, trained from scratch.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    layers = dict(net.named_modules())
+    for name in sorted(cuts.keys() & layers.keys()):
+        if hasattr(layers[name], "reset_parameters"):
+            layers[name].reset_parameters()
+
+
 def silenced(net: nn.Module, cuts: Cuts) -> nn.Module:
     """A copy of `net` whose removed channels are there and say nothing.
 

@@ -13,19 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.errors import MissingExtra, ModelError, did_you_mean
 from repo_builder.nets import channels
 from repo_builder.nets.channels import Cut
 from repo_builder.nets.costs import Run
+from repo_builder.spec.pruning import Criterion
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Criterion = Literal["magnitude", "taylor", "hessian"]
-"""How a channel's weights w count: w^2; |w * dL/dw|; w^2 * (dL/dw)^2, the mean of rows. Each summed
-over the weights of the channel, the mean over the layers of the group."""
 
 Losses = Callable[["nn.Module"], Iterable["Tensor"]]
 """Gives the loss of a net on some rows, one scalar for each row (or batch: see `hessian`)."""
@@ -55,8 +52,13 @@ def find(
     """The groups that may be pruned, and the layers that may not, with the reason.
 
     `run` calls a net. `keep`: globs of layers whose channels all stay. `losses`: what taylor and
-    hessian take gradients of. `net` stays as it is. ModelError: a glob that matches nothing, or a
-    net that torch-pruning cannot follow.
+    hessian take gradients of. `net` stays as it is.
+
+    By magnitude a channel's weights w count w^2, by taylor |w * dL/dw|, by hessian
+    w^2 * (dL/dw)^2, the mean over the losses; each is summed over the weights of the channel in a
+    layer, and then the mean over the layers of the group.
+
+    ModelError: a glob that matches nothing, or a net that torch-pruning cannot follow.
     """
     try:
         import torch_pruning

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.errors import MissingExtra, ModelError, did_you_mean
+from repo_builder.nets import channels
 from repo_builder.nets import weights as _weights
 from repo_builder.nets._failures import failed
 from repo_builder.nets.types import Net
@@ -27,8 +28,9 @@ _COUNT = itertools.count()
 def make(folder: Path, net: Net, weights: Path | None, *, seed: int = 0) -> Module:
     """The net that `net.function` of the file in `folder` returns, in eval mode on the CPU.
 
-    `weights` is a safetensors file that must name just the net's own state; without it the net
-    keeps what the function gave it, made with `seed`. Every module is put into eval mode, also one
+    `weights` is a safetensors file that must name just the net's own state, that of a pruned net
+    where `pruned.json` lies beside it (see `channels`); without it the net keeps what the function
+    gave it, made with `seed`. Every module is put into eval mode, also one
     that the function left in train mode.
 
     ModelError, in one line: code that does not import, has no such function, is called wrongly,
@@ -54,6 +56,7 @@ def make(folder: Path, net: Net, weights: Path | None, *, seed: int = 0) -> Modu
         raise ModelError(f"{net.factory} returns a {type(made).__name__}, no module; {fix}")
     _check_devices(made, net)
     if weights is not None:
+        channels.apply(made, channels.read(weights.parent))
         _weights.load(made, weights, net)
     return frozen(made)
 

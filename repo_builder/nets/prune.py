@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from repo_builder.base.errors import ModelError
 from repo_builder.nets import channels, costs
@@ -19,18 +19,16 @@ from repo_builder.nets.channels import Cut, Cuts
 from repo_builder.nets.costs import Run
 from repo_builder.nets.dependencies import (
     WAY_OUT,
-    Criterion,
     Group,
     Losses,
     find,
     flat,
     followed,
 )
+from repo_builder.spec.pruning import Criterion, Of
 
 if TYPE_CHECKING:
     from torch import nn
-
-Of = Literal["channels", "macs", "parameters", "latency"]
 
 ALIKE = 1e-3
 """The relative difference up to which a pruned net answers as the silenced one: float32 sums in

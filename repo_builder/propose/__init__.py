@@ -60,8 +60,11 @@ def _proposal(request: Request, targets: Mapping[str, Target]) -> Proposal:
 
     look = _look(request.onnx)
     task = tasks.of(look)
-    wanted: Precision = "int8" if request.int8 else "fp32"
-    fits.choose(request.targets, fits.fits(look.contents, targets, int8=True), targets, wanted)
+    able_in_int8 = look.has_scales or fits.quantizable(look.contents)
+    wanted: Precision = "int8" if request.int8 and able_in_int8 else "fp32"
+    fits.choose(
+        request.targets, fits.fits(look.contents, targets, int8=able_in_int8), targets, wanted
+    )
     brought = None
     folders = list(dict.fromkeys([request.spec.parent, request.file.parent]))
     if request.data is not None and bring.is_ready(request.data):
@@ -73,12 +76,12 @@ def _proposal(request: Request, targets: Mapping[str, Target]) -> Proposal:
     task = tasks.judged(look, task, data.measured.metric)
     labels, unused = usable.labels(found, task)
     scales = look.has_scales or data.calibration is not None
-    if request.int8 and not scales:
+    if wanted == "int8" and not scales:
         raise DataError(
             "--int8 needs calibration data, and none that fits lies beside the model; bring some"
             f" with --data{': ' + data.problems[0] if data.problems else ''}"
         )
-    able = fits.fits(look.contents, targets, int8=scales)
+    able = fits.fits(look.contents, targets, int8=scales and able_in_int8)
     chosen = fits.choose(request.targets, able, targets, wanted)
     tried = brought.recipe if brought else None
     recipe = tried or recipes.of_shape(look)
@@ -87,7 +90,9 @@ def _proposal(request: Request, targets: Mapping[str, Target]) -> Proposal:
     )
     said = [*(brought.said() if brought else ()), *usable.said(task, data)]
     notes = brought.made.notes if brought else ()
-    warnings = (*notes, *data.problems, *filter(None, [unused, usable.by_chance(data, task)]))
+    floating = fits.NOTHING if request.int8 and not able_in_int8 else ""
+    doubts = filter(None, [unused, usable.by_chance(data, task), floating])
+    warnings = (*notes, *data.problems, *doubts)
     return Proposal(render.spec(parts), tuple(said), warnings)
 
 

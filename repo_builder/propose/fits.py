@@ -9,9 +9,14 @@ from fnmatch import fnmatchcase
 from repo_builder.base.artifact import Contents
 from repo_builder.base.errors import DataError, ModelError, UsageError, did_you_mean
 from repo_builder.spec.types import Precision
+from repo_builder.steps._quantizable import HEAVY
 from repo_builder.targets import Target, support
 
 _ORDER: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+NOTHING = "int8 would find no convolution or matrix product to quantize; the spec says fp32"
+"""Said where int8 is asked of a model of other operators, such as scikit-learn's classifiers."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,24 @@ class Fits:
     not_able: Mapping[str, tuple[str, ...]]
 
 
+def quantizable(contents: Contents | None) -> bool:
+    """Whether int8 finds anything to quantize; True where the file's contents are not known."""
+    return contents is None or any(
+        not use.domain and use.type in HEAVY for use in contents.operators
+    )
+
+
 def fits(contents: Contents | None, targets: Mapping[str, Target], *, int8: bool) -> Fits:
     """`int8`: whether the model can be built in int8, by its data or by scales of its own."""
     able, after, refused = [], [], dict[str, list[str]]()
     for name, target in sorted(targets.items()):
         problems = support.of(target.runtime).problems(contents) if contents else []
+        only_int8 = _best(target, "fp32") == "int8"
         if problems:
             refused.setdefault(problems[0].what, []).append(name)
-        elif int8 or _best(target, "fp32") != "int8":
+        elif only_int8 and not int8 and not quantizable(contents):
+            refused.setdefault("nothing in it can be quantized", []).append(name)
+        elif int8 or not only_int8:
             able.append(name)
         else:
             after.append(name)

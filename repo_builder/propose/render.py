@@ -16,7 +16,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.introspect import states
 from repo_builder.introspect.samples import axis_name
 from repo_builder.propose import recipes, usable
-from repo_builder.propose.fits import Chosen, Fits
+from repo_builder.propose.fits import Chosen, Fits, quantizable
 from repo_builder.propose.look import Look
 from repo_builder.propose.recipes import Recipe
 from repo_builder.propose.request import Request
@@ -148,6 +148,8 @@ def _precision_more(parts: Parts) -> str:
     """What else `precision` could be."""
     if parts.chosen.precision != "fp32":
         return ""
+    if not parts.look.has_scales and not quantizable(parts.look.contents):
+        return "         # int8 would find nothing to quantize"
     if parts.data.calibration is not None:
         return "         # or int8, smaller and mostly faster: there is calibration data"
     if parts.look.has_scales:

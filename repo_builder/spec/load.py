@@ -277,9 +277,10 @@ def select(
     from repo_builder.base.errors import UsageError
 
     if targets:
+        had = {spec.target for spec in specs}
+        if missing := [target for target in targets if target not in had]:
+            raise UsageError(f"no spec is for {' or '.join(missing)}; add it to a spec's targets")
         specs = [spec for spec in specs if spec.target in targets]
-        if not specs:
-            raise UsageError(f"no spec is for {' or '.join(targets)}; add it to a spec's targets")
     if not patterns:
         return list(specs)
     chosen: set[str] = set()

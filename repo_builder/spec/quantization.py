@@ -10,9 +10,6 @@ from repo_builder.targets import Target, support
 from repo_builder.targets.support.quantization import METHODS, REPAIRS, Combination
 
 AT = ("optimize", "quantization")
-NEED_DATA = ("bias", "round")
-"""Repairs that look at calibration rows even where no activation is rounded."""
-
 Report = Callable[[tuple[str, ...], str, str], None]
 """Takes the place of a problem, what is wrong, and what to write."""
 
@@ -53,10 +50,10 @@ def quantization(
         symmetric = True
     repair = row.repair if asked.repair is None else tuple(dict.fromkeys(asked.repair))
     if not (given.stored or has_calibration):
-        if asked.repair is not None and (need := [r for r in repair if r in NEED_DATA]):
+        if asked.repair:
             fix = "add `data: {calibration: {path: ...}}`"
-            problem((*AT, "repair"), f"'{need[0]}' needs calibration data", fix)
-        repair = tuple(one for one in repair if one not in NEED_DATA)
+            problem((*AT, "repair"), f"'{asked.repair[0]}' needs calibration data", fix)
+        repair = ()
     _lacking(raw, row, target, problem)
     return types.Quantization(
         **{**vars(given), "symmetric": symmetric, "repair": repair},

@@ -66,7 +66,7 @@ STEPS: dict[str, Declaration] = {
     "sensitivity": Declaration(
         "sensitivity", 3, tools=("onnx", "onnxruntime", "numpy"), limit_s=6 * _HOUR
     ),
-    "quantize_weights": Declaration("quantize-weights", 1, tools=("onnx", "onnxruntime", "numpy")),
+    "quantize_weights": Declaration("quantize-weights", 2, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",

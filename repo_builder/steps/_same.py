@@ -30,7 +30,7 @@ def answers(folder: Path, samples: Samples, *, optimize: bool = True, runs: int 
     return [runner.run(samples.feed(run)) for run in range(min(runs, samples.runs))]
 
 
-def answers_of(model: ModelProto, samples: Samples) -> Answers:
+def answers_of(model: ModelProto, samples: Samples, *, runs: int = RUNS) -> Answers:
     """As `answers`, of a model in memory, which stays as it is."""
     import onnx
 
@@ -38,7 +38,7 @@ def answers_of(model: ModelProto, samples: Samples) -> Answers:
     copy.CopyFrom(model)
     with tempfile.TemporaryDirectory() as scratch:
         _onnx.save(copy, Path(scratch))
-        return answers(Path(scratch), samples)
+        return answers(Path(scratch), samples, runs=runs)
 
 
 def difference(before: Answers, after: Answers) -> str:

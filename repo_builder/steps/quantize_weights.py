@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from repo_builder.base.errors import ModelError, StepError
 from repo_builder.introspect import quantized
 from repo_builder.steps import (
     _already,
+    _balance,
     _canonical,
     _data,
     _grid,
@@ -33,6 +34,9 @@ from repo_builder.targets.types import Repair, WeightType
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
+
+CHOSEN_ON = 32
+"""Runs on which it is seen whether a repair brings a model nearer."""
 
 FILE = "calibration.npz"
 WAY_OUT = "write `optimize: {precision: fp32}`"
@@ -70,8 +74,8 @@ class Facts:
     """Operators with weights in 4 and in 8 bits, and other heavy ones, by type.
 
     `error` is the relative error to fp32 on the first calibration rows, `nearest` that of weights
-    rounded to the nearest; None where there were no rows. `rounded` and `corrected` are operators
-    that were repaired.
+    rounded to the nearest; None where there were no rows or no repairs. `balanced`, `rounded` and
+    `corrected` are operators that were repaired: as in `quantize`.
     """
 
     in_4_bits: Mapping[str, int]
@@ -79,6 +83,7 @@ class Facts:
     floating: Mapping[str, int]
     error: float | None = None
     nearest: float | None = None
+    balanced: Mapping[str, float] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
     corrected: tuple[str, ...] = ()
 
@@ -100,35 +105,73 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     _canonical.stored_in_fp32(model)
     _canonical.node_names(model)
     _canonical.plain_products(model)
+    packed = _pack(model, params)
+    if inputs.calibration is not None and params.repair:
+        source = _runtimes.load(inputs.model, "onnxruntime")
+        samples = _data.samples(inputs.calibration / FILE, source.inputs, params.samples or None)
+        packed = _nearest(inputs.model, model, packed, samples, params)
+    _onnx.unname_dimensions(given, packed.model)
+    _onnx.require_same_interface(given, packed.model, "quantize-weights", WAY_OUT)
+    _onnx.save(packed.model, out)
+    return packed.facts
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A model with packed weights, and what is told of it."""
+
+    model: ModelProto
+    facts: Facts
+
+
+def _pack(given: ModelProto, params: Params, samples: _data.Samples | None = None) -> _Packed:
+    """A copy of a model with its weights in integers, the nearest ones.
+
+    With `samples`, those that `_repair` finds, and with biases as it corrects them.
+    """
+    model = type(given)()
+    model.CopyFrom(given)
     nodes = _with_weights(model, params.exclude)
     products = {node.name for node in nodes if _is_product(model, node, params)}
     _require(nodes, products, params)
-    samples = None
-    if inputs.calibration is not None:
-        source = _runtimes.load(inputs.model, "onnxruntime")
-        samples = _data.samples(inputs.calibration / FILE, source.inputs, params.samples or None)
     grids = {
         node.name: _fit(rows, node.name in products, params)
         for node, rows, _ in _rows(model, nodes)
     }
-    plain = type(model)()
-    plain.CopyFrom(model)
     repaired = _repair.Repaired()
     if samples is not None:
         repaired = _repair.repair(model, nodes, samples, grids, params.repair)
     counts = _write(model, grids, products, params)
-    _onnx.unname_dimensions(given, model)
-    _onnx.require_same_interface(given, model, "quantize-weights", WAY_OUT)
-    error = nearest = None
-    if samples is not None:
-        expected = _same.answers(inputs.model, samples)
-        _write(plain, grids, products, params)
-        error, nearest = (
-            float(f"{_same.largest(expected, _same.answers_of(made, samples)):.3e}")
-            for made in (model, plain)
-        )
-    _onnx.save(model, out)
-    return Facts(*counts, error, nearest, repaired.rounded, repaired.corrected)
+    facts = Facts(*counts, rounded=repaired.rounded, corrected=repaired.corrected)
+    return _Packed(model, facts)
+
+
+def _nearest(
+    source: Path, model: ModelProto, plain: _Packed, samples: _data.Samples, params: Params
+) -> _Packed:
+    """With each repair that brings the answers nearer to those of `source` on calibration rows.
+
+    `model` is what `plain` was packed from.
+    """
+    expected = _same.answers(source, samples, runs=CHOSEN_ON)
+
+    def error(packed: _Packed) -> float:
+        found = _same.answers_of(packed.model, samples, runs=CHOSEN_ON)
+        return float(f"{_same.largest(expected, found):.3e}")
+
+    best, nearest = plain, error(plain)
+    least, uneven = nearest, dict[str, float]()
+    kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+    if kinds and nearest > _balance.NEAR:
+        even, found = _balance.balanced(model, _same.answers(source, samples), samples, kinds)
+        balanced = plain if even is None else _pack(even, params)
+        if even is not None and (now := error(balanced)) < _balance.WORTH * least:
+            best, least, model, uneven = balanced, now, even, found
+    if _repair.KINDS.intersection(params.repair):
+        repaired = _pack(model, params, samples)
+        if (now := error(repaired)) < least:
+            best, least = repaired, now
+    return _Packed(best.model, replace(best.facts, error=least, nearest=nearest, balanced=uneven))
 
 
 def _with_weights(model: ModelProto, exclude: Sequence[str]) -> list[NodeProto]:

@@ -60,7 +60,9 @@ class Inputs:
     """`model`: the built one. `source`: the imported one. `reference`: what `reference` wrote.
 
     `quantized`: an ONNX model of the same numbers, to look inside of what shows no inner tensors.
-    `emulated`: what `emulate-fp16` wrote, for devices that compute in fp16. The data: as there.
+    `emulated`: what `emulate-fp16` wrote, for devices that compute in fp16. `parent`: what
+    `reference` wrote of the net that a pruned one comes from; the score is held against that. The
+    data: as there.
     """
 
     model: Path
@@ -68,6 +70,7 @@ class Inputs:
     reference: Path
     quantized: Path | None = None
     emulated: Path | None = None
+    parent: Path | None = None
     evaluation: Path | None = None
     calibration: Path | None = None
 
@@ -165,6 +168,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
                 first = _bisect.first_in_fp16(inputs.source, rows.samples, allowed)
         pairs = zip(found, in_fp16, strict=True)
         found = tuple(max(pair, key=_limits.severity) for pair in pairs)
+    if inputs.parent is not None:
+        _, source_joined = _answers.read(inputs.parent)
     wrong, warnings = _large_values(inputs, params, runner, allowed)
     return Facts(
         level="executed",

@@ -75,6 +75,9 @@ def spec_of_target(folder: Path, wanted: str) -> Spec:
     return spec
 
 
+PRODUCT = """(float[n, 4] x) => (float[n, 4] logits)
+<float[4, 4] w = {1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0}>
+{ logits = MatMul(x, w) }"""
 ARGMAX = "(float[n, 4] x) => (float[n, 4] logits) { logits = Identity(x) }"
 
 
@@ -137,6 +140,22 @@ def test_a_score_of_chance_is_told(tmp_path: Path) -> None:
     assert "hardly more than a guess among 4 classes" in ended.stderr
 
 
+def test_int8_where_nothing_can_be_quantized_is_written_as_fp32_and_builds(
+    tmp_path: Path,
+) -> None:
+    """As of scikit-learn's linear and tree models, which are not of ONNX's own operators."""
+    net(tmp_path, ARGMAX)
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    np.savez(tmp_path / "calibration.npz", x=x[:20])
+    np.savez(tmp_path / "evaluation.npz", x=x[20:], label=x[20:].argmax(axis=1))
+    ended = init(tmp_path, "--int8")
+    assert ended.returncode == 0, ended.stderr
+    assert "int8 would find no convolution or matrix product to quantize" in ended.stderr
+    assert spec_of(tmp_path).optimize.precision == "fp32"
+    ended = repo_builder("build", "net.yaml", "--store", "s", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "what"),
     [
@@ -152,7 +171,7 @@ def test_a_score_of_chance_is_told(tmp_path: Path) -> None:
 def test_what_cannot_be_is_a_line(
     tmp_path: Path, arguments: tuple[str, ...], code: int, what: str
 ) -> None:
-    ended = init(net(tmp_path, ARGMAX), *arguments)
+    ended = init(net(tmp_path, PRODUCT), *arguments)
     assert ended.returncode == code
     assert what in ended.stderr
     assert ended.stderr.count("\n") == 1

@@ -132,6 +132,14 @@ def test_the_first_column_goes_on_below_as_a_last_resort(monkeypatch: pytest.Mon
     assert lines[1].endswith("1.25")
 
 
+def test_what_goes_on_below_keeps_its_own_indent() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "60")
+        said = console.fitted("  OpenVINO has no " + "operator " * 12).split("\n")
+    assert len(said) > 1
+    assert all(line.startswith("  ") and line[2] != " " for line in said)
+
+
 def test_a_paragraph_fits_behind_its_indent(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "word " * 30
     assert console.fitted(said) == said

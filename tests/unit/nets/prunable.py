@@ -99,6 +99,23 @@ class Attention(nn.Module):  # type: ignore[misc]
         return self.head(x.mean(1))
 
 
+class Grouped(nn.Module):  # type: ignore[misc]
+    """A convolution in groups and a GroupNorm, each fed by a convolution, then one that is free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 32, 3, padding=1)
+        self.dealt = nn.Conv2d(32, 32, 3, padding=1, groups=4)
+        self.c = nn.Conv2d(32, 32, 1)
+        self.norm = nn.GroupNorm(4, 32)
+        self.free = nn.Conv2d(32, 32, 1)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.norm(self.c(self.dealt(self.a(x)).relu())).relu()
+        return self.head(self.free(x).relu().mean((2, 3)))
+
+
 def norm(width: int) -> Any:
     """A batch norm that is not the identity, as after training."""
     made = nn.BatchNorm2d(width)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from repo_builder.base.errors import ModelError  # noqa: E402
-from repo_builder.nets import channels  # noqa: E402
-from repo_builder.nets.channels import Cut  # noqa: E402
+from repo_builder.base.errors import ModelError
+from repo_builder.nets import channels
+from repo_builder.nets.channels import Cut
 
 
 def test_cuts_come_back_from_their_file(tmp_path: Path) -> None:
@@ -83,3 +81,13 @@ def test_cuts_of_another_net_are_refused(tmp_path: Path) -> None:
     (tmp_path / channels.FILE).write_text("[]", encoding="utf-8")
     with pytest.raises(ModelError, match=r"pruned\.json is damaged"):
         channels.read(tmp_path)
+
+
+def test_forgotten_layers_begin_as_layers_of_their_size_do() -> None:
+    net, cuts = nn.Sequential(nn.Linear(2, 400), nn.Linear(400, 4)), {"1": {"in": Cut(400, (0,))}}
+    channels.apply(net, cuts)
+    kept = net[0].weight.clone()
+    channels.forget(net, cuts, seed=3)
+    torch.manual_seed(3)
+    assert torch.equal(net[1].weight, nn.Linear(399, 4).weight)
+    assert torch.equal(net[0].weight, kept)

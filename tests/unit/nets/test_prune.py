@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import prunable
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-
-import prunable  # noqa: E402
-from torch import nn  # noqa: E402
-
-from repo_builder.base.errors import ModelError  # noqa: E402
-from repo_builder.nets import channels, costs, dependencies  # noqa: E402
-from repo_builder.nets.prune import Request, prune  # noqa: E402
+from repo_builder.base.errors import ModelError
+from repo_builder.nets import channels, costs, dependencies
+from repo_builder.nets.prune import Request, prune
+from repo_builder.spec.pruning import Criterion
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _same_weights() -> None:
     torch.manual_seed(0)
 
 
@@ -72,7 +70,7 @@ def test_taylor_takes_the_mean_gradient_and_hessian_the_mean_square() -> None:
     # dL/da_i = b_i x and dL/db_i = a_i x, so |w dL/dw| is a_i b_i |mean x| of either layer, and
     # w^2 (dL/dw)^2 is (a_i b_i)^2 mean x^2; torch-pruning divides by the mean of the channels.
     products = torch.tensor([3.0, 2.0, 6.0])
-    expected: dict[dependencies.Criterion, Any] = {
+    expected: dict[Criterion, Any] = {
         "taylor": products / products.mean(),
         "hessian": products**2 / (products**2).mean(),
     }
@@ -189,6 +187,16 @@ def test_the_rest_is_pruned_once_the_place_is_kept() -> None:
     assert made.net.place.shape == (1, 5, 16)
     assert made.net.norm.normalized_shape == (16,)
     assert made.cuts["place"]["2"].of == 32
+
+
+def test_layers_that_deal_channels_to_groups_keep_them_and_say_so() -> None:
+    made = prune(prunable.Grouped(), image(), Request(0.5))
+    widths = {
+        name: made.net.get_submodule(name).out_channels for name in ("a", "dealt", "c", "free")
+    }
+    assert widths == {"a": 32, "dealt": 32, "c": 32, "free": 16}
+    assert made.left["c"] == "'norm' deals its channels to groups, or is of a kind not known here"
+    assert set(made.left) == {"a", "dealt", "c", "head"}
 
 
 def test_a_forward_that_fails_is_refused_with_the_place() -> None:

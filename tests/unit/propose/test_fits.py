@@ -56,3 +56,15 @@ def test_what_is_asked_and_cannot_be() -> None:
     with pytest.raises(ModelError, match="OpenVINO has no ai.onnx.ml"):
         fits.choose(["cpu-openvino"], trees, CATALOG, "fp32")
     assert fits.choose(["*"], trees, CATALOG, "fp32").targets == ["cpu", "raspberry-pi-5"]
+
+
+def test_a_model_of_other_operators_is_for_no_target_of_int8_alone() -> None:
+    masks = Contents((Operator("", "Add", 1, "add"),), {"x": "FP32", "y": "FP32"})
+    assert [fits.quantizable(one) for one in (PLAIN, masks, TREES, None)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+    found = fits.fits(masks, CATALOG, int8=False)
+    assert set(found.not_able["nothing in it can be quantized"]) == {
+        "ethos-u55", "ethos-u85", "tflite-micro",
+    }  # fmt: skip
+    assert found.after_data == ()

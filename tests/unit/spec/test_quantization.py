@@ -60,7 +60,8 @@ def test_what_is_not_said_is_what_the_table_says(tmp_path: Path) -> None:
     assert resolved(tmp_path, "jetson-orin-nx").quantization.symmetric
     assert resolved(tmp_path, "cpu-openvino").quantization.repair == ("equalize", "smooth", "bias")
     alone: dict[str, Any] = {"weights": "int4", "activations": "none"}
-    assert resolved(tmp_path, "cpu", **alone).quantization.repair == ("bias", "round")
+    found = resolved(tmp_path, "cpu", **alone).quantization
+    assert found.repair == ("equalize", "smooth", "bias", "round")
 
 
 def test_weights_alone_need_no_data_and_are_not_repaired_then(tmp_path: Path) -> None:

@@ -371,7 +371,7 @@ class TestSelect:
             select(specs, ["digit@cpu"])
         assert caught.value.exit_code == 2
         with pytest.raises(UsageError, match="no spec is for jetson-orin-nx"):
-            select(specs, [], ["jetson-orin-nx"])
+            select(specs, [], ["cpu", "jetson-orin-nx"])
 
 
 CLASSIFIER = MINIMAL + (

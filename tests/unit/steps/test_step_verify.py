@@ -95,6 +95,21 @@ def test_a_worse_model_has_a_positive_drop(bench: Bench) -> None:
     assert facts.score.source == 1
     assert facts.score.drop == 1 - facts.score.built > 0.5
     assert facts.outputs[0].relative > 0.5
+    own, _ = bench.run(
+        "reference", params=ACCURACY, model=bench.model(turned), evaluation=evaluation
+    )
+    _, facts = bench.run(
+        "verify",
+        params=params,
+        model=bench.model(turned),
+        source=bench.model(turned),
+        reference=own,
+        parent=reference,
+        evaluation=evaluation,
+    )
+    assert facts.score.source == 1  # of the parent, while answers are compared with its own
+    assert facts.score.drop > 0.5
+    assert facts.outputs[0].relative < 1e-6
 
 
 def test_without_data_seeded_random_rows_are_compared(bench: Bench) -> None:
