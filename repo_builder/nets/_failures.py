@@ -9,7 +9,7 @@ from pathlib import Path
 from repo_builder.base.errors import ModelError
 
 _MOST = 240
-_GPU = re.compile(r"\b(CUDA|NVIDIA|XPU|MPS|HIP|Torch not compiled with)\b")
+_GPU = re.compile(r"\b(CUDA|NVIDIA|XPU|MPS|HIP|Torch not compiled with|cuda:\d+)\b")
 
 
 def failed(who: str, did: str, failure: BaseException, folder: Path, fix: str = "") -> ModelError:

@@ -54,7 +54,8 @@ def make(folder: Path, net: Net, weights: Path | None, *, seed: int = 0) -> Modu
     if not isinstance(made, torch.nn.Module):
         fix = "return the net itself, a torch.nn.Module"
         raise ModelError(f"{net.factory} returns a {type(made).__name__}, no module; {fix}")
-    _check_devices(made, net)
+    _check_devices(made, net, filled=weights is not None)
+    made.to("cpu")
     if weights is not None:
         channels.apply(made, channels.read(weights.parent))
         _weights.load(made, weights, net)
@@ -126,10 +127,15 @@ def _check_call(function: Callable[..., Any], net: Net) -> None:
         ) from None
 
 
-def _check_devices(module: Module, net: Net) -> None:
+def _check_devices(module: Module, net: Net, *, filled: bool) -> None:
+    """ModelError where values are not on the CPU, unless the spec's weights replace them.
+
+    A function may take a GPU where there is one: what it draws there are other numbers.
+    """
     for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
-        if tensor.device.type != "cpu":
-            what = f"{net.factory} wants a GPU: '{name}' is on {tensor.device}"
+        if tensor.device.type == "meta" or (tensor.device.type != "cpu" and not filled):
+            did = "gives no values" if tensor.device.type == "meta" else "wants a GPU"
+            what = f"{net.factory} {did}: '{name}' is on {tensor.device}"
             raise ModelError(f"{what}; make the net on the CPU, where it is exported")
 
 

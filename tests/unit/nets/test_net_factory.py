@@ -175,7 +175,7 @@ def test_cut_weights_are_told(tmp_path: Path, kept: int) -> None:
         ("def make(): return {'a': 1}", "nets.py:make returns a dict, no module; return the net"),
         (
             "import torch\ndef make(): return torch.nn.Linear(4, 3, device='meta')",
-            "nets.py:make wants a GPU: 'weight' is on meta; make the net on the CPU",
+            "nets.py:make gives no values: 'weight' is on meta; make the net on the CPU",
         ),
         (
             "def make(): raise RuntimeError('Found no NVIDIA driver on your system.\\nSee')",
