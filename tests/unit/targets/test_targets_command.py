@@ -28,7 +28,7 @@ def told(*arguments: str) -> str:
 def test_list_and_show() -> None:
     assert "jetson-orin-nx" in run("list").stdout
     assert {target["name"] for target in json.loads(run("list", "--json").stdout)} >= {"cpu"}
-    shown = run("show", "jetson-agx-orin").stdout
+    shown = " ".join(run("show", "jetson-agx-orin").stdout.split())
     assert "374 TFLOPS FP8" in shown
     assert "85 TOPS dense, 170 sparse" in shown
     assert json.loads(run("show", "cpu", "--json").stdout)["runtime"] == "onnxruntime"
