@@ -228,6 +228,7 @@ def _model(
         "score": row.score
         and {"metric": row.score.metric, "source": row.score.source, "built": row.score.built},
         "confidence": policy,
+        "notes": list(row.notes),
         "compiler": compiled.facts,
         "tools": {
             tool: version

@@ -141,6 +141,7 @@ _READ = (
     "simplify",
     "fix-shapes",
     "fp16-ranges",
+    "sensitivity",
     "quantize",
     "compile-onnxruntime",
     "compile-openvino",

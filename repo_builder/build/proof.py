@@ -8,8 +8,10 @@ from typing import Any, TypeAlias
 from repo_builder.base.artifact import Entry
 from repo_builder.build.report.types import Comparison, Difference
 from repo_builder.spec.types import Spec
+from repo_builder.steps import _keep
 
 RANGES = "fp16-ranges"
+RANKED = "sensitivity"
 _FP16_LARGEST = 65504
 _SET = "or set `gates: {max_difference: ...}` if that is right"
 _WAYS_OUT = {
@@ -93,11 +95,16 @@ def changes(entries: Entries) -> list[str]:
 
 
 def notes(entries: Entries) -> tuple[str, ...]:
-    """What int8 was kept from and why, and what was balanced for it, in a sentence each."""
+    """What int8 was kept from and why, and what was balanced for it, in a sentence each.
+
+    What mixed precision leaves is told by layer, not by node.
+    """
     made = entries.get("quantize") or entries.get("compile-openvino")
     facts: Any = made.facts if made else {}
-    said = []
-    if left := facts.get("left"):
+    ranked = entries.get(RANKED)
+    said = [_mixed(ranked.facts)] if ranked and _out_of_int8(ranked.facts) else []
+    all_left: Mapping[str, str] = facts.get("left") or {}
+    if left := {name: why for name, why in all_left.items() if not _keep.is_ranked(why)}:
         first = sorted(left.items(), key=lambda one: one[1].startswith("feeds "))
         stays = "stays" if len(left) == 1 else "stay"
         names = _some([f"'{name}' {why}" for name, why in first], "; ")
@@ -106,6 +113,25 @@ def notes(entries: Entries) -> tuple[str, ...]:
         names = _some([f"'{name}' ({factor:g}x)" for name, factor in uneven.items()], ", ")
         said.append(f"channels balanced before int8, largest over median: {names}")
     return tuple(said)
+
+
+def _out_of_int8(ranked: Any) -> list[Any]:
+    """The layers that mixed precision leaves in floating point, the worst first."""
+    return [layer for layer in ranked["layers"] if layer["form"] != "int8"]
+
+
+def _mixed(ranked: Any) -> str:
+    """Which layers mixed precision leaves, what each alone would cost, and what that wins."""
+    left, layers = _out_of_int8(ranked), ranked["layers"]
+    narrow = sum(layer["form"] == "weights" for layer in left)
+    computes = "computes" if len(left) == 1 else "compute"
+    stored = f", {narrow} of them with weights stored in int8" if narrow else ""
+    names = _some([f"'{layer['name']}' (alone {layer['error']:.2g})" for layer in left], ", ")
+    return (
+        f"mixed precision: {len(left)} of {len(layers)} layers {computes} in floating point"
+        f"{stored}, so that answers on calibration rows are off by {ranked['error']:.2g} of their "
+        f"norm, not {ranked['whole']:.2g}: {names}"
+    )
 
 
 def _nodes(found: Sized) -> str:

@@ -32,7 +32,7 @@ def _onnxruntime(chain: Chain) -> None:
     chain.compiled = "compile-onnxruntime"
     bits = 8 if precision == "int8" else quantization.weight_bits(chain)
     params: dict[str, Json] = {"precision": precision, "weight_bits": bits}
-    if precision == "int8" and not chain.spec.optimize.quantization.stored:
+    if precision == "int8" and chain.spec.optimize.quantization.packed:
         params["weights_only"] = True
     model = chain.add(chain.compiled, params, model=model)
     here = _runs_here(chain, "ONNX Runtime")

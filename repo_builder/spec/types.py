@@ -182,6 +182,11 @@ class Quantization:
         return self.activations in ("int8", "int16")
 
     @property
+    def packed(self) -> bool:
+        """Whether some weights are stored in integers for products in floating point."""
+        return not self.stored or self.max_error is not None
+
+    @property
     def name(self) -> str:
         """The scheme in words: `int8`, `int4 weights`, `int8 weights, int16 activations`."""
         if self.activations == "int8" == self.weights:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "keep.json"
+_WHY = "alone puts the answer off by {:.2g} of its norm in int8"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,16 @@ class Keep:
     source: Mapping[str, str]
     narrow: Sequence[str] = ()
     narrow_source: Sequence[str] = ()
+
+
+def why(error: float) -> str:
+    """Why a layer stays that alone has this relative error."""
+    return _WHY.format(error)
+
+
+def is_ranked(reason: str) -> bool:
+    """Whether a reason is one of `why`, among those for which a node stays."""
+    return reason.startswith(_WHY.partition("{")[0])
 
 
 def write(folder: Path, keep: Keep) -> None:

@@ -23,7 +23,8 @@ class Params:
     """`fp16` converts weights and operators, not the interface; `int8` models come as QDQ.
 
     `weight_bits` 7: int8 weights of a model that came quantized may not saturate, see `quantize`.
-    `weights_only`: it comes from `quantize-weights`, whose integers optimizing would unpack.
+    `weights_only`: it may hold weights in integers for products in floating point, which optimizing
+    would unpack: from `quantize-weights`, or of mixed precision.
     """
 
     precision: Precision = "fp32"

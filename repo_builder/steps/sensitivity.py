@@ -216,7 +216,7 @@ def _left(
 ) -> _keep.Keep:
     """The nodes of the kept layers, here and in the source, each with why it stays."""
     why = {
-        node: f"alone puts the answer off by {error:.2g} of its norm in int8"
+        node: _keep.why(error)
         for number, error in kept.items()
         for node in asked.layers[number].nodes
     }

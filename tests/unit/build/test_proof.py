@@ -8,6 +8,7 @@ import pytest
 
 from repo_builder.base.artifact import Artifact, Entry
 from repo_builder.build import proof
+from repo_builder.steps import _keep
 
 
 def entry(**facts: Any) -> Entry:
@@ -93,6 +94,28 @@ def test_what_stays_in_floating_point_and_what_was_balanced(step: str) -> None:
         "'c' reads or makes infinite values and 1 more",
         "channels balanced before int8, largest over median: 'conv' (64x)",
     )
+
+
+def test_layers_that_mixed_precision_leaves_are_told_by_layer() -> None:
+    def layer(name: str, error: float, form: str) -> dict[str, Any]:
+        return {"name": name, "error": error, "form": form}
+
+    layers = [
+        layer("q", 0.26, "weights"),
+        layer("k", 0.25, "float"),
+        layer("v", 0.2, "weights"),
+        layer("head", 0.01, "int8"),
+    ]
+    left = {"q": _keep.why(0.26), "k": _keep.why(0.25), "mask": "works on values up to 1e+09"}
+    ranked = entry(layers=layers, whole=0.339, error=0.0475)
+    assert proof.notes({"sensitivity": ranked, "quantize": entry(left=left, balanced={})}) == (
+        "mixed precision: 3 of 4 layers compute in floating point, 2 of them with weights stored "
+        "in int8, so that answers on calibration rows are off by 0.048 of their norm, not 0.34: "
+        "'q' (alone 0.26), 'k' (alone 0.25) and 1 more",
+        "1 node stays in floating point: 'mask' works on values up to 1e+09",
+    )
+    nothing = entry(layers=layers[3:], whole=0.01, error=0.01)
+    assert proof.notes({"sensitivity": nothing, "quantize": entry(left={}, balanced={})}) == ()
 
 
 def test_nothing_to_note() -> None:
