@@ -29,7 +29,7 @@ READY = {
 }
 TRITON = "repo-builder serve"
 PROJECT = "repo-builder-docs"
-PORT = 8000
+PORTS = (8000, 8001, 8002)
 
 
 def programs(folder: Path, environment: Path) -> Path:
@@ -83,6 +83,7 @@ class Terminal:
         }
         self.place = folder / "place"
         self.place.mkdir()
+        self.contained = False
         self.exports: list[str] = []
         self.servers: list[tuple[str, subprocess.Popen[str]]] = []
 
@@ -96,8 +97,10 @@ class Terminal:
         for program, sign in READY.items():
             if command.startswith(program):
                 return self._start(program, command, sign)
-        if "compose" in command and " up " in command:
+        if "compose" in command and " up " in command and not self.contained:
             self._end(TRITON)
+            _wait_for_ports()
+            self.contained = True
         ended = subprocess.run(
             ["bash", "-c", "\n".join([*self.exports, command])], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
@@ -106,7 +109,7 @@ class Terminal:
         assert (ended.returncode != 0) == fails, f"{command}\n{ended.stdout}"
         if "compose" in command and " up " in command:
             kit.wait_for(
-                lambda: kit.http_ok(f"127.0.0.1:{PORT}", "/v2/health/ready"),
+                lambda: kit.http_ok(f"127.0.0.1:{PORTS[0]}", "/v2/health/ready"),
                 "Triton in a container",
             )
         return ended.stdout
@@ -119,7 +122,7 @@ class Terminal:
     def _start(self, program: str, command: str, sign: str) -> str:
         if program == TRITON:
             self._end(TRITON)
-            kit.wait_for(lambda: not kit.answers(PORT), f"port {PORT} to be free", 120)
+            _wait_for_ports()
         started = subprocess.Popen(
             ["bash", "-c", f"exec {command}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, cwd=self.place, env=self.environment,
@@ -142,6 +145,10 @@ class Terminal:
     def close(self) -> None:
         """End the servers, those of the containers too."""
         self._end("")
+
+
+def _wait_for_ports() -> None:
+    kit.wait_for(lambda: not any(map(kit.answers, PORTS)), f"free ports {PORTS}", 120)
 
 
 @contextlib.contextmanager
