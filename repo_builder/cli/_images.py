@@ -19,7 +19,7 @@ def make(targets: Iterable[str], out: Path, *, required: bool) -> None:
 
     Unless they are `required`, failures are warnings, and nothing is built where no engine answers
     or for another machine's architecture, whose base would be pulled and could not be tried, or
-    whose base a user must make:
+    whose base a user must make, or is NVIDIA's and not here, 10 GB and more to pull:
     `repo-builder images build` is for those.
     """
     from repo_builder.images import engine
@@ -38,7 +38,11 @@ def make(targets: Iterable[str], out: Path, *, required: bool) -> None:
     here = f"linux/{running.architecture()}"
     for target in sorted(set(targets) & set(table.targets)):
         _, family = table.family(target)
-        if not required and (not family.base or table.platform(target, None) != here):
+        if not required and (
+            not family.base
+            or table.platform(target, None) != here
+            or (family.large and not running.has(family.base))
+        ):
             continue
         try:
             _make(out, target, running)

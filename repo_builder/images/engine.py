@@ -77,6 +77,17 @@ class Engine:
                     f"no image '{reference}' here; repo-builder images list shows those there are"
                 ) from None
 
+    def has(self, reference: str) -> bool:
+        """Whether an image is here, by name or id."""
+        import docker.errors
+
+        with _wrap_engine_errors(f"image {reference}"):
+            try:
+                self._client.images.get(reference)
+            except docker.errors.ImageNotFound:
+                return False
+        return True
+
     def labelled(self, label: str) -> list[Image]:
         """All local images that carry a label (`name` or `name=value`)."""
         with _wrap_engine_errors("list images"):

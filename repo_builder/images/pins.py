@@ -47,6 +47,11 @@ class Family(_Shape):
     layers: tuple[str, ...] = Field(min_length=1)
     budget: Budget
 
+    @property
+    def large(self) -> bool:
+        """Whether the base is NVIDIA's, which brings the server: 10 GB and more to pull."""
+        return not self.packages
+
 
 class Package(_Shape):
     """A wheel: its version and its sha256 per OCI architecture."""

@@ -221,6 +221,8 @@ def deploy(opened: Terminal) -> None:
     shutil.copy(ROOT / "compose/edge.yaml", opened.place)
 
 
+# Most pages begin with the examples.
+OTHERWISE = Setting(examples, builds=True)
 SETTINGS = {
     "accelerators.md": Setting(plan),
     "README.md": Setting(readme, builds=True, engine=True),
@@ -234,13 +236,11 @@ SETTINGS = {
     "cluster.md": Setting(cluster, others={"10.0.0.1": "127.0.0.1"}),
     "data.md": Setting(data),
     "deploy.md": Setting(deploy, builds=True, engine=True),
-    "figures.md": Setting(examples, builds=True),
     "images.md": Setting(examples, builds=True, engine=True),
     "lint.md": Setting(lint, builds=True),
     "operations.md": Setting(operations, builds=True),
     "own-targets.md": Setting(target_file, builds=True),
     "pipelines.md": Setting(pipelines, builds=True),
-    "report.md": Setting(examples, builds=True),
     "serving.md": Setting(built, builds=True, before_python=""),
     "specs.md": Setting(first_specs),
 }

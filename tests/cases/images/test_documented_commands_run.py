@@ -16,7 +16,7 @@ from pathlib import Path
 
 import documents
 import pytest
-from page_settings import BUILD, SETTINGS, Examples
+from page_settings import BUILD, OTHERWISE, SETTINGS, Examples
 from terminal import Terminal, engine
 
 REGISTRY = "registry.example:5000"
@@ -27,7 +27,7 @@ def terminal(
     page: Path, full: Path, cache: Path, folder: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Terminal, dict[str, str]]]:
     """A terminal in which the page can begin, and what was run there already."""
-    setting = SETTINGS[page.name]
+    setting = SETTINGS.get(page.name, OTHERWISE)
     done = {}
     examples: Examples | None = request.getfixturevalue("examples") if setting.builds else None
     if examples and page.name == "README.md":
@@ -57,7 +57,7 @@ PAGES = [page for page in documents.PAGES if page.name != "tutorial.md" and runs
 def test_the_commands_of_a_page_do_what_it_shows(
     page: Path, full: Path, cache: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    setting = SETTINGS[page.name]
+    setting = SETTINGS.get(page.name, OTHERWISE)
     wrong = []
     with terminal(page, full, cache, tmp_path, request) as (opened, done):
         for block in documents.blocks(page):

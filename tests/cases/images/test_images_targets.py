@@ -14,6 +14,8 @@ import pytest
 from containers import Running, X, expected, infer, ready
 from image_kit import WIDTHS, World
 
+from repo_builder.cli import _images
+
 PYTHON_MODEL = b"""
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -72,6 +74,17 @@ def test_the_npu_image_has_its_plugin_and_the_bases_driver(
     assert b"libnpu_driver_compiler.so" in output, output
     assert (code, b"Read-only file system" in output) == (1, True), output
     world.client.images.remove(base, force=True)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_build_pulls_no_base_of_nvidias_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = {"sum": ("1.0.0", {"model.py": PYTHON_MODEL})}
+    kit.publish_models(tmp_path / "build", "nvidia-gpu", "python", models)
+    _images.make(["nvidia-gpu"], tmp_path / "build", required=False)
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "build/images").exists()
 
 
 @pytest.mark.parametrize("target", ["nvidia-gpu", "jetson-orin-nx"])
