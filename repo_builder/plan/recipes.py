@@ -63,16 +63,16 @@ def _openvino(chain: Chain) -> None:
     cpu = device == "CPU"
     front = _front(chain, static=not cpu)
     keep = None
-    if precision == "int8":
+    model = front
+    if precision == "int8" and not chain.spec.optimize.quantization.stored:
+        model = quantization.quantized(chain, front)
+        params["activations"] = chain.spec.optimize.quantization.activations
+    elif precision == "int8":
         params.update(quantization.params(chain), weight_bits=quantization.weight_bits(chain))
-        asked = chain.spec.optimize.quantization
-        if asked.stored:
-            calibration = chain.calibration
-            keep = mixed.kept(chain, front, params)
-        else:
-            params.update(weights=asked.weights, activations=asked.activations)
+        calibration = chain.calibration
+        keep = mixed.kept(chain, front, params)
     chain.compiled = "compile-openvino"
-    model = chain.add(chain.compiled, params, model=front, calibration=calibration, keep=keep)
+    model = chain.add(chain.compiled, params, model=model, calibration=calibration, keep=keep)
     measured = cpu and _runs_here(chain, "OpenVINO")
     runtime = "openvino" if cpu else "openvino-rows"
     in_fp16 = _emulated(chain) if precision == "fp16" and not cpu else None

@@ -70,7 +70,7 @@ STEPS: dict[str, Declaration] = {
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",
-        7,
+        8,
         tools=("onnx", "onnxruntime", "openvino", "nncf"),
         extra="openvino",
         limit_s=_HOUR,

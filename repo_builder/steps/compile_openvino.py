@@ -28,7 +28,7 @@ from repo_builder.steps import (
 )
 from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
-from repo_builder.targets.types import CalibrationMethod, Repair, WeightType
+from repo_builder.targets.types import CalibrationMethod, Repair
 
 FILE = "calibration.npz"
 _COUNTED = re.compile(r"([A-Za-z]+_\d+)(?=/|$)")
@@ -41,7 +41,8 @@ _NOT_IN_PARTS = ("LSTMSequence", "GRUSequence", "RNNSequence", "TensorIterator",
 class Params:
     """For int8 as in `quantize`, `weight_bits` too. NNCF has neither entropy nor mse calibration.
 
-    `weights`, `activations`: see `docs/optimizing.md`; those that are not int8 are for the CPU.
+    `activations` other than int8: the model comes with packed weights from `quantize-weights`, and
+    the CPU device may round what products read (`dynamic`), or not (`none`).
     `device` is OpenVINO's name of what shall run the model. Any but the CPU takes one shape only,
     so a varying first dimension becomes 1. `last_release` is the last OpenVINO that knows the
     device ("": the current one), `opset` the newest operation set which that one reads.
@@ -54,7 +55,6 @@ class Params:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     weight_bits: Literal[7, 8] = 8
-    weights: WeightType = "int8"
     activations: Literal["int8", "dynamic", "none"] = "int8"
     symmetric: bool = False
     repair: tuple[Repair, ...] = ("equalize", "smooth", "bias")
@@ -107,17 +107,16 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     from repo_builder.steps import _openvino
 
     already = quantized.find(_onnx.load_graph(inputs.model))
-    if already is not None:
+    packed = params.precision == "int8" and params.activations != "int8"
+    if already is not None and not packed:
         _refuse(already, params)
     model, names = _converted(inputs.model, params)
     left: Mapping[str, str] = {}
     uneven: Mapping[str, float] = {}
-    if already is not None:
-        _openvino_int8.keep_dimensions(model)
-    elif params.precision == "int8" and params.activations != "int8":
-        excluded = _excluded(model.get_ordered_ops(), params.exclude)
-        model = _openvino_weights.compress(model, params.weights, params.symmetric, excluded)
+    if packed:
         _openvino_weights.let_round(model, dynamic=params.activations == "dynamic")
+    elif already is not None:
+        _openvino_int8.keep_dimensions(model)
     elif params.precision == "int8":
         model, left, uneven = _in_8_bits(model, inputs, params)
     _settle_names(model, names)
