@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 from repo_builder.base.artifact import Entry
@@ -95,11 +95,12 @@ def changes(entries: Entries) -> list[str]:
 
 
 def notes(entries: Entries) -> tuple[str, ...]:
-    """What int8 was kept from and why, and what was balanced for it, in a sentence each.
+    """What int8 was kept from and why, what has 4 bits, and what was repaired, in a sentence each.
 
     What mixed precision leaves is told by layer, not by node.
     """
-    made = entries.get("quantize") or entries.get("compile-openvino")
+    steps = ("quantize", "quantize-weights", "compile-openvino")
+    made = next((entries[step] for step in steps if entries.get(step)), None)
     facts: Any = made.facts if made else {}
     ranked = entries.get(RANKED)
     said = [_mixed(ranked.facts)] if ranked and _out_of_int8(ranked.facts) else []
@@ -112,7 +113,26 @@ def notes(entries: Entries) -> tuple[str, ...]:
     if uneven := facts.get("balanced"):
         names = _some([f"'{name}' ({factor:g}x)" for name, factor in uneven.items()], ", ")
         said.append(f"channels balanced before int8, largest over median: {names}")
-    return tuple(said)
+    return (*said, *_packed(facts), *_repaired(facts))
+
+
+def _packed(facts: Mapping[str, Any]) -> Iterator[str]:
+    """How many operators have weights in 4 bits, and which others in 8."""
+    if in_4_bits := facts.get("in_4_bits"):
+        counted = [
+            f"{', '.join(f'{count} {kind}' for kind, count in kinds.items())} in {bits} bits"
+            for bits, kinds in ((4, in_4_bits), (8, facts["in_8_bits"]))
+            if kinds
+        ]
+        yield f"weights of {'; '.join(counted)}"
+
+
+def _repaired(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What calibration rows were used for beside ranges."""
+    if rounded := facts.get("rounded"):
+        yield f"weights of {_nodes(rounded)} rounded together, so that errors cancel"
+    if corrected := facts.get("corrected"):
+        yield f"biases of {_nodes(corrected)} corrected by the mean shift"
 
 
 def _out_of_int8(ranked: Any) -> list[Any]:

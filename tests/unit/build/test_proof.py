@@ -121,3 +121,20 @@ def test_layers_that_mixed_precision_leaves_are_told_by_layer() -> None:
 def test_nothing_to_note() -> None:
     assert proof.notes({"quantize": entry(left={}, balanced={})}) == ()
     assert proof.notes({"compile-onnxruntime": entry(), "quantize": None}) == ()
+
+
+def test_bits_and_repairs_are_told() -> None:
+    packed = entry(
+        in_4_bits={"Gemm": 1, "MatMul": 3},
+        in_8_bits={"Conv": 2},
+        rounded=["a", "b"],
+        corrected=["a"],
+        balanced={"b": 60.0},
+    )
+    assert proof.notes({"quantize-weights": packed, "compile-openvino": entry(left={})}) == (
+        "channels balanced before int8, largest over median: 'b' (60x)",
+        "weights of 1 Gemm, 3 MatMul in 4 bits; 2 Conv in 8 bits",
+        "weights of 2 nodes rounded together, so that errors cancel",
+        "biases of 1 node corrected by the mean shift",
+    )
+    assert proof.notes({"quantize-weights": entry(in_4_bits={}, in_8_bits={"Conv": 2})}) == ()
