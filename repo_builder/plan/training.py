@@ -11,7 +11,7 @@ from repo_builder.plan import sizes, source
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef, Input, SourceFiles
 from repo_builder.spec.training import Distillation, Training
-from repo_builder.spec.types import OnnxSource, Source, TorchSource
+from repo_builder.spec.types import OnnxSource, Source, Spec, TorchSource
 
 
 def imported(chain: Chain) -> ArtifactRef:
@@ -39,7 +39,7 @@ def weights(chain: Chain, net: TorchSource) -> Input | None:
         return start
     return chain.add(
         "train",
-        {"net": source.net(net), "training": _params(train, distill)},
+        {"net": source.net(net), "training": {**_params(train, distill), **_aware(chain.spec)}},
         code=chain.file(net),
         data=_data(chain, train),
         weights=start,
@@ -73,7 +73,7 @@ def _teacher(chain: Chain, distill: Distillation) -> ArtifactRef:
 def _params(train: Training, distill: Distillation | None) -> dict[str, Json]:
     """`repo_builder.steps._training.Training`, as JSON."""
     recipe = dataclasses.asdict(train)
-    for name in ("data", "validation", "target", "output", "own"):
+    for name in ("data", "validation", "target", "output", "own", "quantization_aware"):
         del recipe[name]
     params: dict[str, Json] = {"recipe": recipe, "target": train.target, "output": train.output}
     if train.own is not None:
@@ -86,6 +86,14 @@ def _params(train: Training, distill: Distillation | None) -> dict[str, Json]:
             "feature_weight": distill.feature_weight,
         }
     return params
+
+
+def _aware(spec: Spec) -> dict[str, Json]:
+    """How weights are quantized later, where training shall know."""
+    train, quantization = spec.optimize.train, spec.optimize.quantization
+    if train is None or not train.quantization_aware:
+        return {}
+    return {"aware": {"stored": quantization.stored, "symmetric": bool(quantization.symmetric)}}
 
 
 def _data(chain: Chain, train: Training) -> SourceFiles:

@@ -53,6 +53,8 @@ class RawTrain(Raw):
     """Stop after so many epochs without a better score on the validation rows."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Of the order of rows, of dropout, and of the first weights where the source has none."""
+    quantization_aware: bool = False
+    """Round weights to the 4 bits of `quantization` while the net is trained."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Threads that compute; others give other roundings, so they are part of the result."""
 

@@ -44,6 +44,12 @@ def resolve(
             tell(_DISTILL, "nothing is trained", fix)
         return None, None
     _check(train, source, evaluation, file, tell)
+    optimize = raw.optimize
+    in_4_bits = optimize.precision == "int8" and optimize.quantization.weights == "int4"
+    if train.quantization_aware and (optimize.auto is not None or not in_4_bits):
+        fix = "write `precision: int8, quantization: {weights: int4, ...}`, or leave it out"
+        what = "pays for weights of 4 bits; with 8 there is nothing to win back"
+        tell((*_TRAIN, "quantization_aware"), what, fix)
     return _training(train, file), _distillation(raw, train, distill, file, tell)
 
 

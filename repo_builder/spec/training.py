@@ -53,7 +53,8 @@ class Training:
     """Rows, recipe and loss: see `repo_builder.nets.recipe.Recipe`.
 
     `data` and `validation` are .npz files with one array for each input and the array `target`.
-    `output` is the net's that `loss` reads. `own` takes the place of `loss`.
+    `output` is the net's that `loss` reads. `own` takes the place of `loss`. `quantization_aware`:
+    forward sees weights as they are quantized later.
     """
 
     data: Path
@@ -71,3 +72,4 @@ class Training:
     early_stop: int | None
     seed: int
     threads: int
+    quantization_aware: bool = False

@@ -16,10 +16,11 @@ from repo_builder.base import digest, progress
 from repo_builder.base.artifact import Tensor
 from repo_builder.base.errors import DataError, ModelError, did_you_mean
 from repo_builder.nets.distill import Distilled
+from repo_builder.nets.fake_quant import Grid
 from repo_builder.nets.losses import LOGITS, Objective, Own, Ramp, Task
 from repo_builder.nets.train import Epoch, Recipe, Rows
 from repo_builder.nets.types import Net
-from repo_builder.steps import _data
+from repo_builder.steps import _data, _grid
 from repo_builder.steps._data import Array
 
 TRAIN, VALIDATION, LOSS = "train.npz", "validation.npz", "loss.py"
@@ -40,14 +41,33 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Aware:
+    """How weights get 4 bits later: with activations in ranges that are `stored`, or without."""
+
+    stored: bool
+    symmetric: bool
+
+    @property
+    def grid(self) -> Grid:
+        """As of `quantize`: each channel, also of convolutions; or of `quantize-weights`."""
+        if self.stored:
+            return Grid(4, 0, symmetric=True, convolutions=True)
+        return Grid(4, _grid.BLOCK, self.symmetric)
+
+
+@dataclass(frozen=True)
 class Training:
-    """See `repo_builder.spec.training.Training`; `own` is a function in `loss.py`, "" for none."""
+    """See `repo_builder.spec.training.Training`; `own` is a function in `loss.py`, "" for none.
+
+    `aware`: forward sees weights as they are quantized later; None: as they are.
+    """
 
     recipe: Recipe
     target: str
     output: str
     own: str = ""
     distillation: Distillation | None = None
+    aware: Aware | None = None
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Facts:
-    """How training went: see `repo_builder.nets.train.Trained`. `score` is `scored_by` the loss.
+    """How training went: see `repo_builder.nets.train.Trained`.
 
-    `parameters` are those that were trained.
+    `parameters` are those that were trained; `rounded` are layers whose weights lie on the grid on
+    which they are quantized later.
     """
 
     history: tuple[Epoch, ...]
@@ -49,6 +50,7 @@ class Facts:
     higher_is_better: bool
     stopped: str
     parameters: int
+    rounded: tuple[str, ...] = ()
 
 
 def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
@@ -57,12 +59,14 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
     In the folder `kept` lies, until it is done, what a run that was killed goes on from.
     ModelError, DataError: see `nets.factory.make`, `_training.prepare` and `nets.train.fit`.
     """
-    from repo_builder.nets import checkpoint, factory, forward
+    from repo_builder.nets import checkpoint, factory, fake_quant, forward
     from repo_builder.nets.train import fit
 
     net, recipe = params.net, params.training.recipe
     weights = inputs.weights / _onnx.WEIGHTS if inputs.weights else None
     module = factory.make(inputs.code, net, weights, seed=recipe.seed)
+    aware = params.training.aware
+    rounded = fake_quant.attach(module, aware.grid) if aware else ()
     identity: digest.Json = {
         "params": digest.of_bytes(repr(params).encode()),
         "inputs": [_contents(folder) for folder in dataclasses.astuple(inputs) if folder],
@@ -79,6 +83,7 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
             progress=lambda epoch: _training.tell(epoch, recipe),
             call=lambda arrays: tuple(forward.call(module, net, arrays).values()),
         )
+    fake_quant.bake(module, rounded)
     checkpoint.write(out / _onnx.WEIGHTS, checkpoint.state(module), {})
     file.unlink(missing_ok=True)
     return Facts(
@@ -88,6 +93,7 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
         higher_is_better=prepared.objective.higher_is_better,
         stopped=trained.stopped,
         parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        rounded=rounded,
     )
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from repo_builder.base.errors import DataError, ModelError, RepoBuilderError
 from repo_builder.nets.distill import Distilled, soft_loss
-from repo_builder.nets.losses import LOGITS, Answers, LossName, Own, Ramp, Task
+from repo_builder.nets.losses import LOGITS, Answers, Own, Ramp, Task
+from repo_builder.spec.training import LossName
 
 torch = pytest.importorskip("torch")
 

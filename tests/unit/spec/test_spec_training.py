@@ -67,6 +67,10 @@ def test_a_teacher_is_a_spec_with_its_own_teacher_or_a_file(tmp_path: Path) -> N
     [
         ("distill: {teacher: model.onnx}", "nothing is trained; add `train: {data: train.npz"),
         ("train: {data: train.npz, epochs: 3, early_stop: 2}", "needs rows that score each epoch"),
+        (
+            "train: {data: train.npz, epochs: 3, quantization_aware: true}",
+            "pays for weights of 4 bits; with 8 there is nothing to win back",
+        ),
         ("train: {data: no.npz, epochs: 3}", "optimize.train.data: no such file: no.npz"),
         (
             "train: {data: train.npz, epochs: 3, validation: train.npz}",

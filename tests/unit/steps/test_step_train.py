@@ -16,7 +16,7 @@ from repo_builder.base.errors import RepoBuilderError
 from repo_builder.nets.losses import LOGITS, Ramp
 from repo_builder.nets.recipe import Recipe
 from repo_builder.nets.types import Net
-from repo_builder.steps import _training, soft_targets, train_torch
+from repo_builder.steps import _runtimes, _training, soft_targets, train_torch
 
 torch = pytest.importorskip("torch")
 
@@ -187,3 +187,23 @@ def test_data_that_a_teacher_does_not_take_are_told(shop: Shop) -> None:
     model, _ = teacher(shop.bench)
     with pytest.raises(RepoBuilderError, match=r"no array 'x'"):
         shop.soft(model, shop.data(y=rows()["x"]))
+
+
+@pytest.mark.parametrize("aware", [True, False])
+def test_4_bits_change_nothing_in_a_net_that_was_trained_for_them(shop: Shop, aware: bool) -> None:
+    training = dataclasses.replace(TRAINING, aware=_training.Aware(False, False) if aware else None)
+    made, facts = shop.train(shop.data(), training)
+    assert facts.rounded == (("0", "2") if aware else ())
+    bench = shop.bench
+    params = {"net": NET}
+    exported, _ = bench.run("export", params=params, code=shop.code, weights=made)
+    in_4_bits = {"weights": "int4", "symmetric": False}
+    stored, counted = bench.run("quantize-weights", params=in_4_bits, model=exported)
+    assert counted.in_4_bits == {"Gemm": 2}
+    x = rows()["x"]
+    exact, found = (
+        _runtimes.load(folder, "onnxruntime").run({"x": x})["logits"]
+        for folder in (exported, stored)
+    )
+    error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
+    assert error < 1e-5 if aware else error > 1e-3
