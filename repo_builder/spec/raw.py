@@ -15,8 +15,9 @@ from repo_builder.client.models.policies import Activation, PolicyName, ScoreLay
 from repo_builder.spec.raw_base import Raw
 from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.raw_training import RawDistill, RawTrain
+from repo_builder.spec.search import SearchObjective
 from repo_builder.spec.serving import Overlay
-from repo_builder.spec.types import MetricName, Objective, Place, Precision, SearchObjective
+from repo_builder.spec.types import MetricName, Objective, Place, Precision
 from repo_builder.targets.types import (
     ActivationType,
     CalibrationMethod,

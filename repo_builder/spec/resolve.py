@@ -23,6 +23,7 @@ from repo_builder.spec.raw import (
     RawOptimize,
     RawSpec,
 )
+from repo_builder.spec.search import Auto
 from repo_builder.targets import Target
 from repo_builder.targets.types import TensorRt
 
@@ -88,7 +89,7 @@ class _Resolver:
                     quantized, max_error=self._max_error(optimize, quantized)
                 ),
                 tensorrt=types.TensorRt(**optimize.tensorrt.model_dump()),
-                auto=types.Auto(**optimize.auto.model_dump()) if optimize.auto else None,
+                auto=Auto(**optimize.auto.model_dump()) if optimize.auto else None,
                 train=train,
                 distill=distill,
             ),

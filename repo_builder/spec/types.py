@@ -15,6 +15,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
+from repo_builder.spec.search import Auto
 from repo_builder.spec.training import Distillation, Training
 from repo_builder.targets.types import ActivationType, CalibrationMethod, Repair, WeightType
 
@@ -27,7 +28,6 @@ Place = Literal["builder", "image", "device"]
 StageKind = Literal["model", "preprocess", "nms", "top_k"]
 Part = Literal["selection", "confirmation"]
 """Half of the evaluation's rows: what chooses among many variants, and what chose none."""
-SearchObjective = Literal["size", "latency"]
 MetricName = Literal[
     "accuracy",
     "top5",
@@ -208,17 +208,6 @@ class TensorRt:
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
     compile_at: Place | None = None
-
-
-@dataclass(frozen=True)
-class Auto:
-    """A search for the variant that is best by `objective` of those that keep the gates.
-
-    It ends after `budget_s` seconds with the best so far.
-    """
-
-    objective: SearchObjective = "size"
-    budget_s: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from repo_builder.build.search.candidates import Candidate
-from repo_builder.spec.types import SearchObjective
+from repo_builder.spec.search import SearchObjective
 
 SAME_SIZE = 0.02
 """Sizes this close, as a share of the smaller, are the same: names and padding."""

@@ -19,7 +19,8 @@ from repo_builder.build.search.record import Question
 from repo_builder.plan import Plan, Variant
 from repo_builder.run.execute import Outcome
 from repo_builder.run.store import Store
-from repo_builder.spec.types import Auto, Pipeline, Spec
+from repo_builder.spec.search import Auto
+from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.targets import Target
 
 MOST_LOOKS = 3

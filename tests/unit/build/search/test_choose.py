@@ -9,7 +9,8 @@ import pytest
 from repo_builder.build.search import choose
 from repo_builder.build.search.candidates import Candidate
 from repo_builder.build.search.choose import Result
-from repo_builder.spec.types import Optimize, SearchObjective
+from repo_builder.spec.search import SearchObjective
+from repo_builder.spec.types import Optimize
 
 A1, A2, A3 = (Candidate(f"int8 {way}", "int8", 0.3, Optimize()) for way in ("a", "b", "c"))
 H, F = (Candidate(name, name, share, Optimize()) for name, share in (("fp16", 0.5), ("fp32", 1.0)))
