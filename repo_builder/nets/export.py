@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 OPSET = 18
-"""The oldest that the exporter writes: asked for an older one it writes this, and only warns."""
+"""The oldest that the exporter writes. Asked for an older one it tries to convert this, and where
+that fails, as for every ReduceMean, it only warns."""
 
 _ROWS = 2
 """Rows of the example: PyTorch may take a size of 0 or 1 for fixed."""

@@ -70,7 +70,7 @@ def prove(module: Module, net: Net, onnx: Path, folder: Path) -> Parity:
             allowed = max(_limit(said[name]), _AMPLIFIED * _difference(said[name], shaken[name]))
             if not found <= allowed:
                 what = f"{net.factory}: its ONNX answers otherwise than PyTorch with {count} rows"
-                raise ModelError(f"{what}: '{name}' by {_said(found)}; {_fix(net)}")
+                raise ModelError(f"{what}: '{name}' {_said(said[name], found)}; {_fix(net)}")
             worst[name] = max(worst[name], found)
     return Parity(batches, worst)
 
@@ -126,7 +126,9 @@ def _difference(said: Any, got: Any) -> float:
     return moved / max(float(np.linalg.norm(a)), float(np.finfo(said.dtype).tiny)) if moved else 0.0
 
 
-def _said(difference: float) -> str:
-    return (
-        "another shape or type" if difference == float("inf") else f"{difference:.2g} of its size"
-    )
+def _said(answer: Any, difference: float) -> str:
+    if difference == float("inf"):
+        return "has another shape, another type, or NaN elsewhere"
+    if answer.dtype.kind != "f":
+        return f"in {difference:.2g} of its values"
+    return f"by {difference:.2g} of its size"
