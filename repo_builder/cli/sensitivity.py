@@ -107,6 +107,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
     if facts["source"]:
         return f"its source came quantized ({facts['source']}) and is not ranked"
     layers = facts["layers"]
+    if not layers:
+        return "int8 has nothing to quantize here, no convolution or matrix product"
     kept = [layer for layer in layers if layer["form"] != "int8"]
     whole = f"all {len(layers)} layers in int8 are off by {facts['whole']:.2g} of the norm"
     if not kept:

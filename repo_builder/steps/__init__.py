@@ -64,7 +64,7 @@ STEPS: dict[str, Declaration] = {
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
     "quantize": Declaration("quantize", 6, tools=("onnx", "onnxruntime", "numpy")),
     "sensitivity": Declaration(
-        "sensitivity", 3, tools=("onnx", "onnxruntime", "numpy"), limit_s=6 * _HOUR
+        "sensitivity", 4, tools=("onnx", "onnxruntime", "numpy"), limit_s=6 * _HOUR
     ),
     "quantize_weights": Declaration("quantize-weights", 2, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from repo_builder.base import progress
-from repo_builder.base.errors import DataError, StepError
+from repo_builder.base.errors import DataError
 from repo_builder.introspect import quantized as quantized_source
 from repo_builder.steps import (
     _answers,
@@ -130,7 +130,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     """Write `keep.json`: the layers that stay in floating point.
 
     DataError: the calibration data is missing or does not fit. ModelError: as of `quantize`.
-    StepError: nothing to quantize, or the model cannot be run.
+    StepError: the model cannot be run. Where there is nothing to quantize there are no layers.
     """
     if (already := quantized_source.find(_onnx.load_graph(inputs.model))) is not None:
         _keep.write(out, _keep.Keep({}, {}))
@@ -146,6 +146,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         alone = _answers.run_all(runner, first)
         together = not _batch.why_not(runner, first, alone)
         asked, balanced = _Asked(model, samples, params, together), {}
+        if not asked.layers:
+            _keep.write(out, _keep.Keep({}, {}))
+            return Facts()
         kinds = [kind for kind in params.repair if kind in _balance.KINDS]
         if kinds and asked.error(()) > _balance.NEAR:
             even, uneven = _balance.balanced(model, expected, samples, kinds)
@@ -299,17 +302,27 @@ class _Asked:
 def _around(
     model: ModelProto, samples: _data.Samples, params: Params
 ) -> tuple[list[NodeProto], dict[str, _calibrate.Range]]:
-    """The nodes that `quantize` would quantize, and the ranges of the tensors around them."""
+    """The nodes that `quantize` would quantize, and the ranges of the tensors in fp32 around them.
+
+    None where it would refuse the model, as there is no heavy one.
+    """
+    from onnx import TensorProto
+
     nodes = _quantizable.chosen(model, params.exclude, whole=False)
     seen = _observe.watch(model, nodes, samples)
     nodes, _ = _quantizable.kept(model, nodes, seen, whole=False)
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
-        raise StepError("int8 has nothing to quantize here: no convolution or matrix product")
+        return [], {}
+    fp32 = _inner.floats(model) | {
+        value.name
+        for value in model.graph.input
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
     around = {name for node in nodes for name in (*node.input, *node.output)}
     return nodes, {
         name: _calibrate.choose(histogram, params.method, params.percentile, params.around_zero)
         for name, histogram in seen.items()
-        if name in around
+        if name in around & fp32
     }
 
 

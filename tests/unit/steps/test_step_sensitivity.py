@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx.helper import make_node as op
-from workbench import Bench, cnn, make
+from workbench import Bench, cnn, make, relu
 
 from repo_builder.base.errors import DataError
 from repo_builder.steps import (
@@ -281,6 +281,27 @@ def test_a_model_with_scales_of_its_own_is_not_ranked(bench: Bench) -> None:
     out, facts = bench.run("sensitivity", params=params, model=made)
     assert (facts.layers, facts.source) == ((), "QDQ")
     assert _keep.read(out).nodes == {}
+
+
+def test_nothing_to_quantize_has_no_layers(bench: Bench) -> None:
+    out, facts = asked(bench, relu(), ROWS[:, :3])
+    assert facts.layers == ()
+    assert _keep.read(out).nodes == {}
+
+
+def test_double_precision_is_passed_by(bench: Bench) -> None:
+    # The quantizer leaves what is not in fp32; the input of the second layer is.
+    nodes = [
+        op("Cast", ["x"], ["wide"], "cast", to=onnx.TensorProto.DOUBLE),
+        op("MatMul", ["wide", "w1"], ["a"], "double"),
+        op("Cast", ["a"], ["b"], "back", to=onnx.TensorProto.FLOAT),
+        op("MatMul", ["b", "w2"], ["y"], "single"),
+    ]
+    stored = {"w1": FIRST.astype(np.float64), "w2": SECOND}
+    _, facts = asked(bench, make(nodes, {"x": ["N", 16]}, {"y": ["N", 32]}, stored))
+    errors = {layer.name: layer.error for layer in facts.layers}
+    assert errors["double"] == 0
+    assert 0 < errors["single"] < 0.05
 
 
 def test_data_is_needed(bench: Bench) -> None:
