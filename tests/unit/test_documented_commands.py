@@ -15,6 +15,7 @@ import click
 import documents
 import pytest
 
+from repo_builder.base import errors
 from repo_builder.cli import cli
 
 # Commands that cannot run in tests, each with its reason in its page; not more.
@@ -167,3 +168,13 @@ def test_readme_lists_all_commands_with_options_that_they_have() -> None:
     for row, says in table():
         has = {word for command in row.values() for one in command.params for word in one.opts}
         assert set(re.findall(r"--[\w-]+", says)) <= has, says
+
+
+def test_readme_lists_the_exit_codes() -> None:
+    text = documents.PAGES[0].read_text(encoding="utf-8")
+    listed = re.search(r"^Exit codes: (.*?)\.", text, re.M | re.S)
+    assert listed
+    base = errors.RepoBuilderError
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    has = {kind.exit_code for kind in kinds if issubclass(kind, base) and kind is not base}
+    assert set(map(int, re.findall(r"\d+", listed[1]))) == {*has, 130}

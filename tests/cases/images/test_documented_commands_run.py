@@ -1,8 +1,9 @@
 """The commands and programs of README and docs, extracted and run, page by page.
 
 Each page has a folder of its own with what its reader has (page_settings.py). What is shown is
-compared with what is printed; where nothing is shown, the command must succeed. What cannot run
-here says so in the page, with the reason, and is judged by its names
+compared with what is printed; where nothing is shown, the command must succeed. Steps of workflows
+are commands too, and in Python what stands behind `print(...)  # ` is shown. What cannot run here
+says so in the page, with the reason, and is judged by its names
 (tests/unit/test_documented_commands.py). The tutorial has a test of its own.
 
 Among the tests of images, which run one after the other, because its ports are those it shows.
@@ -11,15 +12,18 @@ Among the tests of images, which run one after the other, because its ports are 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import documents
 import pytest
+import yaml
 from page_settings import BUILD, OTHERWISE, SETTINGS, Examples
 from terminal import Terminal, engine
 
 REGISTRY = "registry.example:5000"
+_SAID = re.compile(r"print\(.*\)  # (.*)")
 
 
 @contextlib.contextmanager
@@ -43,34 +47,45 @@ def terminal(
         yield opened, done
 
 
-def runs(page: Path) -> list[documents.Block]:
-    """The blocks of a page that are run."""
-    languages = ("console", "indented", "python")
-    found = [b for b in documents.blocks(page) if b.language in languages and b.not_run is None]
-    return [b for b in found if b.language == "python" or b.dialogue]
+def dialogue(block: documents.Block) -> list[tuple[str, str]]:
+    """(command, what is shown of what it prints) of a block, or (program, ...) of Python."""
+    if block.not_run is not None or block.title:
+        return []
+    if block.language == "python":
+        said = _SAID.findall(block.text)
+        return [(block.text, "".join(f"...\n{line}\n" for line in said) + "..." if said else "")]
+    if block.language == "yaml":
+        content = yaml.safe_load(block.text)
+        steps = content if isinstance(content, list) else []  # a spec has keys, a workflow steps
+        return [(step["run"], "") for step in steps if "run" in step]
+    return block.dialogue if block.language in ("console", "indented") else []
 
 
-PAGES = [page for page in documents.PAGES if page.name != "tutorial.md" and runs(page)]
+PAGES = [
+    page
+    for page in documents.PAGES
+    if page.name != "tutorial.md" and any(map(dialogue, documents.blocks(page)))
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_do_what_it_shows(
     page: Path, full: Path, cache: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    setting = SETTINGS.get(page.name, OTHERWISE)
+    before = SETTINGS.get(page.name, OTHERWISE).before_python
     wrong = []
     with terminal(page, full, cache, tmp_path, request) as (opened, done):
         for block in documents.blocks(page):
             if block.title:
                 (opened.place / block.title).parent.mkdir(exist_ok=True)
                 (opened.place / block.title).write_text(block.text)
-            elif block in runs(page) and block.language == "python":
-                opened.python(setting.before_python + block.text)
-            elif block in runs(page):
-                for command, shown in block.dialogue:
+            for command, shown in dialogue(block):
+                if block.language == "python":
+                    printed = opened.python(before + command)
+                else:
                     fails = shown.startswith("error: ")
                     printed = done.get(command) or opened.run(command, fails=fails)
-                    text = shown.rstrip("\n")
-                    if text and (why := documents.difference(text, printed, block.varies)):
-                        wrong.append(f"{page}:{block.line}: {command}\n{why}")
+                text = shown.rstrip("\n")
+                if text and (why := documents.difference(text, printed, block.varies)):
+                    wrong.append(f"{page}:{block.line}: {command}\n{why}")
     assert not wrong, "\n\n".join(wrong)
