@@ -62,11 +62,11 @@ STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
-    "quantize": Declaration("quantize", 6, tools=("onnx", "onnxruntime", "numpy")),
+    "quantize": Declaration("quantize", 7, tools=("onnx", "onnxruntime", "numpy")),
     "sensitivity": Declaration(
         "sensitivity", 4, tools=("onnx", "onnxruntime", "numpy"), limit_s=6 * _HOUR
     ),
-    "quantize_weights": Declaration("quantize-weights", 2, tools=("onnx", "onnxruntime", "numpy")),
+    "quantize_weights": Declaration("quantize-weights", 3, tools=("onnx", "onnxruntime", "numpy")),
     "compile_onnxruntime": Declaration("compile-onnxruntime", 5, tools=("onnx", "onnxruntime")),
     "compile_openvino": Declaration(
         "compile-openvino",

@@ -89,18 +89,23 @@ class _Part:
         error = self._values(found, slice(None)) - self._exact
         slope = error @ gram
         for _ in range(SWEEPS):
-            changed = False
-            for column in range(found.shape[1]):
-                curve = gram[column, column]
-                wanted = self._exact[:, column] + error[:, column] - slope[:, column] / curve
-                better = self._integers(wanted, column)
-                step = self._values(better, column) - self._values(found[:, column], column)
-                moved = np.flatnonzero(step)
-                if moved.size:
-                    changed = True
-                    found[:, column] = better
-                    error[:, column] += step
-                    slope[moved] += np.outer(step[moved], gram[column])
-            if not changed:
+            before = error.copy()
+            for begin in range(0, found.shape[1], _JOINED):
+                part = slice(begin, begin + _JOINED)
+                old = error[:, part].copy()
+                self._improve(found, error, slope[:, part].copy(), part, gram[part, part])
+                slope += (error[:, part] - old) @ gram[part]
+            if (error == before).all():
                 break
         return found
+
+    def _improve(self, found: Array, error: Array, slope: Array, part: slice, gram: Array) -> None:
+        """Go once over the columns of `part`, for which `slope` is error @ gram of all columns."""
+        for number in range(slope.shape[1]):
+            column = part.start + number
+            least = error[:, column] - slope[:, number] / gram[number, number]
+            better = self._integers(self._exact[:, column] + least, column)
+            step = self._values(better, column) - self._values(found[:, column], column)
+            found[:, column] = better
+            error[:, column] += step
+            slope += np.outer(step, gram[number])
