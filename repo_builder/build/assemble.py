@@ -115,7 +115,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         facts: Any = verify.facts
         figures["difference"] = proof.differences(verify)
         figures["comparison"] = proof.comparison(entries, verify, variant.spec)
-        figures["warnings"] = tuple(facts["warnings"])
+        figures["warnings"] = (*facts["warnings"], *proof.warnings(entries))
         figures["notes"] = proof.notes(entries)
         if facts["score"]:
             figures["score"] = Score(**facts["score"])

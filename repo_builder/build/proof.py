@@ -94,16 +94,26 @@ def changes(entries: Entries) -> list[str]:
     return [f"{nodes}, but on these rows reach: {_overflow(entries.get(RANGES))}"]
 
 
-def notes(entries: Entries) -> tuple[str, ...]:
-    """What int8 was kept from and why, what has 4 bits, and what was repaired, in a sentence each.
+def warnings(entries: Entries) -> tuple[str, ...]:
+    """What a user should look at before trusting the model, in a sentence each."""
+    trained = entries.get("train")
+    if trained is None or not trained.facts["diverged"]:
+        return ()
+    why, best = trained.facts["stopped"], trained.facts["best_epoch"]
+    return (f"training ended as {why}; epoch {best} is kept: try a lower learning rate",)
 
-    What mixed precision leaves is told by layer, not by node.
+
+def notes(entries: Entries) -> tuple[str, ...]:
+    """How the net was trained, what int8 was kept from and why, what has 4 bits, what was repaired.
+
+    A sentence each.     What mixed precision leaves is told by layer, not by node.
     """
     steps = ("quantize", "quantize-weights", "compile-openvino")
     made = next((entries[step] for step in steps if entries.get(step)), None)
     facts: Any = made.facts if made else {}
     ranked = entries.get(RANKED)
-    said = [_mixed(ranked.facts)] if ranked and _out_of_int8(ranked.facts) else []
+    said = list(_trained(entries.get("train")))
+    said += [_mixed(ranked.facts)] if ranked and _out_of_int8(ranked.facts) else []
     all_left: Mapping[str, str] = facts.get("left") or {}
     if left := {name: why for name, why in all_left.items() if not _keep.is_ranked(why)}:
         first = sorted(left.items(), key=lambda one: one[1].startswith("feeds "))
@@ -114,6 +124,17 @@ def notes(entries: Entries) -> tuple[str, ...]:
         names = _some([f"'{name}' ({factor:g}x)" for name, factor in uneven.items()], ", ")
         said.append(f"channels balanced before int8, largest over median: {names}")
     return (*said, *_packed(facts), *_repaired(facts))
+
+
+def _trained(entry: Entry | None) -> Iterator[str]:
+    """How long the build trained the net, and which epoch is kept."""
+    if entry is None:
+        return
+    facts: Any = entry.facts
+    epochs, best, score = len(facts["history"]), facts["best_epoch"], facts["score"]
+    scored = "" if score is None else f", scored {score:.4g} on validation rows"
+    ended = f", ended early ({facts['stopped']})" if facts["stopped"] else ""
+    yield f"trained for {epochs} epochs{ended}; epoch {best} is kept{scored}"
 
 
 def _packed(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -51,13 +51,15 @@ class Trained:
     """How training went; the net holds the weights of `best_epoch`, and is in eval mode.
 
     That is the epoch with the best score on the validation rows, the last one without such rows;
-    `score` is its score. `stopped` says why training ended before its time, "" where it did not.
+    `score` is its score. `stopped` says why training ended before its time, "" where it did not;
+    `diverged`: because something was no number any more.
     """
 
     history: tuple[Epoch, ...]
     best_epoch: int
     score: float | None
     stopped: str = ""
+    diverged: bool = False
 
 
 def fit(
@@ -127,19 +129,21 @@ class _Training:
 
     def run(self, tell: Callable[[Epoch], None]) -> Trained:
         self._resume()
+        diverged = False
         with self._watching():
             while not self.stopped and len(self.history) < self.recipe.epochs:
                 try:
                     epoch = self._epoch(len(self.history) + 1)
                 except _Diverged as failure:
                     self._stop(str(failure))
+                    diverged = True
                     break
                 self._keep(epoch)
                 tell(epoch)
         self.net.load_state_dict(self.best)
         self.net.eval()
         score = self.history[self.best_epoch - 1].score
-        return Trained(tuple(self.history), self.best_epoch, score, self.stopped)
+        return Trained(tuple(self.history), self.best_epoch, score, self.stopped, diverged)
 
     def _epoch(self, number: int) -> Epoch:
         """Train for one epoch. `_Diverged`: the loss, the weights or the score are no numbers."""
@@ -177,7 +181,7 @@ class _Training:
         """Training cannot go on. ModelError where it leaves nothing to keep."""
         if not self.history:
             raise ModelError(f"{why}; lower the learning rate, or look at the rows")
-        self.stopped = f"{why}; kept those of epoch {self.best_epoch}"
+        self.stopped = why
 
     def _keep(self, epoch: Epoch) -> None:
         """Take a new epoch into the history, and onto the disk."""

@@ -58,7 +58,7 @@ STEPS: dict[str, Declaration] = {
         limit_s=_HOUR,
     ),
     "soft_targets": Declaration("soft-targets", 1, tools=("onnx", "onnxruntime")),
-    "train_torch": Declaration("train", 1, tools=("torch",), extra="torch", keeps="training"),
+    "train_torch": Declaration("train", 2, tools=("torch",), extra="torch", keeps="training"),
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),

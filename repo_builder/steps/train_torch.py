@@ -49,6 +49,7 @@ class Facts:
     score: float | None
     higher_is_better: bool
     stopped: str
+    diverged: bool
     parameters: int
     rounded: tuple[str, ...] = ()
 
@@ -92,6 +93,7 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
         score=trained.score,
         higher_is_better=prepared.objective.higher_is_better,
         stopped=trained.stopped,
+        diverged=trained.diverged,
         parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
         rounded=rounded,
     )

@@ -118,6 +118,23 @@ def test_layers_that_mixed_precision_leaves_are_told_by_layer() -> None:
     assert proof.notes({"sensitivity": nothing, "quantize": entry(left={}, balanced={})}) == ()
 
 
+def test_training_is_told() -> None:
+    facts = {"history": [{}, {}, {}], "best_epoch": 2, "score": 0.91234, "stopped": ""}
+    assert proof.notes({"train": entry(**facts)}) == (
+        "trained for 3 epochs; epoch 2 is kept, scored 0.9123 on validation rows",
+    )
+    assert proof.warnings({"train": entry(**facts, diverged=False)}) == ()
+    why = "the loss is nan in epoch 4, batch 1"
+    ended = entry(**facts | {"score": None, "stopped": why}, diverged=True)
+    assert proof.notes({"train": ended}) == (
+        f"trained for 3 epochs, ended early ({why}); epoch 2 is kept",
+    )
+    assert proof.warnings({"train": ended}) == (
+        f"training ended as {why}; epoch 2 is kept: try a lower learning rate",
+    )
+    assert proof.warnings({"export": entry(), "train": None}) == ()
+
+
 def test_nothing_to_note() -> None:
     assert proof.notes({"quantize": entry(left={}, balanced={})}) == ()
     assert proof.notes({"compile-onnxruntime": entry(), "quantize": None}) == ()
