@@ -41,6 +41,7 @@ check: .venv/ready
 bench: .venv/ready
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/quantization.py
+	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/client.py
 	.ci/engine start && trap '.ci/engine stop' EXIT && $(BIN)/python benchmarks/images.py

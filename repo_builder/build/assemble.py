@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from repo_builder.base import digest, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
-from repo_builder.build import beside, latency, proof
+from repo_builder.build import beside, latency, proof, pruned
 from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Row, Score, Status
@@ -31,6 +32,8 @@ CONFIDENCE = "calibrate-confidence"
 _WARM_UP = "warm-up"
 _DECIDES = 2
 """Raised whenever `repository.config` says something else of the same model, spec and target."""
+_SHAPES = re.compile(r"(export|train|prune)(-\d+|-dense)?")
+"""Steps that make a PyTorch net, whose files of the user are the model's source."""
 _INTERFACE = "interface"
 """Kept with the texts of a model; no file of it."""
 
@@ -61,7 +64,8 @@ def assemble(
     unsure = CONFIDENCE in variant.steps and calibrated is None
     cold = _WARM_UP in variant.steps and entries[_WARM_UP] is None
     timeless = "profile" in variant.steps and entries["profile"] is None
-    open_gate = timeless and spec.gates.max_latency_ms is not None
+    timed_gates = (spec.gates.max_latency_ms, spec.optimize.prune)
+    open_gate = timeless and any(gate is not None for gate in timed_gates)
     if imported is None or compiled is None or verified is None or unsure or cold or open_gate:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
     score, timed = measured["score"], measured["latency"]
@@ -75,7 +79,7 @@ def assemble(
     )
     measured["gates"] = limits(spec.gates, figures)
     measured["warnings"] += tuple(too_few_rows(spec.gates, score))
-    broken += failures(spec.gates, figures)
+    broken += failures(spec.gates, figures) + pruned.failures(entries, timed)
     if broken:
         return Row(**base, **measured, status="gate failed", reason="; ".join(broken)), None
     status = "built" if base["ran"] else "cached"
@@ -96,6 +100,7 @@ def assemble(
             store,
             served,
             _changes(entries),
+            pruned.record(entries),
         )
     except RepoBuilderError as failure:  # what the config cannot say of this model
         return Row(**base, **measured, status="failed", reason=str(failure)), None
@@ -116,7 +121,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["difference"] = proof.differences(verify)
         figures["comparison"] = proof.comparison(entries, verify, variant.spec)
         figures["warnings"] = (*facts["warnings"], *proof.warnings(entries))
-        figures["notes"] = proof.notes(entries)
+        figures["notes"] = (*proof.notes(entries), *pruned.notes(entries))
         if facts["score"]:
             figures["score"] = Score(**facts["score"])
     if made and verify:
@@ -184,10 +189,10 @@ def _loaded(made: Entry, size: int) -> int:
 
 def _source(nodes: Mapping[str, Node]) -> Json:
     """Digests of the user's files that the model comes from: an ONNX; or code, weights, data."""
-    first = nodes.get("train") or nodes.get("export") or nodes["import"]
-    inputs: Mapping[str, Any] = first.recipe["inputs"]
-    files = (given for given in inputs.values() if isinstance(given, Mapping))  # not made by steps
-    return {name: sha256 for given in files for name, sha256 in given.items()}
+    made = [node for name, node in nodes.items() if _SHAPES.fullmatch(name)] or [nodes["import"]]
+    given = (files for node in made for files in node.recipe["inputs"].values())
+    mine = (files for files in given if isinstance(files, Mapping))  # others are made by steps
+    return {name: sha256 for files in mine for name, sha256 in files.items()}
 
 
 def _labels(path: Path) -> str:
@@ -211,6 +216,7 @@ def _model(
     store: Store,
     served: int,
     changes: list[str],
+    cut: Json,
 ) -> Model:
     spec = variant.spec
     texts: dict[str, bytes] = {}
@@ -241,6 +247,8 @@ def _model(
             "steps": {step: node.key for step, node in nodes.items()},
         },
     }
+    if cut is not None:
+        record["pruned"] = cut
     bundle = variant.target.backend is None
     return Model(spec.name, spec.version, texts, compiled, record, bundle)
 

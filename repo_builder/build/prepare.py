@@ -137,6 +137,8 @@ def _uses(variant: Variant, store: Store) -> Contents | None:
 
 
 _READ = (
+    "prune",
+    "choose",
     "import",
     "simplify",
     "fix-shapes",

@@ -20,7 +20,10 @@ from repo_builder.targets import Target
 
 @dataclass
 class Chain:
-    """The steps of one variant while they are put together."""
+    """The steps of one variant while they are put together.
+
+    With `only_compiled` a recipe ends with the compiled model, which another is measured beside.
+    """
 
     spec: Spec
     target: Target
@@ -30,6 +33,7 @@ class Chain:
     steps: dict[str, str] = field(default_factory=dict)
     compiled: str = ""
     why_not_executed: str = ""
+    only_compiled: bool = False
 
     def add(
         self,

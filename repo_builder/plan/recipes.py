@@ -11,14 +11,11 @@ from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.base.digest import Json
-from repo_builder.plan import judged, mixed, quantization, sizes, training, warm_up
+from repo_builder.plan import judged, mixed, parents, quantization, sizes, training, warm_up
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
-from repo_builder.spec.types import AUTO_ERROR, Spec
+from repo_builder.spec.types import AUTO_ERROR
 from repo_builder.targets import Target
-
-DEFAULT_MAX_BATCH = 16
-"""The largest batch of an engine's profile, where the spec names none."""
 
 FP32 = "compile-fp32"
 """What the steps of a variant call the fp32 beside which it is measured."""
@@ -85,7 +82,7 @@ def _fp32(chain: Chain, params: Mapping[str, Json], front: ArtifactRef) -> Artif
 
     Targets and specs share it, also with those that are built in fp32.
     """
-    if chain.spec.optimize.precision == "fp32":
+    if chain.spec.optimize.precision == "fp32" or chain.only_compiled:
         return None
     return chain.add(chain.compiled, params, called=FP32, model=front)
 
@@ -108,7 +105,7 @@ def _tensorrt(chain: Chain) -> None:
     params = {
         "at": place,
         "precision": precision,
-        "batches": _batches(chain.spec),
+        "batches": sizes.batches(chain.spec),
         "workspace_mb": asked.workspace_mb,
         "dla_core": asked.dla_core,
         "version_compatible": asked.version_compatible,
@@ -121,21 +118,6 @@ def _tensorrt(chain: Chain) -> None:
     chain.why_not_executed = "its ONNX ran in ONNX Runtime; no such GPU was here"
     in_fp16 = _emulated(chain, ranges) if precision == "fp16" else None
     _check(chain, model, "onnxruntime", profile=False, emulated=in_fp16)
-
-
-def _batches(spec: Spec) -> list[Json]:
-    """The least, best and largest batch of the plan's profile, by what is to be served.
-
-    Best is the largest preferred batch of the spec, else what the objective makes common.
-    """
-    serving = spec.serving
-    largest = serving.max_batch_size or DEFAULT_MAX_BATCH
-    if spec.optimize.tensorrt.dla_core is not None:  # DLA takes one batch size
-        largest = 1
-    batching: Any = serving.config.get("dynamic_batching") or {}
-    common = 1 if serving.objective == "latency" else largest
-    best = max(batching.get("preferred_batch_size") or [common])
-    return [1, min(best, largest), largest]
 
 
 def _qnn(chain: Chain) -> None:
@@ -281,7 +263,10 @@ def _check(
 
     `emulated`: what the device answers where `runtime` computes in another precision.
     """
+    if chain.only_compiled:
+        return
     reference = _reference(chain)
+    parent = parents.of(chain, RECIPES[chain.target.runtime] if profile else training.imported)
     # A runtime that stands in for the device's takes the cores that are here.
     cores = 0 if chain.why_not_executed else chain.target.cores
     served: dict[str, Json] = {"runtime": runtime, "threads": cores}
@@ -294,6 +279,7 @@ def _check(
         reference=reference,
         quantized=ArtifactRef(chain.steps["quantize"]) if opaque else None,
         emulated=emulated,
+        parent=_reference(parent) if parent and chain.evaluation else None,
         slow=runtime == "qnn",
         **_rows(chain),
     )
@@ -305,7 +291,9 @@ def _check(
     _confidence(chain, model, served)
     _warm_up(chain, model, served)
     if profile:
-        chain.add("profile", served, model=model, reference=reference, fp32=fp32)
+        dense = ArtifactRef(parent.steps[parent.compiled]) if parent else None
+        chain.add("profile", served, model=model, reference=reference, fp32=fp32, parent=dense)
+    parents.adopt(chain, parent)
 
 
 def _warm_up(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) -> None:

@@ -9,9 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from repo_builder.base.artifact import Interface
+from repo_builder.base.digest import Json
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
 from repo_builder.plan.types import Pins
 from repo_builder.spec.types import Spec
+
+DEFAULT_MAX_BATCH = 16
+"""The largest batch of an engine's profile, where the spec names none."""
 
 Place = tuple[str, int]
 """An input and the number of one of its dimensions."""
@@ -108,3 +112,18 @@ def _check(spec: Spec, interface: Interface, names: Mapping[Place, str]) -> None
                     say(key, what, f"write {had} or null")
     if problems:
         raise SpecError(f"the sizes of '{spec.name}' do not fit its model:", problems)
+
+
+def batches(spec: Spec) -> list[Json]:
+    """The least, best and largest batch of the plan's profile, by what is to be served.
+
+    Best is the largest preferred batch of the spec, else what the objective makes common.
+    """
+    serving = spec.serving
+    largest = serving.max_batch_size or DEFAULT_MAX_BATCH
+    if spec.optimize.tensorrt.dla_core is not None:  # DLA takes one batch size
+        largest = 1
+    batching: Any = serving.config.get("dynamic_batching") or {}
+    common = 1 if serving.objective == "latency" else largest
+    best = max(batching.get("preferred_batch_size") or [common])
+    return [1, min(best, largest), largest]

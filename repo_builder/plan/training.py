@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from repo_builder.base.digest import Json
-from repo_builder.plan import sizes, source
+from repo_builder.plan import pruning, sizes, source
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef, Input, SourceFiles
 from repo_builder.spec.training import Distillation, Training
@@ -37,14 +38,34 @@ def weights(chain: Chain, net: TorchSource) -> Input | None:
     train, distill = chain.spec.optimize.train, chain.spec.optimize.distill
     if train is None:
         return start
-    return chain.add(
-        "train",
-        {"net": source.net(net), "training": {**_params(train, distill), **_aware(chain.spec)}},
-        code=chain.file(net),
-        data=_data(chain, train),
-        weights=start,
-        soft=_soft_targets(chain, train, distill) if distill else None,
-    )
+    params = {**_params(train, distill), **_aware(chain.spec)}
+    data = _data(chain, train)
+    soft = _soft_targets(chain, train, distill) if distill else None
+
+    def add(called: str, begin: Input | None, epochs: int, *, fresh: bool = False) -> ArtifactRef:
+        return chain.add(
+            "train",
+            {"net": source.net(net), "training": _lasting(params, epochs), **_fresh(fresh)},
+            called=called,
+            code=chain.file(net),
+            data=data,
+            weights=begin,
+            soft=soft,
+        )
+
+    if (prune := chain.spec.optimize.prune) is not None:
+        return pruning.weights(chain, net, prune, train, params, data, add)
+    return add("train", start, train.epochs)
+
+
+def _lasting(params: dict[str, Json], epochs: int) -> dict[str, Json]:
+    """The same training for so many epochs."""
+    recipe: Any = params["recipe"]
+    return {**params, "recipe": {**recipe, "epochs": epochs}}
+
+
+def _fresh(fresh: bool) -> dict[str, Json]:
+    return {"fresh": True} if fresh else {}
 
 
 def _soft_targets(chain: Chain, train: Training, distill: Distillation) -> ArtifactRef:

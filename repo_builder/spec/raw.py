@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.raw_base import Raw
+from repo_builder.spec.raw_pruning import RawPrune
 from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.raw_training import RawDistill, RawTrain
 from repo_builder.spec.search import SearchObjective
@@ -159,6 +160,7 @@ class RawOptimize(Raw):
     """Find precision and quantization by trying, in place of naming them."""
     train: RawTrain | None = None
     distill: RawDistill | None = None
+    prune: RawPrune | None = None
 
 
 class RawMaxDifference(Raw):

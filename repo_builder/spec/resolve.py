@@ -11,7 +11,7 @@ from pathlib import Path
 from repo_builder.base import digest
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
-from repo_builder.spec import resolve_source, resolve_training, types
+from repo_builder.spec import resolve_pruning, resolve_source, resolve_training, types
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.quantization import quantization
@@ -92,6 +92,7 @@ class _Resolver:
                 auto=Auto(**optimize.auto.model_dump()) if optimize.auto else None,
                 train=train,
                 distill=distill,
+                prune=resolve_pruning.resolve(raw, source, self.target, self._problem),
             ),
             gates=_gates(raw.gates),
             serving=types.Serving(

@@ -14,7 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from repo_builder.spec import raw, raw_pipeline, raw_source, raw_training, serving
+from repo_builder.spec import (
+    raw,
+    raw_pipeline,
+    raw_pruning,
+    raw_source,
+    raw_training,
+    serving,
+)
 from repo_builder.spec.load import OWN
 from repo_builder.targets.loader import CATALOG
 
@@ -55,7 +62,7 @@ def _explained(shape: type[BaseModel]) -> dict[str, Any]:
     shapes = {shape.__name__: schema, **schema["$defs"]}
     for model in (
         m
-        for room in (raw, raw_source, raw_training, raw_pipeline, serving)
+        for room in (raw, raw_source, raw_training, raw_pruning, raw_pipeline, serving)
         for m in vars(room).values()
     ):
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:

@@ -15,6 +15,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
+from repo_builder.spec.pruning import Pruning
 from repo_builder.spec.search import Auto
 from repo_builder.spec.training import Distillation, Training
 from repo_builder.targets.types import ActivationType, CalibrationMethod, Repair, WeightType
@@ -224,6 +225,7 @@ class Optimize:
     auto: Auto | None = None
     train: Training | None = None
     distill: Distillation | None = None
+    prune: Pruning | None = None
 
     @property
     def scheme(self) -> str:

@@ -59,6 +59,11 @@ STEPS: dict[str, Declaration] = {
     ),
     "soft_targets": Declaration("soft-targets", 1, tools=("onnx", "onnxruntime")),
     "train_torch": Declaration("train", 2, tools=("torch",), extra="torch", keeps="training"),
+    # It may time nets in the target's runtime while it looks for how much must go.
+    "prune": Declaration(
+        "prune", 1, tools=("torch", "torch-pruning"), extra="torch", exclusive=True
+    ),
+    "choose_weights": Declaration("choose", 1, tools=("torch",), extra="torch"),
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),

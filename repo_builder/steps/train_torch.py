@@ -15,10 +15,14 @@ from repo_builder.steps import _onnx, _training
 
 @dataclass(frozen=True)
 class Params:
-    """`net`: how the net is made, and what it takes and returns. `training`: how it is trained."""
+    """`net`: how the net is made, and what it takes and returns. `training`: how it is trained.
+
+    With `fresh` the net has the shape of the one whose weights are given, and new weights.
+    """
 
     net: Net
     training: _training.Training
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,21 @@ class Facts:
 
 
 def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
-    """Write `weights.safetensors`, those of the best epoch.
+    """Write `weights.safetensors`, those of the best epoch, with `pruned.json` of a pruned net.
 
     In the folder `kept` lies, until it is done, what a run that was killed goes on from.
     ModelError, DataError: see `nets.factory.make`, `_training.prepare` and `nets.train.fit`.
     """
-    from repo_builder.nets import checkpoint, factory, fake_quant, forward
+    from repo_builder.nets import channels, checkpoint, factory, fake_quant, forward
     from repo_builder.nets.train import fit
 
     net, recipe = params.net, params.training.recipe
     weights = inputs.weights / _onnx.WEIGHTS if inputs.weights else None
-    module = factory.make(inputs.code, net, weights, seed=recipe.seed)
+    cuts = channels.read(inputs.weights) if inputs.weights else {}
+    module = factory.make(inputs.code, net, None if params.fresh else weights, seed=recipe.seed)
+    if params.fresh:
+        channels.apply(module, cuts)
+        channels.forget(module, cuts, recipe.seed)
     aware = params.training.aware
     rounded = fake_quant.attach(module, aware.grid) if aware else ()
     identity: digest.Json = {
@@ -86,6 +94,8 @@ def run(inputs: Inputs, params: Params, out: Path, kept: Path) -> Facts:
         )
     fake_quant.bake(module, rounded)
     checkpoint.write(out / _onnx.WEIGHTS, checkpoint.state(module), {})
+    if cuts:
+        channels.write(cuts, out)
     file.unlink(missing_ok=True)
     return Facts(
         history=trained.history,

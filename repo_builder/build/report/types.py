@@ -197,9 +197,9 @@ class Row:
 
     `size` is bytes of the compiled model's files and `source_size` of the source's. `difference`
     maps outputs to how far they lie from the source's in fp32. `warnings` are what a user must
-    know of a model though it is good, `notes` what stays in floating point or was balanced for
-    int8. `level` and
-    `level_reason` say how far it was verified, `reason` why it failed. A pipeline has a `budget`.
+    know of a model though it is good, `notes` what stays in floating point, was balanced for int8,
+    or pruned. `level` and `level_reason` say how far it was verified, `reason` why it failed. A
+    pipeline has a `budget`.
     `fp32` is what it is compared with where it is not fp32.
     `rows_per_second` maps the sizes of batches that were measured to the rows a second in each.
     `gates` are the limits on score, size and latency that the spec sets. `folder` is where the

@@ -313,4 +313,4 @@ def test_every_step_is_listed_and_has_the_shape_of_one() -> None:
         assert callable(step.run)
         for part in (step.Params, step.Inputs, step.Facts):
             assert dataclasses.is_dataclass(part) or issubclass(part, dict)
-        assert declaration.exclusive == (name in ("profile", "run-pipeline"))
+        assert declaration.exclusive == (name in ("profile", "run-pipeline", "prune"))
