@@ -137,6 +137,7 @@ def _uses(variant: Variant, store: Store) -> Contents | None:
 
 
 _READ = (
+    "train",
     "prune",
     "choose",
     "import",
