@@ -15,7 +15,8 @@ from repo_builder.run.pin import pin
 from repo_builder.run.processes import StepProcesses
 from repo_builder.run.store import Store
 from repo_builder.spec.load import load, select
-from repo_builder.spec.types import WHOLE_INT8, Spec
+from repo_builder.spec.types import Spec
+from repo_builder.targets import support
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def rank(request: Request, progress: Progress) -> list[Ranking]:
         targets.pick(catalog, name)
     found = select(load(request.specs, catalog), request.only, request.targets)
     models = [spec for spec in found if isinstance(spec, Spec)]
-    specs = [spec for spec in models if catalog[spec.target].runtime not in WHOLE_INT8]
+    specs = [spec for spec in models if support.of(catalog[spec.target].runtime).mixed]
     if not specs:
         named = ", ".join(dict.fromkeys(spec.target for spec in models)) or "a pipeline"
         raise UsageError(

@@ -24,7 +24,7 @@ from repo_builder.spec.raw import (
     RawSpec,
 )
 from repo_builder.spec.search import Auto
-from repo_builder.targets import Target
+from repo_builder.targets import Target, support
 from repo_builder.targets.types import TensorRt
 
 
@@ -130,9 +130,10 @@ class _Resolver:
         asked = optimize.quantization.keep_float
         if asked == "none" or optimize.precision != "int8":
             return None
-        if self.target.runtime in types.WHOLE_INT8:
+        table = support.of(self.target.runtime)
+        if not table.mixed:
             at = ("optimize", "quantization", "keep_float")
-            what = f"{self.target.name} computes every layer in int8 and leaves none in float"
+            what = f"{self.target.name} has no mixed precision: {table.why_not_mixed}"
             fix = "write `keep_float: none` for it under `overrides`"
             self._problem(at, what, fix)
         elif quantized.name != "int8":

@@ -50,9 +50,6 @@ MetricName = Literal[
 AUTO_ERROR = 0.05
 """The relative error that `keep_float: auto` allows: docs/optimizing.md has what that costs."""
 
-WHOLE_INT8 = ("vela", "tflite-micro")
-"""Runtimes of int8 models in TFLite, where nothing can stay in floating point."""
-
 
 @dataclass(frozen=True)
 class Version:

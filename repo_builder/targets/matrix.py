@@ -62,6 +62,8 @@ def _section(rows: list[Combination], targets: list[Target]) -> str:
     offered = [target for target in targets if "int8" in target.precisions]
     lines = [f"## {table.runtime}: {', '.join(target.name for target in targets)}", ""]
     lines += [f"- {precision}: {how}." for precision, how in table.floating.items()]
+    mixed = table.mixed or f"refused: {table.why_not_mixed}"
+    lines.append(f"- Mixed precision (`keep_float`): {mixed}.")
     if len(offered) < len(targets):
         without = ", ".join(t.name for t in targets if t not in offered)
         lines.append(f"- No integers on {without}.")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from repo_builder.spec.types import (
     AUTO_ERROR,
-    WHOLE_INT8,
     Optimize,
     Precision,
     Quantization,
@@ -53,7 +52,7 @@ def of(spec: Spec, target: Target) -> tuple[Candidate, ...]:
     if "int8" in target.precisions:
         for row in support.combinations(target):
             found += _quantized(spec, row, symmetric=target.int8 == "s8s8")
-        if target.runtime not in WHOLE_INT8:
+        if support.of(target.runtime).mixed:
             for error, expected in _MIXED:
                 name = f"int8 mixed {error:g}"
                 found.append(_candidate(spec, name, name, expected, Quantization(max_error=error)))

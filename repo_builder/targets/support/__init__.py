@@ -44,7 +44,7 @@ class Support(Shape):
     operators it certainly lacks `lacks`. `types` are the element types that its inputs and outputs
     may have. `instead` is the way out; `ways_out` has better ones for single operators.
     `quantization` has a row for every combination; `floating` says how precisions in floating
-    point are computed.
+    point are computed. `mixed` says how layers that int8 harms are, or `why_not_mixed` none is.
     """
 
     runtime: Text
@@ -56,6 +56,8 @@ class Support(Shape):
     ways_out: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     quantization: Some[Combination]
     floating: Mapping[str, Text] = {}
+    mixed: str = ""
+    why_not_mixed: str = ""
 
     def problems(self, contents: Contents, *, elsewhere: bool = False) -> list[Problem]:
         """Why the runtime cannot take a model: a line for each kind of operator or type.
