@@ -48,7 +48,8 @@ def test_devices_of_int8_alone_refuse_it(tmp_path: Path, target: str) -> None:
     (problem,) = caught.value.problems
     assert str(problem).endswith(
         f"a.yaml:9: optimize.quantization.keep_float: {target} has no mixed precision: every "
-        "layer is computed in int8, none in floating point; write `keep_float: none` for it under `overrides`"
+        "layer is computed in int8, none in floating point; write `keep_float: none` for it under "
+        "`overrides`"
     )
 
 
