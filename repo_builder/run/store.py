@@ -5,6 +5,7 @@
     recalls/digits@cpu.json  the recipes of the last good build of each model@target
     texts/ab/abcd....json  what was rendered, by what shaped it
     logs/abcd....log       what a step printed
+    training/              where trainings go on that were killed; made by their step
     tmp/                   work in progress
 
 Blobs and entries appear by rename, entries last, so a process killed at any instant leaves nothing
@@ -251,7 +252,7 @@ class Store:
                     f"the store {self.root} is in use by a build; try again when it has ended"
                 ) from None
             before = self.usage()
-            for folder in ("tmp", "texts"):
+            for folder in ("tmp", "texts", "training"):  # the last: of trainings that never ended
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             kept = {
                 digest.of_json(recipe)

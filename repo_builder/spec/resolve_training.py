@@ -50,6 +50,9 @@ def resolve(
         fix = "write `precision: int8, quantization: {weights: int4, ...}`, or leave it out"
         what = "pays for weights of 4 bits; with 8 there is nothing to win back"
         tell((*_TRAIN, "quantization_aware"), what, fix)
+    elif train.quantization_aware and not optimize.quantization.per_channel:
+        what = "rounds each channel of weights on a scale of its own"
+        tell((*_TRAIN, "quantization_aware"), what, "take `per_channel: false` out")
     return _training(train, file), _distillation(raw, train, distill, file, tell)
 
 

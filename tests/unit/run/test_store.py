@@ -168,7 +168,10 @@ def test_garbage_is_what_no_last_good_build_needs(store: Store) -> None:
     store.remember("shapes@cpu", {"import": recipe(n=3)})
     store.log(old.key).write_text("x")
     store.log(new.key).write_text("y")
+    (store.root / "training").mkdir()
+    (store.root / "training" / "given-up.safetensors").write_text("z")
     removed = store.collect()
+    assert not (store.root / "training").exists()
     assert (removed.entries, removed.blobs, removed.size) == (1, 0, 0)
     assert store.get(old.key) is None
     assert store.get(new.key) == new

@@ -71,6 +71,11 @@ def test_a_teacher_is_a_spec_with_its_own_teacher_or_a_file(tmp_path: Path) -> N
             "train: {data: train.npz, epochs: 3, quantization_aware: true}",
             "pays for weights of 4 bits; with 8 there is nothing to win back",
         ),
+        (
+            "precision: int8, quantization: {weights: int4, activations: none, per_channel: false},"
+            "train: {data: train.npz, epochs: 3, quantization_aware: true}",
+            "take `per_channel: false` out",
+        ),
         ("train: {data: no.npz, epochs: 3}", "optimize.train.data: no such file: no.npz"),
         (
             "train: {data: train.npz, epochs: 3, validation: train.npz}",
