@@ -29,6 +29,11 @@ were seen to differ by 1e-7 to 2e-6. What is exported wrongly (a live Dropout, a
 baked in, an operator of another meaning) differs by 1e-2 and more. Half and double have the same
 margin over their own rounding."""
 
+_COLUMNS = 100.0
+"""How many times more than a whole output a column of it may differ, along its second or last
+dimension, by its own norm: scores beside boxes in pixels are too small to count in the whole.
+What is as much less than the limit, of the whole, is rounding in any column."""
+
 _AMPLIFIED = 8.0
 """How many times more than a change of the inputs' last bits an export may change an answer, for
 nets that are steeper than `LIMITS` allow for."""
@@ -113,7 +118,8 @@ def _limit(answer: Any) -> float:
 def _difference(said: Any, got: Any) -> float:
     """How far an answer is from the net's, relative to its norm; inf where they cannot be compared.
 
-    Of whole numbers, the share that is another.
+    The columns that differ most count where that is more. Of whole numbers, the share that is
+    another.
     """
     if said.shape != got.shape or said.dtype != got.dtype:
         return float("inf")
@@ -122,8 +128,22 @@ def _difference(said: Any, got: Any) -> float:
     if not np.array_equal(np.isfinite(said), np.isfinite(got)):
         return float("inf")
     a, b = (np.where(np.isfinite(each), each, 0).astype(np.float64) for each in (said, got))
-    moved = float(np.linalg.norm(a - b))
-    return moved / max(float(np.linalg.norm(a)), float(np.finfo(said.dtype).tiny)) if moved else 0.0
+    rounding = _limit(said) / _COLUMNS * float(np.linalg.norm(a))
+    worst = _ratio(a, b, (), 0.0)
+    for axis in {1, a.ndim - 1} & set(range(1, a.ndim)):
+        others = tuple(other for other in range(a.ndim) if other != axis)
+        worst = max(worst, _ratio(a, b, others, rounding) / _COLUMNS)
+    return worst
+
+
+def _ratio(said: Any, got: Any, axes: tuple[int, ...], rounding: float) -> float:
+    """The largest norm along `axes` (all, where none are named) of a difference, beyond `rounding`,
+    over that of what differs.
+    """
+    along = axes or None
+    moved = np.maximum(np.sqrt(((said - got) ** 2).sum(along)) - rounding, 0)
+    norm = np.sqrt((said**2).sum(along))
+    return float(np.max(moved / np.maximum(norm, np.finfo(np.float32).tiny), initial=0.0))
 
 
 def _said(answer: Any, difference: float) -> str:

@@ -46,6 +46,17 @@ def test_larger_ones_are_refused_with_their_size_and_the_batch(tmp_path: Path) -
         prove(tmp_path, lambda x: x, TIMES.format(1.0002))
 
 
+def test_small_columns_beside_large_ones_count_by_their_own_size(tmp_path: Path) -> None:
+    import torch
+
+    scale = torch.tensor([1000.0, 1000.0, 1000.0, 0.01])
+    body = "c = Constant<value = float[4] {{1000, 1000, 1000, {}}}>() y = Mul(x, c)"
+    assert prove(tmp_path, lambda x: x * scale, body.format(0.01)).difference["y"] < 1e-6
+    assert prove(tmp_path, lambda x: x * scale, body.format(0.01001)).difference["y"] < 1e-4
+    with pytest.raises(ModelError, match="'y' by "):
+        prove(tmp_path, lambda x: x * scale, body.format(0.02))
+
+
 def test_a_size_that_was_built_in_shows_at_the_other_batch(tmp_path: Path) -> None:
     first = "s = Constant<value = int64[1] {0}>() e = Constant<value = int64[1] {1}>()"
     with pytest.raises(ModelError, match="with 5 rows: 'y' has another shape, another type"):
