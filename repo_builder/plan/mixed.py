@@ -34,9 +34,9 @@ def sensitivity(
         **{name: params[name] for name in _TAKEN},
         "scheme": target.int8,
         "max_error": max_error,
-        # ONNX Runtime's quantizer puts one pair behind a tensor, NNCF one before each reader, and
-        # so does the quantizer in the form for TensorRT.
-        "shared": target.openvino is None and target.int8 == "u8s8",
+        # ONNX Runtime's quantizer puts one pair behind a tensor, NNCF one before each reader. In
+        # the form for TensorRT each reader in int8 has its own, but of one alone all read it.
+        "shared": target.openvino is None,
         "narrow": target.runtime == "onnxruntime" or in_openvino,
     }
     return chain.add("sensitivity", asked, model=model, calibration=chain.calibration)

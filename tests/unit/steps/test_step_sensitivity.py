@@ -248,6 +248,28 @@ def test_all_who_read_a_tensor_stay_where_they_share_its_pair(
     assert {name.partition("/")[0] for name in left} == stay
 
 
+@pytest.mark.parametrize("scheme", ["u8s8", "s8s8"])
+def test_what_is_quantized_is_as_near_as_was_said(bench: Bench, scheme: str) -> None:
+    # Also where each reader in int8 has a pair of its own: the last one's is read by all.
+    keep, ranked = asked(bench, twins(), scheme=scheme)
+    given = {"model": bench.model(twins()), "calibration": bench.data("calibration", x=ROWS)}
+    params = {"scheme": scheme, "samples": len(ROWS)}
+    exact = ROWS @ FIRST + ROWS @ (FIRST[:, ::-1] * np.float32(1e-3))
+    found = []
+    for more in ({}, {"keep": _some(bench, keep)}):
+        out, _ = bench.run("quantize", params=params, **given, **more)
+        found.append(relative(_runtimes.load(out, "onnxruntime").run({"x": ROWS})["y"], exact))
+    assert found[0] == pytest.approx(ranked.whole, rel=0.2)
+    assert found[1] == pytest.approx(ranked.whole, rel=0.2)  # `loud` alone helps nothing
+
+
+def _some(bench: Bench, keep: Path) -> Path:
+    """The decision to leave `loud` alone, of those in `keep`."""
+    folder, read = bench.folder(), _keep.read(keep)
+    _keep.write(folder, _keep.Keep({"loud": read.nodes["loud"]}, {}))
+    return folder
+
+
 def test_names_of_the_source_are_told_where_nodes_were_joined(bench: Bench) -> None:
     nodes = [
         op("MatMul", ["x", "w1"], ["p"], "product"),
