@@ -135,6 +135,11 @@ class _Chooser:
         self._groups = groups
         self._known: dict[tuple[int, ...], _Made] = {}
 
+    @property
+    def first(self) -> bool:
+        """Whether nothing was pruned before. Later, rounding may leave nothing to do."""
+        return not self._before
+
     def sizes(self, ratio: float) -> tuple[int, ...]:
         """How many channels each group keeps."""
         return tuple(self._size(group, ratio) for group in self._groups)
@@ -166,7 +171,7 @@ class _Chooser:
             for group, size in zip(self._groups, sizes, strict=True)
             if size < len(group.importance)
         ]
-        if not parts:
+        if not parts and self.first:
             most = max(len(group.importance) for group in self._groups)
             raise ModelError(
                 f"pruning {ratio:.0%} of the channels removes none: layers have at most {most} and "
@@ -265,12 +270,13 @@ def _search(
             f"{high} % of the channels save {achieved:.0%}; lower `share` or `round_to`"
         )
     known = {chooser.sizes(high / 100): achieved}
-    dense = chooser.sizes(0)
+    if chooser.first:  # else what went before may save enough
+        known.setdefault(chooser.sizes(0), 0.0)
     while high - low > 1:
         middle = (low + high) // 2
         sizes = chooser.sizes(middle / 100)
         if sizes not in known:
-            known[sizes] = 0.0 if sizes == dense else saved(chooser.made(middle / 100).net)
+            known[sizes] = saved(chooser.made(middle / 100).net)
         if known[sizes] >= request.share:
             high, achieved = middle, known[sizes]
         else:

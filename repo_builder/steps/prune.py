@@ -139,8 +139,8 @@ def _losses(inputs: Inputs, params: Params, scratch: Path) -> Losses | None:
     """The loss of each of the first training rows, with their labels alone."""
     if params.training is None or inputs.data is None or params.criterion == "magnitude":
         return None
+    from repo_builder.nets import forward
     from repo_builder.nets.losses import Answers
-    from repo_builder.nets.train import outputs
     from repo_builder.nets.training_data import tensors
 
     alone = dataclasses.replace(params.training, distillation=None)
@@ -152,7 +152,7 @@ def _losses(inputs: Inputs, params: Params, scratch: Path) -> Losses | None:
 
         for row in range(min(GRADIENTS, len(rows.train[rows.inputs[0]]))):
             arrays = tensors(rows.train, np.array([row]))
-            answers = Answers(outputs(module(*(arrays[name] for name in rows.inputs))))
+            answers = Answers(tuple(forward.call(module, params.net, arrays).values()))
             yield objective.loss(answers, arrays, 1.0, torch.nn.ModuleDict())
 
     return losses

@@ -13,7 +13,7 @@ from torch import nn
 from repo_builder.base.errors import ModelError
 from repo_builder.nets import channels, costs, dependencies
 from repo_builder.nets.prune import Request, prune
-from repo_builder.spec.pruning import Criterion
+from repo_builder.spec.pruning import Criterion, Of
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,8 @@ def test_layers_keep_a_multiple_and_at_least_one() -> None:
 
 def test_shares_of_multiplications_and_parameters_are_reached_with_the_fewest_channels() -> None:
     net, run = prunable.Skip(64), image()
-    for of in ("macs", "parameters"):
+    kinds: tuple[Of, ...] = ("macs", "parameters")
+    for of in kinds:
         made = prune(net, run, Request(0.5, of, round_to=4))
         now, dense = costs.count(made.net, run), costs.count(net, run)
         assert made.achieved == pytest.approx(1 - getattr(now, of) / getattr(dense, of))
@@ -138,6 +139,18 @@ def test_a_schedule_counts_from_the_dense_net() -> None:
     channels.apply(again, second.cuts)
     again.load_state_dict(second.net.state_dict())
     assert torch.equal(run(again.eval()), run(second.net))
+
+
+def test_a_part_of_a_schedule_may_find_nothing_left_to_do() -> None:
+    """Of 32 and 64 channels 30 % leaves 22 and 44, rounded to the 16 and 32 that 40 % leaves."""
+    dense, run = prunable.Skip(32), image()
+    asked: dict[Of, float] = {"channels": 0.3, "macs": 0.5}
+    for of, share in asked.items():
+        first = prune(dense, run, Request(share, of))
+        more = 0.4 if of == "channels" else first.achieved
+        again = prune(first.net, run, Request(more, of), dense=dense, before=first.cuts)
+        assert again.cuts == first.cuts
+        assert torch.equal(run(again.net), run(first.net))
 
 
 def test_a_pruned_net_answers_as_the_dense_one_with_those_channels_silenced() -> None:
