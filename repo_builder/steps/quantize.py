@@ -216,7 +216,10 @@ def _made(
     nodes = [node for node in nodes if node.name not in source.keep.nodes]
     left |= source.keep.nodes
     if not any(node.op_type in _quantizable.HEAVY for node in nodes):
-        raise StepError(_nothing(model, left, NO_WAY_OUT if params.whole else WAY_OUT))
+        if not source.keep.narrow:
+            raise StepError(_nothing(model, left, NO_WAY_OUT if params.whole else WAY_OUT))
+        left |= {node.name: "is between layers that stay in floating point" for node in nodes}
+        nodes = []
     form = params.form
     around = {name for node in nodes for name in (*node.input, *node.output)}
     ranges = {
@@ -249,7 +252,8 @@ def _made(
         )
     chosen = {node.name for node in nodes}
     with explained("the quantizer failed", WAY_OUT):
-        quantized = _qdq.quantize(model, nodes, ranges, form, grids)
+        # Of no nodes the quantizer would take all.
+        quantized = _qdq.quantize(model, nodes, ranges, form, grids) if nodes else model
         _narrow.store(
             quantized, source.keep.narrow, per_channel=params.per_channel, bits=params.narrow_bits
         )

@@ -202,6 +202,21 @@ def test_weights_stay_in_8_bits_where_the_runtime_takes_them(bench: Bench) -> No
     assert relative(answer, exact()) < 0.05 < ranked.whole / 2
 
 
+def test_of_all_layers_the_weights_may_stay_in_8_bits(bench: Bench) -> None:
+    keep, _ = asked(bench, wide(), WIDE_ROWS, narrow=True)
+    read, folder = _keep.read(keep), bench.folder()
+    nodes = {name: _keep.why(0.1) for name in ("first", "relu", "last")}
+    _keep.write(folder, _keep.Keep(nodes, {}, ["first", "last"]))
+    out, facts = quantized(bench, folder, wide(), WIDE_ROWS)
+    assert (read.narrow, facts.quantized) == (["first"], {})
+    model = onnx.load(out / "model.onnx")
+    assert "QuantizeLinear" not in {node.op_type for node in model.graph.node}
+    sizes = [len(t.dims) and int(np.prod(t.dims)) for t in model.graph.initializer]
+    assert sum(sizes) == WIDE_FIRST.size + WIDE_LAST.size + 32 + 4
+    answer = _runtimes.load(out, "onnxruntime").run({"x": WIDE_ROWS})["y"]
+    assert relative(answer, exact()) < 0.05
+
+
 def test_openvino_keeps_them_in_8_bits_and_rounds_nothing_that_they_meet(bench: Bench) -> None:
     ov = pytest.importorskip("openvino")
     keep, ranked = asked(bench, wide(), WIDE_ROWS, narrow=True, shared=False)
