@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import os
 import re
 import socket
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -393,19 +391,3 @@ def _report(line: dict[str, Any], progress: Callable[[str], None]) -> None:
     """One line of an engine's progress; the steps of a bar are left out."""
     if line.get("status") and not line.get("progressDetail"):
         progress(f"{line.get('id', '')} {line['status']}".strip())
-
-
-def context_tar(folder: Path, parts: Iterable[str], dockerfile: str, out: IO[bytes]) -> None:
-    """Tar the named parts of a context folder with fixed times, owners and order, to build from."""
-
-    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
-        info.mode = 0o755 if info.isdir() or info.mode & 0o100 else 0o644
-        return info
-
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        info, text = tarfile.TarInfo("Dockerfile"), dockerfile.encode()
-        info.size = len(text)
-        tar.addfile(info, io.BytesIO(text))
-        for part in sorted(parts):
-            tar.add(folder / part, arcname=part, filter=plain)

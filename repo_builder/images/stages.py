@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
 
 from repo_builder.base import digest
 from repo_builder.base.errors import ImageError
 from repo_builder.images.context import Context
-from repo_builder.images.engine import Engine, context_tar
+from repo_builder.images.engine import Engine
 from repo_builder.images.manifest import Manifest
 
 RUNTIME, PLANS = "runtime", "plans"
@@ -71,10 +75,26 @@ def build(
     """Let the engine build a stage of a context; returns the id of its image."""
     text = needed(_dockerfile(context), stage)
     with tempfile.TemporaryFile() as tar:
-        context_tar(context.folder, parts(context.manifest, stage), text, tar)
+        _tar(context.folder, parts(context.manifest, stage), text, tar)
         tar.seek(0)
         return engine.build(tar, stage, context.platform, mark, say)
 
 
 def _dockerfile(context: Context) -> str:
     return (context.folder / "Dockerfile").read_text(encoding="utf-8")
+
+
+def _tar(folder: Path, parts: Iterable[str], dockerfile: str, out: IO[bytes]) -> None:
+    """Tar the named parts of a context folder with fixed times, owners and order, to build from."""
+
+    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
+        info.mode = 0o755 if info.isdir() or info.mode & 0o100 else 0o644
+        return info
+
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info, text = tarfile.TarInfo("Dockerfile"), dockerfile.encode()
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+        for part in sorted(parts):
+            tar.add(folder / part, arcname=part, filter=plain)
