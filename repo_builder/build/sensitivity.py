@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repo_builder import steps, targets
+from repo_builder import steps
 from repo_builder.base.errors import RepoBuilderError, UsageError
+from repo_builder.build.prepare import read
 from repo_builder.build.request import Request
 from repo_builder.plan import rankings
 from repo_builder.run.execute import Progress, execute
 from repo_builder.run.pin import pin
 from repo_builder.run.processes import StepProcesses
 from repo_builder.run.store import Store
-from repo_builder.spec.load import load, select
 from repo_builder.spec.types import Spec
 from repo_builder.targets import support
 
@@ -44,10 +44,7 @@ def rank(request: Request, progress: Progress) -> list[Ranking]:
     UsageError: no target among them has floating point. SpecError as of a build. What fails later
     is in its ranking.
     """
-    catalog = targets.load(request.targets_dir)
-    for name in request.targets:
-        targets.pick(catalog, name)
-    found = select(load(request.specs, catalog), request.only, request.targets)
+    found, catalog = read(request)
     models = [spec for spec in found if isinstance(spec, Spec)]
     specs = [spec for spec in models if support.of(catalog[spec.target].runtime).mixed]
     if not specs:

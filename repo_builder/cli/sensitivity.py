@@ -112,7 +112,7 @@ def _summary(facts: Mapping[str, Any]) -> str:
     kept = [layer for layer in layers if layer["form"] != "int8"]
     whole = f"all {len(layers)} layers in int8 are off by {facts['whole']:.2g} of the norm"
     if not kept:
-        return f"{whole}, which `keep_float` leaves up to {facts['max_error']:g}"
+        return f"{whole}; up to {facts['max_error']:g} `keep_float` changes nothing"
     return (
         f"{whole}; with {len(kept)} of them in floating point {facts['error']:.2g}, "
         f"{facts['saved']:.0%} of the bytes saved and {facts['share']:.0%} of the work in int8"
