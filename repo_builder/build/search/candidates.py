@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from repo_builder.spec.pruning import Pruning
 from repo_builder.spec.types import (
     AUTO_ERROR,
     Optimize,
@@ -47,7 +48,30 @@ _EXPECTED: dict[WeightType, float] = {"int4": 0.2, "int8": 0.3}
 
 
 def of(spec: Spec, target: Target) -> tuple[Candidate, ...]:
-    """All that may be tried: what the target truly computes, by its table of support."""
+    """All that may be tried: what the target truly computes, by its table of support.
+
+    Where the spec asks for pruning, each with the whole share, with half of it, and without.
+    """
+    pruning = spec.optimize.prune
+    if pruning is None:
+        return tuple(_dense(spec, target))
+    dense = _dense(replace(spec, optimize=replace(spec.optimize, prune=None)), target)
+    shares = (pruning.share, pruning.share / 2)
+    return (*(_pruned(one, replace(pruning, share=s)) for s in shares for one in dense), *dense)
+
+
+def _pruned(one: Candidate, pruning: Pruning) -> Candidate:
+    """A candidate of the pruned net: weights fall with the square of the channels."""
+    said = f"pruned {pruning.share:g}"
+    return Candidate(
+        f"{one.name}, {said}",
+        f"{one.kind}, {said}",
+        one.expected * (1 - pruning.share) ** 2,
+        replace(one.optimize, prune=pruning),
+    )
+
+
+def _dense(spec: Spec, target: Target) -> list[Candidate]:
     found = []
     if "int8" in target.precisions:
         for row in support.combinations(target):
@@ -60,7 +84,7 @@ def of(spec: Spec, target: Target) -> tuple[Candidate, ...]:
         found.append(_candidate(spec, "fp16", "fp16", 0.55))
     if "fp32" in target.precisions:
         found.append(_candidate(spec, "fp32", "fp32", 1.0))
-    return tuple(found)
+    return found
 
 
 def _quantized(spec: Spec, row: Combination, *, symmetric: bool) -> list[Candidate]:

@@ -1,7 +1,8 @@
 """Which candidate to try next, which has won, and why each other lost. Pure: it sees figures alone.
 
-Size and speed are those of a kind, so one candidate of each kind tells what there is to win. Then
-candidates of the kinds that would win are tried until one keeps the gates.
+Size and speed are those of a kind, so one candidate of each kind tells what there is to win; of
+sizes, one that is expected to be several times that of a good candidate is known without trying.
+Then candidates of the kinds that would win are tried until one keeps the gates.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 
 from repo_builder.build.search.candidates import Candidate
 from repo_builder.spec.search import SearchObjective
+
+HOPELESS = 3.0
+"""A kind whose expected size is so many times that of a good candidate's kind is not tried."""
 
 SAME_SIZE = 0.02
 """Sizes this close, as a share of the smaller, are the same: names and padding."""
@@ -55,13 +59,18 @@ def following(
     """What to try next; None where nothing that is left could win."""
     untried = [one for one in candidates if one.name not in results]
     seen = {one.kind for one in candidates if one.name in results}
-    new = [one for one in untried if one.kind not in seen]
+    best = winner(candidates, results, objective)
+    most = HOPELESS * best.expected if best and objective == "size" else math.inf
+    new = [one for one in untried if one.kind not in seen and one.expected < most]
     if new:
         return min(new, key=lambda one: one.expected)
-    best = winner(candidates, results, objective)
     limit = math.inf if best is None else results[best.name].cost(objective)
     costs = {kind: _cost_of(kind, candidates, results, objective) for kind in seen}
-    left = [one for one in untried if costs[one.kind] < limit and one.kind not in _kept(best)]
+    left = [
+        one
+        for one in untried
+        if one.kind in seen and costs[one.kind] < limit and one.kind not in _kept(best)
+    ]
     return min(left, key=lambda one: costs[one.kind], default=None)
 
 

@@ -239,7 +239,6 @@ SETTINGS = {
     "images.md": Setting(examples, builds=True, engine=True),
     "lint.md": Setting(lint, builds=True),
     "operations.md": Setting(operations, builds=True),
-    "optimizing.md": Setting(lambda opened: None),
     "own-targets.md": Setting(target_file, builds=True),
     "pipelines.md": Setting(pipelines, builds=True),
     "serving.md": Setting(built, builds=True, before_python=""),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from repo_builder import targets
 from repo_builder.build.search import candidates
+from repo_builder.spec.pruning import Pruning
 from repo_builder.spec.types import Gates, Optimize, Quantization, Serving, Spec, Version
 
 ASKED = Optimize(quantization=Quantization(exclude=("/head/*",)))
@@ -68,3 +70,17 @@ def test_what_the_spec_says_beside_auto_stays() -> None:
         assert one.optimize.quantization.exclude == ("/head/*",)
         assert one.optimize.auto is None
         assert one.optimize.precision == ("fp32" if one.kind == "fp32" else "int8")
+
+
+def test_pruning_is_tried_whole_half_and_not_at_all() -> None:
+    pruning = Pruning(share=0.5, round_to=8)
+    spec = replace(_spec("cpu"), optimize=replace(ASKED, prune=pruning))
+    found = candidates.of(spec, targets.load()["cpu"])
+    assert len(found) == 3 * len(candidates.of(_spec("cpu"), targets.load()["cpu"]))
+    plain = {one.name: one for one in found}
+    shares = [
+        plain[name].optimize.prune
+        for name in ("int8 minmax, pruned 0.5", "int8 minmax, pruned 0.25", "int8 minmax")
+    ]
+    assert shares == [pruning, Pruning(share=0.25, round_to=8), None]
+    assert plain["fp32, pruned 0.5"].expected == 0.25

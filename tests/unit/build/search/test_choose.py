@@ -29,7 +29,9 @@ def _course(answers: dict[str, Result], objective: SearchObjective) -> tuple[lis
 
 def test_one_of_each_kind_tells_what_there_is_to_win() -> None:
     answers = {"int8 a": Result(30), "fp16": Result(50), "fp32": Result(100)}
-    assert _course(answers, "size") == (["int8 a", "fp16", "fp32"], "int8 a")
+    assert _course(answers, "size") == (["int8 a", "fp16"], "int8 a")
+    timed = {name: Result(one.size, (1.0, 1.0, 1.0)) for name, one in answers.items()}
+    assert _course(timed, "latency")[0] == ["int8 a", "fp16", "fp32"]
 
 
 def test_others_of_a_kind_are_tried_while_they_would_win() -> None:
