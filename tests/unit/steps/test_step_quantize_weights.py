@@ -305,3 +305,9 @@ def test_a_quantized_source_is_refused(bench: Bench) -> None:
     packed, _ = run(bench, products(), weights="int4")
     with pytest.raises(ModelError, match="is quantized already"):
         bench.run("quantize-weights", params={"weights": "int4"}, model=packed)
+
+
+def test_the_same_inputs_give_the_same_bytes(bench: Bench) -> None:
+    params = {"weights": "int4", "repair": ("equalize", "smooth", "bias", "round")}
+    first, second = (run(bench, products(), **params)[0] / "model.onnx" for _ in range(2))
+    assert first.read_bytes() == second.read_bytes()
