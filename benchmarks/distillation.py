@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -31,7 +32,7 @@ from repo_builder.nets.distill import Distilled
 from repo_builder.nets.losses import LOGITS, Objective, Ramp, Task
 from repo_builder.nets.train import Recipe, Rows, fit
 
-TRAIN, TEST = 4_000, 10_000
+TRAIN, TEST, UNLABELLED = 4_000, 10_000, 16_000
 TEACHER, STUDENTS = 66, (16, 8)
 RECIPE = Recipe(epochs=30, batch_size=100, learning_rate=1e-2, weight_decay=1e-3)
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26, 12: 2.20}
@@ -56,10 +57,12 @@ def accuracy(trained: Any, test: Mapping[str, Array]) -> float:
     return float((answers(trained, test["x"]).argmax(axis=1) == test["label"]).mean())
 
 
-def trained(width: int, seed: int, rows: Rows, objective: Objective | None) -> Any:
+def trained(width: int, seed: int, rows: Rows, objective: Objective | None, times: int = 1) -> Any:
+    """A net after so many times the epochs of `RECIPE`."""
     torch.manual_seed(seed)
     made = make(width)
-    fit(made, rows, dataclasses.replace(RECIPE, seed=seed), objective=objective)
+    recipe = dataclasses.replace(RECIPE, seed=seed, epochs=times * RECIPE.epochs)
+    fit(made, rows, recipe, objective=objective)
     return made
 
 
@@ -73,6 +76,8 @@ def ways() -> dict[str, Objective | None]:
         "KD, T=4": Distilled(task, Ramp.constant(4.0)),
         "KD, T from 8 to 2": Distilled(task, Ramp(8.0, 2.0)),
         "KD, T=4, and features": Distilled(task, Ramp.constant(4.0), features=middle),
+        "plain, as many steps as the next": None,
+        "KD, T=4, and rows without labels": Distilled(task, Ramp.constant(4.0)),
     }
 
 
@@ -87,7 +92,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6, choices=sorted(T95))
     seeds = range(parser.parse_args().seeds)
     torch.set_num_threads(1)
-    train, test = digits(TRAIN, 0), digits(TEST, 1)
+    train, test, extra = digits(TRAIN, 0), digits(TEST, 1), digits(UNLABELLED, 2)
+    both = {
+        "x": np.concatenate([train["x"], extra["x"]]),
+        "label": np.concatenate([train["label"], np.full(UNLABELLED, -1)]),
+    }
     begun = time.process_time()
     teachers = [trained(TEACHER, seed, Rows(("x",), train), None) for seed in seeds]
     scores = [accuracy(teacher, test) for teacher in teachers]
@@ -98,11 +107,13 @@ def main() -> None:
         for way, objective in ways().items():
             found = []
             for seed, teacher in zip(seeds, teachers, strict=True):
-                said = {LOGITS: answers(teacher, train["x"])}
+                given = both if "without" in way else train
+                said = {LOGITS: answers(teacher, given["x"])}
                 if "features" in way:
-                    said["features"] = answers(teacher, train["x"], 5)
-                rows = Rows(("x",), {**train, **said})
-                found.append(accuracy(trained(width, seed, rows, objective), test))
+                    said["features"] = answers(teacher, given["x"], 5)
+                rows = Rows(("x",), {**given, **said})
+                times = len(both["x"]) // TRAIN if "as many steps" in way else 1
+                found.append(accuracy(trained(width, seed, rows, objective, times), test))
             plain = plain or found
             more = interval([a - b for a, b in zip(found, plain, strict=True)])
             size = f"{width} channels, {parameters(make(width)):,} parameters"
