@@ -17,7 +17,7 @@ from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
 from repo_builder.build import beside, latency, proof, pruned
 from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
 from repo_builder.build.report import confidence
-from repo_builder.build.report.types import Row, Score, Status
+from repo_builder.build.report.types import Energy, Row, Score, Status
 from repo_builder.plan import Node, PipelineVariant, Plan, Variant
 from repo_builder.plan.recipes import FP32
 from repo_builder.repository.publish import Model
@@ -136,6 +136,8 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         batches: Any = profile.facts["batches"]
         figures["latency"] = latency.of(profile.facts, batches[0])
         figures["rows_per_second"] = {str(b["batch"]): b["rows_per_second"] for b in batches}
+        spent: Any = profile.facts.get("energy")
+        figures["energy"] = Energy(**spent) if spent else None
     if made and imported and verify and _not_fp32(variant, imported):
         figures["fp32"] = beside.fp32(
             variant.target.runtime,

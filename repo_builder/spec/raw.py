@@ -137,7 +137,8 @@ class RawAuto(Raw):
     """Search for the best variant that keeps the gates; `optimize: auto` has the defaults."""
 
     objective: SearchObjective = "size"
-    """What is to be small: size (bytes of the model) or latency (of one request, beside fp32)."""
+    """What is to be small: size (bytes of the model), latency or energy (of one request, each
+    measured beside fp32; energy where this machine has counters of it)."""
     budget_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which the best so far is taken. What was tried is not tried again."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from repo_builder.base import digest
+from repo_builder.base import digest, energy
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import resolve_pruning, resolve_source, resolve_training, types
@@ -161,11 +161,12 @@ class _Resolver:
             fix = "add `data: {calibration: {path: ...}}`"
             self._problem(at, "tries int8, which needs calibration data", fix)
         openvino = self.target.openvino
-        if auto.objective == "latency" and not (
-            self.target.runtime == "onnxruntime" or (openvino and openvino.device == "CPU")
-        ):
-            what = f"{self.target.name}'s latency cannot be measured while building"
+        measured = self.target.runtime == "onnxruntime" or (openvino and openvino.device == "CPU")
+        if auto.objective != "size" and not measured:
+            what = f"{self.target.name}'s {auto.objective} cannot be measured while building"
             self._problem((*at, "objective"), what, "write `objective: size`")
+        elif auto.objective == "energy" and (why := energy.why_not()):
+            self._problem((*at, "objective"), why, "or write `objective: latency`")
 
     def _check_tensorrt(self, raw: RawSpec, device: TensorRt) -> None:
         """What this device's TensorRT cannot do, though others can."""

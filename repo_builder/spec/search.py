@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-SearchObjective = Literal["size", "latency"]
+SearchObjective = Literal["size", "latency", "energy"]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ STEPS: dict[str, Declaration] = {
     "score": Declaration("score", 1, tools=("onnxruntime",)),
     "calibrate_confidence": Declaration("calibrate-confidence", 3, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
-    "profile": Declaration("profile", 2, tools=("onnxruntime",), exclusive=True),
+    "profile": Declaration("profile", 3, tools=("onnxruntime",), exclusive=True),
     "stage_python": Declaration("stage-python", 1),
     "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),
     "run_pipeline": Declaration("run-pipeline", 2, tools=("onnxruntime",), exclusive=True),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from repo_builder.base.energy import Meter
 from repo_builder.steps import _data, _runtimes
 
 MIN_RUNS = 10
@@ -18,6 +19,22 @@ LONGEST = 5.0
 
 BLOCK_S = 0.01
 """Seconds of runs of one model before the other has its turn: many, and none alone with a cache."""
+
+
+ENERGY_BLOCK_S, ENERGY_ROUNDS = 0.2, 4
+"""Counters of energy move about every millisecond, so blocks of runs are long."""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules of all processors for one request of batch 1, with what else ran meanwhile.
+
+    `less` is how many times that of fp32 in the same runtime is, with its quartiles (low, median,
+    high); None where there is no fp32 beside it.
+    """
+
+    joules: float
+    less: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,37 @@ def beside(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -
     low, middle, high = map(float, np.percentile(ratios, (25, 50, 75)))
     median = float(1e3 * np.median(np.concatenate([np.asarray(part) for part in theirs])))
     return Beside(median, middle, low, high)
+
+
+def energy(
+    ours: _runtimes.Runner,
+    fp32: _runtimes.Runner | None,
+    feed: Mapping[str, _data.Array],
+    meter: Meter,
+) -> Energy:
+    """What one run of ours costs, and fp32's beside it, in turns."""
+    runners = [ours] if fp32 is None else [ours, fp32]
+    spent: list[list[float]] = [[] for _ in runners]
+    order = list(range(len(runners)))
+    for _ in range(ENERGY_ROUNDS):
+        for number in order:
+            spent[number].append(_joules(runners[number], feed, meter))
+        order.reverse()
+    if fp32 is None:
+        return Energy(float(np.median(spent[0])), None)
+    ratios = [b / a for a, b in zip(*spent, strict=True) if a > 0]
+    if not ratios:  # nothing was counted at all
+        return Energy(0.0, None)
+    low, middle, high = map(float, np.percentile(ratios, (25, 50, 75)))
+    return Energy(float(np.median(spent[0])), (low, middle, high))
+
+
+def _joules(runner: _runtimes.Runner, feed: Mapping[str, _data.Array], meter: Meter) -> float:
+    before, begun, runs = meter.joules(), time.perf_counter(), 0
+    while runs == 0 or time.perf_counter() - begun < ENERGY_BLOCK_S:
+        runner.run(feed)
+        runs += 1
+    return (meter.joules() - before) / runs
 
 
 def _length(runner: _runtimes.Runner, feed: Mapping[str, _data.Array]) -> int:

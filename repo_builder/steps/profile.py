@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repo_builder.base import machine
+from repo_builder.base import energy, machine
 from repo_builder.steps import _data, _runtimes, _turns
 from repo_builder.steps._failures import explained
 
@@ -67,7 +67,8 @@ class Timing:
 class Facts:
     """`memory_mb` is what loading and running added to this process at its peak; 0 if unknown.
 
-    `conditions` are those of batch 1; `at` is when, in UTC.
+    `conditions` are those of batch 1; `at` is when, in UTC. `energy` is None where this machine has
+    no counters that may be read.
     """
 
     batches: tuple[Timing, ...]
@@ -76,6 +77,7 @@ class Facts:
     at: str
     fp32: _turns.Beside | None = None
     parent: _turns.Beside | None = None
+    energy: _turns.Energy | None = None
 
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
@@ -93,8 +95,11 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     }
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     watch = machine.Watch()
-    blocks = _turns.take([runner, *others.values()], feeds.pop(1), params.seconds)
+    one = feeds.pop(1)
+    blocks = _turns.take([runner, *others.values()], one, params.seconds)
     conditions = watch.conditions()
+    meter = energy.meter()
+    spent = _turns.energy(runner, others.get("fp32"), one, meter) if meter else None
     timings = [_timing(1, blocks[0])]
     for batch, feed in feeds.items():
         (alone,) = _turns.take([runner], feed, params.seconds / 2)
@@ -103,7 +108,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
         name: _turns.beside(blocks[0], theirs)
         for name, theirs in zip(others, blocks[1:], strict=True)
     }
-    return Facts(tuple(timings), megabytes, conditions, at, **beside)
+    return Facts(tuple(timings), megabytes, conditions, at, **beside, energy=spent)
 
 
 def _feeds(

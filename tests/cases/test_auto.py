@@ -185,7 +185,7 @@ def test_the_fastest_is_sought_beside_fp32(folder: Path) -> None:
             "max_accuracy_drop: 0.1",
             "`auto` finds how to quantize",
         ),
-        ("{auto: {objective: energy}}", "max_accuracy_drop: 0.1", "unknown value 'energy'"),
+        ("{auto: {objective: power}}", "max_accuracy_drop: 0.1", "unknown value 'power'"),
         ("fast", "max_accuracy_drop: 0.1", "optimize"),
     ],
 )

@@ -52,6 +52,18 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Energy:
+    """Joules of all processors for one request of batch 1.
+
+    `less` is how many times that of fp32 in the same runtime is, with its quartiles (low, median,
+    high); None where it is fp32 itself.
+    """
+
+    joules: float
+    less: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Fp32:
     """The fp32 of the same model beside a variant that is not fp32, and the ratios of both.
 
@@ -223,6 +235,7 @@ class Row:
     notes: tuple[str, ...] = ()
     latency: Latency | None = None
     fp32: Fp32 | None = None
+    energy: Energy | None = None
     rows_per_second: Mapping[str, float] = field(default_factory=dict)
     confidence: Confidence | None = None
     level: str = ""

@@ -254,6 +254,9 @@ def _conditions(row: Row) -> str:
     if found.load is not None:
         parts.append(f"others used {found.load:.0%}")
     parts.append(f"spread {found.spread:.0%}")
+    if row.energy is not None:
+        less = f", {row.energy.less[1]:.2g}x less than fp32" if row.energy.less else ""
+        parts.append(f"{1e3 * row.energy.joules:.3g} mJ a request{less}")
     if found.doubt:
         parts.append(f"not to be trusted: {found.doubt}")
     return ", ".join(parts)

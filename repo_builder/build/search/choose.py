@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from repo_builder.build.search.candidates import Candidate
 from repo_builder.spec.search import SearchObjective
@@ -21,18 +22,24 @@ SAME_SIZE = 0.02
 """Sizes this close, as a share of the smaller, are the same: names and padding."""
 
 
+Ratio: TypeAlias = tuple[float, float, float]
+"""A lower quartile, a median and an upper one."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What was measured of a candidate on the rows that choose.
 
-    `size` is in bytes. `faster` is how many times faster than fp32 in the same runtime it is, with
-    its quartiles (low, median, high), 1 for fp32 itself. `drop` is that of the score. `problem`
-    says which gate it breaks or why it cannot be built, "" where it is good; `refuted` which gate
-    it breaks on the rows that chose nothing, "" where it was not asked or holds.
+    `size` is in bytes. `faster` is how many times faster than fp32 in the same runtime it is, and
+    `less` how many times less energy it takes, with quartiles (low, median, high), 1 for fp32.
+    `drop` is that of the score. `problem` says which gate it breaks or why it cannot be built, ""
+    where it is good; `refuted` which gate it breaks on the rows that chose nothing, "" where it was
+    not asked or holds.
     """
 
     size: int | None = None
-    faster: tuple[float, float, float] | None = None
+    faster: Ratio | None = None
+    less: Ratio | None = None
     drop: float | None = None
     problem: str = ""
     refuted: str = ""
@@ -46,7 +53,12 @@ class Result:
         """What is to be small; infinite where it is not known."""
         if objective == "size":
             return math.inf if self.size is None else float(self.size)
-        return math.inf if self.faster is None else 1 / self.faster[1]
+        ratio = self.ratio(objective)
+        return math.inf if ratio is None else 1 / ratio[1]
+
+    def ratio(self, objective: SearchObjective) -> Ratio | None:
+        """How many times better than fp32 it is by what was measured in turns."""
+        return self.less if objective == "energy" else self.faster
 
 
 Results = Mapping[str, Result]
@@ -108,8 +120,9 @@ def why_not(
     if _equal(result, won, objective):
         return f"as good as {best.name}, but {_tie(result, won, objective)}"
     ratio = result.cost(objective) / won.cost(objective)
-    worse = "slower" if objective == "latency" else "larger"
-    return f"{ratio:.3g}x {worse} than {best.name}" if math.isfinite(ratio) else "not measured"
+    worse = {"size": "larger", "latency": "slower", "energy": "the energy"}[objective]
+    than = "of" if objective == "energy" else "than"
+    return f"{ratio:.3g}x {worse} {than} {best.name}" if math.isfinite(ratio) else "not measured"
 
 
 def _kept(best: Candidate | None) -> tuple[str, ...]:
@@ -135,19 +148,20 @@ def _equal(one: Result, other: Result, objective: SearchObjective) -> bool:
         if one.size is None or other.size is None:
             return False
         return abs(one.size - other.size) <= SAME_SIZE * min(one.size, other.size)
-    if one.faster is None or other.faster is None:
+    ours, theirs = one.ratio(objective), other.ratio(objective)
+    if ours is None or theirs is None:
         return False
-    return one.faster[0] <= other.faster[2] and other.faster[0] <= one.faster[2]
+    return ours[0] <= theirs[2] and theirs[0] <= ours[2]
 
 
 def _order(result: Result, objective: SearchObjective) -> tuple[float, float]:
     drop = math.inf if result.drop is None else result.drop
     size = math.inf if result.size is None else float(result.size)
-    return (size, drop) if objective == "latency" else (drop, size)
+    return (drop, size) if objective == "size" else (size, drop)
 
 
 def _tie(result: Result, won: Result, objective: SearchObjective) -> str:
-    if objective == "latency" and result.size != won.size:
+    if objective != "size" and result.size != won.size:
         return "larger"
     return "loses more" if _order(result, objective) > _order(won, objective) else "tried later"
 

@@ -117,7 +117,7 @@ class _Race:
         made = self.question.plan.variants[number]
         row = self._row(replace(self.question.plan, variants=(made,)), made)
         drop = row.score.drop if row.score else None
-        return Result(row.size, _faster(row), drop, problem=row.reason)
+        return Result(row.size, _faster(row), _less(row), drop, problem=row.reason)
 
     def _refuted(self, best: Candidate) -> str:
         """What the winner breaks on the rows that chose nothing; "" where it holds."""
@@ -144,6 +144,7 @@ class _Race:
                 one.name,
                 result.size,
                 result.faster and result.faster[1],
+                result.less and result.less[1],
                 result.drop,
                 choose.why_not(one, self.results, best, objective),
             )
@@ -173,3 +174,15 @@ def _faster(row: Row) -> tuple[float, float, float] | None:
     if found is None or found.faster is None:
         return None
     return found.faster_low or found.faster, found.faster, found.faster_high or found.faster
+
+
+def _less(row: Row) -> tuple[float, float, float] | None:
+    """How many times less energy than fp32 a row takes, with quartiles."""
+    if row.energy is None:
+        return None
+    if row.precision == "fp32":
+        return 1.0, 1.0, 1.0
+    if row.energy.less is None:
+        return None
+    low, middle, high = row.energy.less
+    return low, middle, high

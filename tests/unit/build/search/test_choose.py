@@ -85,7 +85,7 @@ def test_of_equal_sizes_the_one_that_loses_less_wins() -> None:
 
 
 def test_what_was_not_timed_does_not_win_by_speed() -> None:
-    results = {"int8 a": Result(10, None, drop=0.0), "fp32": Result(100, (1.0, 1.0, 1.0), 0.0)}
+    results = {"int8 a": Result(10, drop=0.0), "fp32": Result(100, (1.0, 1.0, 1.0), drop=0.0)}
     best = choose.winner(ALL, results, "latency")
     assert best is not None
     assert best.name == "fp32"
@@ -125,9 +125,9 @@ def test_every_loser_is_told_why(name: str, said: str) -> None:
 
 def test_equals_are_told_what_decided() -> None:
     results = {
-        "int8 a": Result(30, (1.9, 2.0, 2.1), 0.0),
-        "fp16": Result(50, (1.8, 2.0, 2.2), 0.0),
-        "fp32": Result(100, (1.0, 1.0, 1.0), 0.0),
+        "int8 a": Result(30, (1.9, 2.0, 2.1), drop=0.0),
+        "fp16": Result(50, (1.8, 2.0, 2.2), drop=0.0),
+        "fp32": Result(100, (1.0, 1.0, 1.0), drop=0.0),
     }
     assert choose.why_not(H, results, A1, "latency") == "as good as int8 a, but larger"
     assert choose.why_not(F, results, A1, "latency") == "2x slower than int8 a"
@@ -143,3 +143,16 @@ def test_without_a_figure_the_cost_is_not_known() -> None:
 
 def test_time_that_is_up_is_told() -> None:
     assert choose.why_not(A3, {}, None, "size") == "not tried: the time was up"
+
+
+def test_energy_counts_as_speed_does() -> None:
+    results = {
+        "int8 a": Result(30, (3.0, 3.0, 3.0), (1.9, 2.0, 2.1), drop=0.0),
+        "fp16": Result(50, (1.0, 1.0, 1.0), (2.3, 2.5, 2.6), drop=0.0),
+        "fp32": Result(100, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), drop=0.0),
+    }
+    best = choose.winner(ALL, results, "energy")
+    assert best is not None
+    assert best.name == "fp16"
+    assert choose.why_not(F, results, best, "energy") == "2.5x the energy of fp16"
+    assert choose.why_not(A1, results, best, "energy") == "1.25x the energy of fp16"
