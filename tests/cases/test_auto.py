@@ -12,8 +12,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from workplace import repo_builder
 
+from repo_builder import targets
+from repo_builder.base import energy
+from repo_builder.base.errors import SpecError
 from repo_builder.build import Request, build
 from repo_builder.plan import Node, Plan
+from repo_builder.spec.load import load
+from repo_builder.spec.search import Auto
+from repo_builder.spec.types import Spec
 
 CLASSES, WIDTH, ROWS = 4, 24, 600
 
@@ -196,3 +202,17 @@ def test_what_a_search_needs_is_told_where_it_is_missing(
     ended = repo_builder("build", "m.yaml", "--store", "store", cwd=folder)
     assert ended.returncode == 3
     assert said in " ".join(ended.stderr.split())
+
+
+def test_energy_that_cannot_be_read_is_refused_before_anything_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _spec(folder, "{auto: {objective: energy}}")
+    monkeypatch.setattr(energy, "why_not", lambda: "this machine has no counters of energy")
+    with pytest.raises(SpecError) as refused:
+        load([spec], targets.load())
+    assert "no counters of energy; or write `objective: latency`" in str(refused.value.problems[0])
+    monkeypatch.setattr(energy, "why_not", lambda: "")
+    (loaded,) = load([spec], targets.load())
+    assert isinstance(loaded, Spec)
+    assert loaded.optimize.auto == Auto("energy")
