@@ -90,7 +90,7 @@ def test_from_a_table_to_int8_in_two_commands(tmp_path: Path) -> None:
     ("file", "way"),
     [
         ("net.pt", "torch.onnx.export"),
-        ("net.h5", "tf2onnx"),
+        ("net.h5", "torch.onnx.export"),
         ("net.pkl", "skl2onnx"),
         ("net.tflite", "tf2onnx"),
         ("net.safetensors", "torch.onnx.export"),

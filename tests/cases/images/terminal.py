@@ -87,6 +87,12 @@ class Terminal:
         self.exports: list[str] = []
         self.servers: list[tuple[str, subprocess.Popen[str]]] = []
 
+    def _settings(self, command: str) -> dict[str, str]:
+        """The variables of a command. What goes into images may come from the package index."""
+        if "repo-builder" not in command:
+            return self.environment
+        return {name: value for name, value in self.environment.items() if name != "PIP_NO_INDEX"}
+
     def run(self, command: str, *, fails: bool = False) -> str:
         """What it prints; of a server, what it prints until it can be asked."""
         for name, other in self.others.items():
@@ -104,7 +110,7 @@ class Terminal:
         ended = subprocess.run(
             ["bash", "-c", "\n".join([*self.exports, command])], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            cwd=self.place, env=self.environment, timeout=600,
+            cwd=self.place, env=self._settings(command), timeout=600,
         )  # fmt: skip
         assert (ended.returncode != 0) == fails, f"{command}\n{ended.stdout}"
         if "compose" in command and " up " in command:
