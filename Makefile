@@ -46,6 +46,8 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/client.py
 	.ci/engine start && trap '.ci/engine stop' EXIT && $(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/serving_cpu.py
+	$(BIN)/python benchmarks/auto.py
+	$(BIN)/python benchmarks/student.py
 
 findings:
 	PYTHON=$(PYTHON) findings/run
