@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from repo_builder import steps
+from repo_builder.base.errors import ModelError
 from repo_builder.build import provenance, report, unchanged
 from repo_builder.build.prepare import (
     measurements,
@@ -43,13 +44,14 @@ def build(request: Request, store: Store, progress: Progress) -> Report:
     with _runner(request, store, progress) as run:
         specs, searches = settle(specs, Workshop(catalog, store, run))
         the_plan = planned(specs, catalog, store)
-        keys = wanted(the_plan, refused(the_plan, store))
+        refusals = refused(the_plan, store)
+        keys = wanted(the_plan, refusals)
         if request.measure_again:
             for key in measurements(the_plan, store):
                 store.drop(key)
 
         def build_and_publish() -> tuple[tuple[Row, ...], dict[str, Mapping[str, object]]]:
-            outcome = run(the_plan, keys)
+            outcome = run(the_plan, keys, refusals)
             return publish_good(request, the_plan, outcome, store, searches)
 
         rows, repositories = _undamaged(store, build_and_publish)
@@ -84,7 +86,7 @@ def _runner(request: Request, store: Store, progress: Progress) -> Iterator[Run]
     ran: set[str] = set()
     with _executor(request, store) as (executor, jobs):
 
-        def run(plan: Plan, keys: Sequence[str]) -> Outcome:
+        def run(plan: Plan, keys: Sequence[str], refusals: Mapping[str, ModelError]) -> Outcome:
             progress.planned(plan)
             outcome = execute(
                 plan,
@@ -95,7 +97,7 @@ def _runner(request: Request, store: Store, progress: Progress) -> Iterator[Run]
                 progress,
                 jobs=jobs,
                 keep_going=request.keep_going,
-                refused=refused(plan, store),
+                refused=refusals,
                 refuse=refuse_exported(plan, store),
             )
             ran.update(outcome.ran)  # also what a search has made before

@@ -231,6 +231,37 @@ class Own:
         return float(self.loss(answers, arrays, 1.0, ModuleDict())) * rows, rows
 
 
+def mean_score(
+    objective: Objective,
+    answer: Callable[[Mapping[str, Tensor]], Answers],
+    rows: Mapping[str, Array],
+    batch: int,
+) -> float:
+    """The mean score of all `rows`, of which `answer` gets `batch` at most at once.
+
+    DataError where none of them has a label.
+    """
+    import torch
+
+    numbers = np.arange(len(next(iter(rows.values()))))
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for chosen in np.array_split(numbers, -(-len(numbers) // batch)):
+            arrays = tensors(rows, chosen)
+            added, more = objective.score(answer(arrays), arrays)
+            total, count = total + added, count + more
+    if count == 0:
+        raise DataError("the validation rows have no labels; label them, or leave them out")
+    return total / count
+
+
+def tensors(arrays: Mapping[str, Array], chosen: Array) -> dict[str, Tensor]:
+    """The rows with the numbers `chosen`, as tensors."""
+    import torch
+
+    return {name: torch.from_numpy(np.asarray(array[chosen])) for name, array in arrays.items()}
+
+
 def _output(answers: Answers, number: int) -> Tensor:
     if number >= len(answers.outputs):
         raise ModelError(f"the net gives {len(answers.outputs)} outputs, none is number {number}")

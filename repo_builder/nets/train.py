@@ -20,9 +20,9 @@ import numpy as np
 from repo_builder.base import digest
 from repo_builder.base.errors import DataError, ModelError
 from repo_builder.nets import checkpoint as checkpoints
-from repo_builder.nets.losses import Answers, Objective, Task
+from repo_builder.nets.losses import Answers, Objective, Task, mean_score, tensors
 from repo_builder.nets.recipe import Recipe, learning_rate, optimizer
-from repo_builder.nets.training_data import Rows, check, digests, tensors
+from repo_builder.nets.training_data import Rows, check, digests
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,22 +202,11 @@ class _Training:
 
     def _score(self) -> float | None:
         """The score of the validation rows."""
-        import torch
-
         if not self.rows.validation:
             return None
-        rows = len(self.rows.validation[self.rows.inputs[0]])
-        parts = math.ceil(rows / max(self.recipe.batch_size, _SCORED))
-        total, count = 0.0, 0
         self.net.eval()
-        with torch.no_grad():
-            for chosen in np.array_split(np.arange(rows), parts):
-                arrays = tensors(self.rows.validation, chosen)
-                added, more = self.goal.score(self._answers(arrays), arrays)
-                total, count = total + added, count + more
-        if count == 0:
-            raise DataError("the validation rows have no labels; label them, or leave them out")
-        return total / count
+        batch = max(self.recipe.batch_size, _SCORED)
+        return mean_score(self.goal, self._answers, self.rows.validation, batch)
 
     def _answers(self, arrays: Mapping[str, Tensor]) -> Answers:
         self.features.clear()

@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError
 from repo_builder.nets.losses import Array
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -43,13 +39,6 @@ def check(rows: Rows) -> None:
         if len(set(lengths.values())) > 1 or not all(lengths.values()):
             told = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
             raise DataError(f"the {what} data must have equally many rows, at least one: {told}")
-
-
-def tensors(arrays: Mapping[str, Array], chosen: Array) -> dict[str, Tensor]:
-    """The rows with the numbers `chosen`, as tensors."""
-    import torch
-
-    return {name: torch.from_numpy(np.asarray(array[chosen])) for name, array in arrays.items()}
 
 
 def digests(arrays: Mapping[str, Array]) -> dict[str, Json]:

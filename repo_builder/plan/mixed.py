@@ -29,7 +29,6 @@ def sensitivity(
 ) -> ArtifactRef:
     """What int8 costs in each layer, and what to leave for an error up to `max_error`."""
     target = chain.target
-    in_openvino = target.openvino is not None and target.openvino.device == "CPU"
     asked: dict[str, Json] = {
         **{name: params[name] for name in _TAKEN},
         "scheme": target.int8,
@@ -37,6 +36,6 @@ def sensitivity(
         # ONNX Runtime's quantizer puts one pair behind a tensor, NNCF one before each reader. In
         # the form for TensorRT each reader in int8 has its own, but of one alone all read it.
         "shared": target.openvino is None,
-        "narrow": target.runtime == "onnxruntime" or in_openvino,
+        "narrow": target.on_cpu,
     }
     return chain.add("sensitivity", asked, model=model, calibration=chain.calibration)

@@ -61,6 +61,4 @@ def _weights_only(chain: Chain, model: ArtifactRef) -> ArtifactRef:
 def weight_bits(chain: Chain) -> int:
     """7 where a processor of the target may lack VNNI and so add products of bytes in 16 bits."""
     target = chain.target
-    in_openvino = target.openvino is not None and target.openvino.device == "CPU"
-    on_cpu = target.runtime == "onnxruntime" or in_openvino
-    return 7 if on_cpu and "amd64" in target.architectures and not target.cpu.vnni else 8
+    return 7 if target.on_cpu and "amd64" in target.architectures and not target.cpu.vnni else 8

@@ -5,6 +5,7 @@
     recalls/digits@cpu.json  the recipes of the last good build of each model@target
     texts/ab/abcd....json  what was rendered, by what shaped it
     logs/abcd....log       what a step printed
+    searches/              what `optimize: auto` found; written by it
     training/              where trainings go on that were killed; made by their step
     tmp/                   work in progress
 

@@ -160,9 +160,7 @@ class _Resolver:
         elif "int8" in self.target.precisions and raw.data.calibration is None:
             fix = "add `data: {calibration: {path: ...}}`"
             self._problem(at, "tries int8, which needs calibration data", fix)
-        openvino = self.target.openvino
-        measured = self.target.runtime == "onnxruntime" or (openvino and openvino.device == "CPU")
-        if auto.objective != "size" and not measured:
+        if auto.objective != "size" and not self.target.on_cpu:
             what = f"{self.target.name}'s {auto.objective} cannot be measured while building"
             self._problem((*at, "objective"), what, "write `objective: size`")
         elif auto.objective == "energy" and (why := energy.why_not()):

@@ -42,8 +42,7 @@ def resolve(raw: RawSpec, source: Source, target: Target, tell: Tell) -> Pruning
 
 def _not_measured(target: Target) -> str:
     """Why the latency on a target cannot be measured while its model is made; "" where it can."""
-    in_openvino = target.openvino is not None and target.openvino.device == "CPU"
-    if target.runtime != "onnxruntime" and not in_openvino:
+    if not target.on_cpu:
         return f"the latency on {target.name} cannot be measured here"
     if (here := machine.architecture()) not in target.architectures:
         return f"the latency on {target.name} cannot be measured on {here}"

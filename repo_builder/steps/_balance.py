@@ -12,7 +12,7 @@ are powers of two, so the answers in floating point stay the same to the last bi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -82,6 +82,11 @@ class Group:
         """`smooth` behind a normalization, or what scales channels after one; else `equalize`."""
         made_by = {node.op_type for node in self.makers.values()}
         return "smooth" if made_by & {"LayerNormalization", "Mul"} else "equalize"
+
+
+def kinds(repair: Iterable[Repair]) -> list[Repair]:
+    """The repairs among these that are done here."""
+    return [kind for kind in repair if kind in KINDS]
 
 
 def balance(

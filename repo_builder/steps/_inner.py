@@ -74,11 +74,11 @@ def _run(
 ) -> Iterator[list[Array]]:
     known = {value.name for value in model.graph.output}
     _give_out(model, [name for name in names if name not in known])
-    session = _session(model, optimize=optimize)
-    inputs = {node.name for node in session.get_inputs()}
+    running = session(model, optimize=optimize)
+    inputs = {node.name for node in running.get_inputs()}
     for run in range(samples.runs):
         feed = {name: array for name, array in samples.feed(run).items() if name in inputs}
-        found = session.run(list(names), feed) if names else []  # of no names it would give all
+        found = running.run(list(names), feed) if names else []  # of no names it would give all
         yield [np.asarray(array) for array in found]
 
 
@@ -86,7 +86,7 @@ def _types(model: ModelProto) -> Mapping[str, str]:
     copy = _copy(model)
     known = {value.name for value in copy.graph.output}
     _give_out(copy, [name for name in makers(copy) if name not in known])
-    return {node.name: node.type for node in _session(copy).get_outputs()}
+    return {node.name: node.type for node in session(copy).get_outputs()}
 
 
 def _give_out(model: ModelProto, names: Sequence[str]) -> None:
@@ -104,13 +104,19 @@ def _copy(model: ModelProto) -> ModelProto:
     return copy
 
 
-def _session(model: ModelProto, *, optimize: bool = False) -> Any:
-    """A session of a model in memory, of any size."""
+def session(model: ModelProto, *, optimize: bool = False, pairs: bool = False) -> Any:
+    """A session of a model in memory, of any size.
+
+    `pairs`: pairs of QuantizeLinear and DequantizeLinear are run as they are. Else ONNX Runtime
+    takes some out, or computes between them in integers, where it optimizes.
+    """
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if pairs:
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from repo_builder.steps import _grid, _quantizable, _stored
@@ -10,6 +10,10 @@ from repo_builder.steps._data import Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
+
+WeightBits = Literal[4, 7, 8]
+_MOST: Mapping[WeightBits, int] = {4: 7, 7: 64, 8: 127}
+"""The largest integer of weights; 7 bits are integers of 8 up to half of that."""
 
 
 def store(
@@ -49,8 +53,8 @@ def rounded(node: NodeProto, weights: Array, *, per_channel: bool, bits: Literal
     return _stored.turned(grid.values(grid.nearest(rows)), weights.shape, axis)
 
 
-def fit(rows: Array, *, per_channel: bool, bits: Literal[7, 8]) -> _grid.Grid:
+def fit(rows: Array, *, per_channel: bool, bits: WeightBits) -> _grid.Grid:
     """The grid of weights [outputs, inputs], as ONNX Runtime's quantizer has it."""
-    most = 64 if bits == 7 else 127
+    most = _MOST[bits]
     sharing: _grid.Sharing = "channel" if per_channel else "tensor"
     return _grid.fit(rows, low=-most, high=most, symmetric=True, sharing=sharing)

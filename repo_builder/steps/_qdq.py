@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from repo_builder.steps import _calibrate, _canonical, _grid, _quantizable, _stored
+from repo_builder.steps import _calibrate, _canonical, _grid, _narrow, _quantizable, _stored
 from repo_builder.targets.types import Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
-
-WeightBits = Literal[4, 7, 8]
-_MOST: Mapping[WeightBits, int] = {4: 7, 7: 64, 8: 127}
-"""The largest integer of weights, as the quantizer has it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Form:
     scheme: Scheme = "u8s8"
     symmetric: bool = False
     per_channel: bool = True
-    weight_bits: WeightBits = 8
+    weight_bits: _narrow.WeightBits = 8
     activation_bits: Literal[8, 16] = 8
     whole: bool = False
 
@@ -36,18 +32,6 @@ class Form:
     def around_zero(self) -> bool:
         """Whether ranges of activations are used from -x to x."""
         return self.symmetric or self.scheme == "s8s8"
-
-    def grid(self, node: NodeProto, weights: _grid.Array) -> _grid.Grid:
-        """The integers of a heavy node's weights, which are [outputs, inputs]."""
-        shared = not self.per_channel or len(weights) == 1
-        most = _MOST[self.weight_bits]
-        return _grid.fit(
-            weights,
-            low=-most,
-            high=most,
-            symmetric=True,
-            sharing="tensor" if shared else "channel",
-        )
 
     def rounded(self, values: _grid.Array, limits: _calibrate.Range) -> _grid.Array:
         """What is left of an activation at run time."""
@@ -75,7 +59,7 @@ def grids(model: ModelProto, nodes: Sequence[NodeProto], form: Form) -> dict[str
             continue
         weights = numpy_helper.to_array(stored[node.input[1]])
         rows = _stored.matrix(weights, _quantizable.axis(node, weights.ndim))
-        found[node.name] = form.grid(node, rows)
+        found[node.name] = _narrow.fit(rows, per_channel=form.per_channel, bits=form.weight_bits)
     return found
 
 

@@ -7,16 +7,14 @@ lies; the product of both is what it makes.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from repo_builder.steps import _canonical, _data, _onnx, _runtimes
+from repo_builder.steps import _canonical, _data, _inner
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -119,10 +117,7 @@ def watch(
 
     They read and store tensors of fp32. `rounding` says what becomes of a tensor at run time.
     """
-    import onnx
-
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    given = {value.name for value in (*model.graph.input, *model.graph.output)}
     seen: dict[str, Seen] = {}
     for node in nodes:
         light = np.broadcast_to(np.float32(0), shapes[node.input[1]])
@@ -133,26 +128,19 @@ def watch(
         gram, mean = np.zeros((groups, inputs, inputs)), np.zeros((groups, inputs))
         seen[node.name] = Seen(gram, mean, mean.copy())
     watched = [node for node in nodes if node.name in seen]
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    read = {node.input[0] for node in watched} - given
-    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(read))
     names = sorted({node.input[0] for node in watched})
+    inner = sorted(set(names) - samples.arrays.keys())
     runs = min(RUNS, samples.runs)
-    with tempfile.TemporaryDirectory() as scratch:
-        _onnx.save(observed, Path(scratch))
-        del observed
-        runner = _runtimes.load(Path(scratch), "onnxruntime")
-        for run in range(runs):
-            feed = samples.feed(run)
-            tensors: Mapping[str, Array] = {**feed, **runner.run(feed)}
-            left = {name: rounding(name, tensors[name]) for name in names}
-            for node in watched:
-                exact, rounded = (
-                    columns(node, values[node.input[0]], shapes[node.input[1]], COLUMNS // runs)
-                    for values in (tensors, left)
-                )
-                seen[node.name].add(exact, rounded)
+    found = _inner.values(model, inner, samples.first(runs), optimize=True)
+    for run, made in enumerate(found):
+        tensors: Mapping[str, Array] = {**samples.feed(run), **made}
+        left = {name: rounding(name, tensors[name]) for name in names}
+        for node in watched:
+            exact, rounded = (
+                columns(node, values[node.input[0]], shapes[node.input[1]], COLUMNS // runs)
+                for values in (tensors, left)
+            )
+            seen[node.name].add(exact, rounded)
     for one in seen.values():
         one.gram, one.mean, one.rounded = map(_settled, (one.gram, one.mean, one.rounded))
     return seen

@@ -26,6 +26,9 @@ Array: TypeAlias = npt.NDArray[Any]
 
 KINDS: frozenset[Repair] = frozenset({"bias", "round"})
 
+CHOSEN_ON = 32
+"""Runs on which it is seen whether a repair brings a model nearer."""
+
 
 @dataclass(frozen=True)
 class Repaired:

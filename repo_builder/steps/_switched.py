@@ -8,15 +8,13 @@ computed in fp32: the error is that of int8's grid, not of a runtime's kernels.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from repo_builder.steps import _calibrate, _canonical, _layers, _narrow, _onnx, _quantizable
+from repo_builder.steps import _calibrate, _canonical, _inner, _layers, _narrow, _quantizable
 from repo_builder.steps._data import Array
 from repo_builder.steps._same import Answers
 
@@ -58,7 +56,7 @@ class Switched:
         made = _Maker(model, nodes, layers, ranges, grid)
         self._flags, self._weights = made.flags, made.weights
         self._names = [value.name for value in model.graph.output]
-        self._session = _session(made.model)
+        self._session = _inner.session(made.model, optimize=True, pairs=True)
 
     def answers(
         self,
@@ -254,18 +252,3 @@ class _Maker:
         flag = f"{target}/in int8"
         self.flags[flag] = layers
         return helper.make_node("Where", [flag, f"{name}/rounded", source], [target])
-
-
-def _session(model: ModelProto) -> Any:
-    import onnxruntime as ort
-
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 4
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Else ONNX Runtime would take pairs out, or compute between them in integers.
-    settings.add_session_config_entry("session.disable_quant_qdq", "1")
-    with tempfile.TemporaryDirectory() as scratch:
-        _onnx.save(model, Path(scratch))
-        return ort.InferenceSession(
-            Path(scratch) / _onnx.MODEL, settings, providers=["CPUExecutionProvider"]
-        )

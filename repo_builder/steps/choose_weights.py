@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from repo_builder.nets.types import Net
 from repo_builder.steps import _onnx, _training
@@ -68,21 +67,13 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     return Facts(dense, tuned, twin, rows, higher, "fine-tuned" if good else "from scratch")
 
 
-def _score(code: Path, weights: Path, net: Net, prepared: Any) -> float:
-    import torch
-
+def _score(code: Path, weights: Path, net: Net, prepared: _training.Prepared) -> float:
     from repo_builder.nets import factory, forward
-    from repo_builder.nets.losses import Answers
-    from repo_builder.nets.training_data import tensors
+    from repo_builder.nets.losses import Answers, mean_score
 
     module = factory.make(code, net, weights / _onnx.WEIGHTS)
-    rows, objective = prepared.rows, prepared.objective
-    numbers = np.arange(len(rows.validation[rows.inputs[0]]))
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for chosen in np.array_split(numbers, -(-len(numbers) // BATCH)):
-            arrays = tensors(rows.validation, chosen)
-            answers = Answers(tuple(forward.call(module, net, arrays).values()))
-            added, more = objective.score(answers, arrays)
-            total, count = total + added, count + more
-    return float(total / count)
+
+    def answer(arrays: Mapping[str, Any]) -> Answers:
+        return Answers(tuple(forward.call(module, net, arrays).values()))
+
+    return mean_score(prepared.objective, answer, prepared.rows.validation, BATCH)

@@ -30,7 +30,6 @@ from repo_builder.steps._failures import explained
 from repo_builder.steps._level import Level
 from repo_builder.targets.types import CalibrationMethod, Repair
 
-FILE = "calibration.npz"
 _COUNTED = re.compile(r"([A-Za-z]+_\d+)(?=/|$)")
 """How names begin that OpenVINO gives from a counter of the process."""
 _NOT_IN_PARTS = ("LSTMSequence", "GRUSequence", "RNNSequence", "TensorIterator", "Loop", "If")
@@ -199,7 +198,7 @@ def _in_8_bits(
     if inputs.calibration is None:
         raise DataError(_calibrate.NO_DATA)
     tensors = [_runtimes.openvino_tensor(port) for port in model.inputs]
-    samples = _data.samples(inputs.calibration / FILE, tensors, params.samples or None)
+    samples = _data.samples(inputs.calibration / _calibrate.FILE, tensors, params.samples or None)
     keep = _keep.read(inputs.keep)
     with explained(
         "OpenVINO cannot run the model", "use target `cpu`", ModelError, _runtimes.FIXES
@@ -210,7 +209,7 @@ def _in_8_bits(
         if error <= _balance.NEAR:
             return made, left, {}
         with tempfile.TemporaryDirectory() as scratch:
-            kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+            kinds = _balance.kinds(params.repair)
             uneven = _balance.balance(inputs.model, samples, Path(scratch), kinds)
             if uneven:
                 even, _ = _converted(Path(scratch), params)

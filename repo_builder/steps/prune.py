@@ -140,8 +140,7 @@ def _losses(inputs: Inputs, params: Params, scratch: Path) -> Losses | None:
     if params.training is None or inputs.data is None or params.criterion == "magnitude":
         return None
     from repo_builder.nets import forward
-    from repo_builder.nets.losses import Answers
-    from repo_builder.nets.training_data import tensors
+    from repo_builder.nets.losses import Answers, tensors
 
     alone = dataclasses.replace(params.training, distillation=None)
     prepared = _training.prepare(inputs.data, None, params.net, alone, scratch)

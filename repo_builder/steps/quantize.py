@@ -40,9 +40,6 @@ FILE = _calibrate.FILE
 WAY_OUT = "write `optimize: {precision: fp32}`, or fp16 where the target has no fp32"
 NO_WAY_OUT = "this target has no other precision: use target `cpu`"
 
-CHOSEN_ON = 32
-"""Runs on which it is seen whether a repair brings a model nearer."""
-
 FUSED = (2.0, 0.02)
 """How much further from fp32 an int8 model may be with ONNX Runtime's fusions than as written: this
 factor, and this much of the norm. Kernels in integers round otherwise, by a step here and there."""
@@ -174,7 +171,7 @@ class _Source:
 def _repaired(source: _Source, model: ModelProto, params: Params, out: Path) -> Facts:
     """Write the int8 form of a prepared model, with each repair that brings it nearer."""
     facts = _made(source, model, params, out)
-    kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+    kinds = _balance.kinds(params.repair)
     if kinds and facts.error > _balance.NEAR:
         even, uneven = _balance.balanced(model, source.expected, source.samples, kinds)
         if even is not None:
@@ -195,7 +192,7 @@ def _repaired(source: _Source, model: ModelProto, params: Params, out: Path) -> 
 def _nearer(source: _Source, one: Path, other: Path) -> bool:
     """Whether the model in `one` answers nearer to the source than that in `other`."""
     expected, first, second = (
-        _same.answers(folder, source.samples, runs=CHOSEN_ON)
+        _same.answers(folder, source.samples, runs=_repair.CHOSEN_ON)
         for folder in (source.folder, one, other)
     )
     return _same.largest(expected, first) < _same.largest(expected, second)

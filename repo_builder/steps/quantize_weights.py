@@ -19,6 +19,7 @@ from repo_builder.introspect import quantized
 from repo_builder.steps import (
     _already,
     _balance,
+    _calibrate,
     _canonical,
     _data,
     _grid,
@@ -35,10 +36,6 @@ from repo_builder.targets.types import Repair, WeightType
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-CHOSEN_ON = 32
-"""Runs on which it is seen whether a repair brings a model nearer."""
-
-FILE = "calibration.npz"
 WAY_OUT = "write `optimize: {precision: fp32}`"
 
 
@@ -108,7 +105,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     packed = _pack(model, params)
     if inputs.calibration is not None and params.repair:
         source = _runtimes.load(inputs.model, "onnxruntime")
-        samples = _data.samples(inputs.calibration / FILE, source.inputs, params.samples or None)
+        samples = _data.samples(
+            inputs.calibration / _calibrate.FILE, source.inputs, params.samples or None
+        )
         packed = _nearest(inputs.model, model, packed, samples, params)
     _onnx.unname_dimensions(given, packed.model)
     _onnx.require_same_interface(given, packed.model, "quantize-weights", WAY_OUT)
@@ -153,15 +152,15 @@ def _nearest(
 
     `model` is what `plain` was packed from.
     """
-    expected = _same.answers(source, samples, runs=CHOSEN_ON)
+    expected = _same.answers(source, samples, runs=_repair.CHOSEN_ON)
 
     def error(packed: _Packed) -> float:
-        found = _same.answers_of(packed.model, samples, runs=CHOSEN_ON)
+        found = _same.answers_of(packed.model, samples, runs=_repair.CHOSEN_ON)
         return float(f"{_same.largest(expected, found):.3e}")
 
     best, nearest = plain, error(plain)
     least, uneven = nearest, dict[str, float]()
-    kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+    kinds = _balance.kinds(params.repair)
     if kinds and nearest > _balance.NEAR:
         even, found = _balance.balanced(model, _same.answers(source, samples), samples, kinds)
         balanced = plain if even is None else _pack(even, params)

@@ -149,7 +149,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         if not asked.layers:
             _keep.write(out, _keep.Keep({}, {}))
             return Facts()
-        kinds = [kind for kind in params.repair if kind in _balance.KINDS]
+        kinds = _balance.kinds(params.repair)
         if kinds and asked.error(()) > _balance.NEAR:
             even, uneven = _balance.balanced(model, expected, samples, kinds)
             if even is not None:
@@ -200,13 +200,13 @@ def _ranked(
 
 def _narrow(asked: _Asked, kept: Sequence[int], params: Params) -> frozenset[int]:
     """The layers of `kept` whose weights bear 8 bits, where the runtime computes with those."""
+    if not params.narrow:
+        return frozenset()
     with_weights = [
         number
         for number in kept
         if asked.layers[number].kind in _quantizable.HEAVY and asked.layers[number].weights
     ]
-    if not params.narrow:
-        return frozenset()
 
     def error(wide: Collection[int]) -> float:
         return asked.error(kept, frozenset(with_weights).difference(wide))

@@ -261,6 +261,13 @@ class Target(Shape):
         return None if size is None else max(size - reserved, 0.0)
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether its models run on its processor, in ONNX Runtime or OpenVINO."""
+        return self.runtime == "onnxruntime" or (
+            self.openvino is not None and self.openvino.device == "CPU"
+        )
+
+    @property
     def backend(self) -> str | None:
         """Triton's backend for this runtime; None where the device runs no Triton."""
         return _BACKENDS.get(self.runtime)

@@ -81,7 +81,7 @@ def following(
     left = [
         one
         for one in untried
-        if one.kind in seen and costs[one.kind] < limit and one.kind not in _kept(best)
+        if one.kind in seen and costs[one.kind] < limit and (not best or one.kind != best.kind)
     ]
     return min(left, key=lambda one: costs[one.kind], default=None)
 
@@ -123,10 +123,6 @@ def why_not(
     worse = {"size": "larger", "latency": "slower", "energy": "the energy"}[objective]
     than = "of" if objective == "energy" else "than"
     return f"{ratio:.3g}x {worse} {than} {best.name}" if math.isfinite(ratio) else "not measured"
-
-
-def _kept(best: Candidate | None) -> tuple[str, ...]:
-    return (best.kind,) if best else ()
 
 
 def _cost_of(

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from repo_builder.base import console
+from repo_builder.base.errors import ModelError
 from repo_builder.build.assemble import assemble
 from repo_builder.build.prepare import planned, refused, wanted
 from repo_builder.build.report.search import Search, Tried
 from repo_builder.build.report.types import Row
 from repo_builder.build.search import choose, record
 from repo_builder.build.search.candidates import Candidate
-from repo_builder.build.search.choose import Result
+from repo_builder.build.search.choose import Ratio, Result
 from repo_builder.build.search.record import Question
 from repo_builder.plan import Plan, Variant
 from repo_builder.run.execute import Outcome
@@ -23,14 +24,17 @@ from repo_builder.spec.search import Auto
 from repo_builder.spec.types import Pipeline, Spec
 from repo_builder.targets import Target
 
+_SAME: Ratio = (1.0, 1.0, 1.0)
+"""Of fp32, beside itself."""
+
 MOST_LOOKS = 3
 """Winners that are held to the rows that chose nothing; each look costs confidence."""
 
 __all__ = ["Run", "Search", "Workshop", "settle"]
 
 
-Run: TypeAlias = Callable[[Plan, Sequence[str]], Outcome]
-"""Makes the entries of some keys of a plan, and of what they need."""
+Run: TypeAlias = Callable[[Plan, Sequence[str], Mapping[str, ModelError]], Outcome]
+"""Makes the entries of some keys of a plan, and of what they need, but for what is refused."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +133,11 @@ class _Race:
 
     def _row(self, plan: Plan, made: Variant) -> Row:
         """What the report would say of a variant."""
-        keys = wanted(plan, refused(plan, self.shop.store))
+        refusals = refused(plan, self.shop.store)
+        keys = wanted(plan, refusals)
         if self.auto.objective == "size" and made.spec.gates.max_latency_ms is None:
             keys = [key for key in keys if key != made.steps.get("profile")]
-        outcome = self.shop.run(plan, keys)
+        outcome = self.shop.run(plan, keys, refusals)
         row, _ = assemble(made, plan, outcome, self.shop.store, 1)
         return row
 
@@ -164,24 +169,24 @@ class _Race:
         return min(self.question.candidates, key=drop)
 
 
-def _faster(row: Row) -> tuple[float, float, float] | None:
-    """How many times faster than fp32 a row is, with quartiles; fp32 is as fast as itself."""
+def _faster(row: Row) -> Ratio | None:
+    """How many times faster than fp32 a row is; fp32 is as fast as itself."""
     if row.latency is None:
         return None
     if row.precision == "fp32":
-        return 1.0, 1.0, 1.0
+        return _SAME
     found = row.fp32
     if found is None or found.faster is None:
         return None
     return found.faster_low or found.faster, found.faster, found.faster_high or found.faster
 
 
-def _less(row: Row) -> tuple[float, float, float] | None:
-    """How many times less energy than fp32 a row takes, with quartiles."""
+def _less(row: Row) -> Ratio | None:
+    """How many times less energy than fp32 a row takes."""
     if row.energy is None:
         return None
     if row.precision == "fp32":
-        return 1.0, 1.0, 1.0
+        return _SAME
     if row.energy.less is None:
         return None
     low, middle, high = row.energy.less
