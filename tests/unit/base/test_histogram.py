@@ -10,7 +10,7 @@ from repo_builder.base.histogram import LEAST_S, Histogram
 
 
 def test_quantiles_are_within_one_percent_however_the_times_are_spread() -> None:
-    draw = random.Random(5)
+    draw = random.Random(5)  # noqa: S311
     slow = [draw.expovariate(5) for _ in range(40)]
     times = sorted([draw.lognormvariate(-6, 0.3) for _ in range(3_960)] + slow)
     counted = Histogram.of(times)
@@ -34,17 +34,17 @@ def test_reads_what_it_wrote() -> None:
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("record", "said"),
     [
-        {},
-        {"gamma": 1.05, "total_s": 0.0, "counts": {}},
-        {"gamma": 1.02, "total_s": 0.0, "counts": [1]},
-        {"gamma": 1.02, "total_s": 0.0, "counts": {"1": -1}},
-        {"gamma": 1.02, "total_s": 0.0, "counts": {"x": 1}},
+        ({}, "buckets of None"),
+        ({"gamma": 1.05, "total_s": 0.0, "counts": {}}, "buckets of 1.05, not 1.02"),
+        ({"gamma": 1.02, "total_s": 0.0, "counts": [1]}, "no histogram"),
+        ({"gamma": 1.02, "total_s": 0.0, "counts": {"1": -1}}, "no whole number"),
+        ({"gamma": 1.02, "total_s": 0.0, "counts": {"x": 1}}, "invalid literal"),
     ],
 )
-def test_refuses_what_is_no_histogram(record: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
+def test_refuses_what_is_no_histogram(record: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         Histogram.of_json(record)
 
 
