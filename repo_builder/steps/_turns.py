@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repo_builder.base.energy import Meter
+from repo_builder.base.energy import CannotRead, Measures, Meter
 from repo_builder.steps import _data, _runtimes
 
 MIN_RUNS = 10
@@ -21,8 +21,8 @@ BLOCK_S = 0.01
 """Seconds of runs of one model before the other has its turn: many, and none alone with a cache."""
 
 
-ENERGY_BLOCK_S, ENERGY_ROUNDS = 0.2, 4
-"""Counters of energy move about every millisecond, so blocks of runs are long."""
+ENERGY_ROUNDS = 4
+"""Of turns, in blocks as long as the meter asks for: its figures move slowly."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Energy:
     """Joules of all processors for one request of batch 1, with what else ran meanwhile.
 
     `less` is how many times that of fp32 in the same runtime is, with its quartiles (low, median,
-    high); None where there is no fp32 beside it.
+    high); None where there is no fp32 beside it. `doubt` is what speaks against the figures.
     """
 
     joules: float
     less: tuple[float, float, float] | None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,28 +93,46 @@ def energy(
     ours: _runtimes.Runner,
     fp32: _runtimes.Runner | None,
     feed: Mapping[str, _data.Array],
-    meter: Meter,
+    meter: Meter | None,
+) -> Energy | None:
+    """What `spent` finds, with the meter's doubts; None without a meter, or where it fails."""
+    if meter is None:
+        return None
+    try:
+        with meter:
+            found = spent(ours, fp32, feed, meter)
+    except CannotRead:  # a source that was lost meanwhile: no figure is better than a part of one
+        return None
+    still = () if found.joules > 0 else ("its counters stood still",)
+    return replace(found, doubt="; ".join((*still, *meter.doubts())))
+
+
+def spent(
+    ours: _runtimes.Runner,
+    fp32: _runtimes.Runner | None,
+    feed: Mapping[str, _data.Array],
+    meter: Measures,
 ) -> Energy:
     """What one run of ours costs, and fp32's beside it, in turns."""
     runners = [ours] if fp32 is None else [ours, fp32]
-    spent: list[list[float]] = [[] for _ in runners]
+    joules: list[list[float]] = [[] for _ in runners]
     order = list(range(len(runners)))
     for _ in range(ENERGY_ROUNDS):
         for number in order:
-            spent[number].append(_joules(runners[number], feed, meter))
+            joules[number].append(_joules(runners[number], feed, meter))
         order.reverse()
     if fp32 is None:
-        return Energy(float(np.median(spent[0])), None)
-    ratios = [b / a for a, b in zip(*spent, strict=True) if a > 0]
+        return Energy(float(np.median(joules[0])), None)
+    ratios = [b / a for a, b in zip(*joules, strict=True) if a > 0]
     if not ratios:  # nothing was counted at all
         return Energy(0.0, None)
     low, middle, high = map(float, np.percentile(ratios, (25, 50, 75)))
-    return Energy(float(np.median(spent[0])), (low, middle, high))
+    return Energy(float(np.median(joules[0])), (low, middle, high))
 
 
-def _joules(runner: _runtimes.Runner, feed: Mapping[str, _data.Array], meter: Meter) -> float:
+def _joules(runner: _runtimes.Runner, feed: Mapping[str, _data.Array], meter: Measures) -> float:
     before, begun, runs = meter.joules(), time.perf_counter(), 0
-    while runs == 0 or time.perf_counter() - begun < ENERGY_BLOCK_S:
+    while runs == 0 or time.perf_counter() - begun < meter.block_s:
         runner.run(feed)
         runs += 1
     return (meter.joules() - before) / runs

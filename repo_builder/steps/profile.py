@@ -98,8 +98,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     one = feeds.pop(1)
     blocks = _turns.take([runner, *others.values()], one, params.seconds)
     conditions = watch.conditions()
-    meter = energy.meter()
-    spent = _turns.energy(runner, others.get("fp32"), one, meter) if meter else None
+    spent = _turns.energy(runner, others.get("fp32"), one, energy.meter())
     timings = [_timing(1, blocks[0])]
     for batch, feed in feeds.items():
         (alone,) = _turns.take([runner], feed, params.seconds / 2)

@@ -53,14 +53,15 @@ class Latency:
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules of all processors for one request of batch 1.
+    """Joules of the machine for one request of batch 1.
 
     `less` is how many times that of fp32 in the same runtime is, with its quartiles (low, median,
-    high); None where it is fp32 itself.
+    high); None where it is fp32 itself. `doubt` is what speaks against the figures.
     """
 
     joules: float
     less: tuple[float, ...] | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,8 @@ def _conditions(row: Row) -> str:
     if row.energy is not None:
         less = f", {row.energy.less[1]:.2g}x less than fp32" if row.energy.less else ""
         parts.append(f"{1e3 * row.energy.joules:.3g} mJ a request{less}")
+        if row.energy.doubt:
+            parts.append(f"energy not to be trusted: {row.energy.doubt}")
     if found.doubt:
         parts.append(f"not to be trusted: {found.doubt}")
     return ", ".join(parts)
