@@ -219,7 +219,7 @@ class _Model:
         recipe = Preprocess.from_json(self._model.preprocess)
         if recipe.input != name:
             raise ValueError(f"the model reads images into '{recipe.input}', not into '{name}'")
-        return recipe.apply(file.read_bytes(), self.inputs[name].dtype)
+        return recipe.sent(file.read_bytes(), self.inputs[name].dtype)[0]
 
     def infer(self, tensors: Mapping[str, Array]) -> Result:
         """The answer; its outputs have a batch axis where the model has one."""

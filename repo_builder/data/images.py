@@ -26,15 +26,19 @@ def read(
     label_name: str,
     scratch: Path,
 ) -> Rows:
-    """The images of `folder` as [n, C, H, W] or [n, H, W, C] of `dtype`.
+    """The images of `folder` as [n, C, H, W] or [n, H, W, C] of `dtype`, or as the model is sent.
 
     Labels are those of `table`, by file name; else the names of the folders in `folder`, as
     numbers in sorted order; none where images lie in `folder` itself. The array is a file in
     `scratch`, so that memory holds one image. DataError with all images that cannot be read.
     """
     files = _files(folder, table)
-    shape = recipe.size, recipe.channels
-    row = (shape[1], *shape[0]) if recipe.layout == "NCHW" else (*shape[0], shape[1])
+    if recipe.place == "graph":
+        # One size for all: that of the camera, else as they are resized for the net.
+        recipe, dtype = dataclasses.replace(recipe, source=recipe.source or recipe.size), "uint8"
+    shape = recipe.source or recipe.size, recipe.channels
+    last = recipe.layout == "NHWC" or recipe.place == "graph"
+    row = (*shape[0], shape[1]) if last else (shape[1], *shape[0])
     size = int(np.prod(row)) * np.dtype(dtype).itemsize * len(files)
     write.need_space(scratch, 2 * size)
     file_format: Any = np.lib.format  # untyped in numpy
@@ -44,7 +48,7 @@ def read(
     problems: list[Problem] = []
     for number, file in enumerate(files):
         try:
-            array[number] = recipe.apply(file.read_bytes(), dtype)[0]
+            array[number] = recipe.sent(file.read_bytes(), dtype)[0][0]
         except (OSError, ValueError) as failure:
             what = failure.strerror if isinstance(failure, OSError) else str(failure)
             problems.append(Problem(what or "cannot be read", "", str(file)))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from repo_builder.base import digest
 from repo_builder.base.digest import Json
+from repo_builder.plan import front
 from repo_builder.plan.types import ArtifactRef, Declaration, Input, Node, Pins, SourceFiles
 from repo_builder.spec.types import Source, Spec
 from repo_builder.targets import Target
@@ -60,18 +61,28 @@ class Chain:
         return SourceFiles(self.pins.files[named])
 
     @property
-    def calibration(self) -> SourceFiles | None:
+    def calibration(self) -> Input | None:
         """The calibration data, where the spec has some."""
-        return self.file(self.spec.calibration.path) if self.spec.calibration else None
+        if self.spec.calibration is None:
+            return None
+        return self.images(self.file(self.spec.calibration.path), "calibration")
 
     @property
-    def evaluation(self) -> SourceFiles | None:
+    def evaluation(self) -> Input | None:
         """The evaluation data, where the spec has some, with the user's own metric beside it."""
         evaluation = self.spec.evaluation
         if evaluation is None:
             return None
         own = self.pins.files[evaluation.own.file] if evaluation.own else {}
-        return SourceFiles({**self.pins.files[evaluation.path], **own})
+        files = SourceFiles({**self.pins.files[evaluation.path], **own})
+        return self.images(files, "evaluation")
+
+    def images(self, data: SourceFiles, called: str) -> Input:
+        """Data as the model takes it: rows that are inputs of the net become images."""
+        recipe = front.of(self.spec)
+        if recipe is None:
+            return data
+        return self.add("to-images", {"recipe": recipe}, called=f"{called}-to-images", data=data)
 
 
 def node(

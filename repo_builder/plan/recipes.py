@@ -329,6 +329,6 @@ def _confidence(chain: Chain, model: ArtifactRef, served: Mapping[str, Json]) ->
         "calibrate-confidence",
         params,
         model=model,
-        data=chain.file(fallback.data),
+        data=chain.images(chain.file(fallback.data), "confidence"),
         cloud=cloud,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from repo_builder.base.artifact import Interface
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
+from repo_builder.plan import front
 from repo_builder.plan.types import Pins
 from repo_builder.spec.types import Spec
 
@@ -29,7 +30,7 @@ def of(spec: Spec, pins: Pins, *, static: bool) -> dict[str, int]:
     is 1, since a toolchain that takes one shape gets a batch of 1. SpecError where the spec's
     `sizes` do not fit the model.
     """
-    interface = pins.interfaces.get(spec.source)
+    interface = front.interface(spec, pins.interfaces)
     if interface is None:
         return {}
     names = _open(interface)
@@ -79,9 +80,9 @@ def _candidates(spec: Spec, pins: Pins, interface: Interface) -> Iterator[tuple[
 
 def _image(recipe: Mapping[str, Any]) -> Iterator[tuple[Place, int]]:
     """What `preprocess` makes of every image."""
-    height, width = recipe["size"]
+    height, width = recipe.get("source") or recipe["size"]
     channels = 1 if recipe["color"] == "gray" else 3
-    first = recipe["layout"] == "NCHW"
+    first = recipe["layout"] == "NCHW" and recipe.get("place") != "graph"
     shape = (channels, height, width) if first else (height, width, channels)
     yield from (((recipe["input"], axis), size) for axis, size in enumerate(shape, 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from repo_builder.base.digest import Json
+from repo_builder.plan import front
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import Input
 from repo_builder.spec.types import OnnxSource, Source, TorchSource
@@ -22,6 +23,19 @@ def onnx(chain: Chain, source: Source, *, weights: Input | None, called: str = "
         code=chain.file(source),
         weights=weights,
     )
+
+
+def joined(chain: Chain, net: Input, *, called: str = "") -> Input:
+    """The net with the recipe of the chain's spec in front; as it is where that has none there.
+
+    `called`: see `Chain.add`.
+    """
+    recipe = front.of(chain.spec)
+    if recipe is None:
+        return net
+    # TensorRT takes uint8 only where a cast follows at once.
+    params: dict[str, Json] = {"recipe": recipe, "cast_first": chain.target.tensorrt is not None}
+    return chain.add("join-preprocess", params, called=called, model=net)
 
 
 def net(source: TorchSource) -> dict[str, Json]:

@@ -20,16 +20,16 @@ def imported(chain: Chain) -> ArtifactRef:
     known = sizes.of(chain.spec, chain.pins, static=False)
     asked = chain.spec.source
     trained = weights(chain, asked) if isinstance(asked, TorchSource) else None
-    return chain.add(
-        "import", {"sizes": {**known}}, model=source.onnx(chain, asked, weights=trained)
-    )
+    net = source.onnx(chain, asked, weights=trained)
+    return chain.add("import", {"sizes": {**known}}, model=source.joined(chain, net))
 
 
 def untrained(chain: Chain, asked: Source, *, called: str) -> Input:
-    """The ONNX of another spec's model, which the build does not train."""
+    """The ONNX of another spec's model, which the build does not train; on the chain's data."""
     given = asked.weights if isinstance(asked, TorchSource) else None
     start = chain.file(given) if given else None
-    return source.onnx(chain, asked, weights=start, called=called)
+    net = source.onnx(chain, asked, weights=start, called=called)
+    return source.joined(chain, net, called=f"join-preprocess-{called}")
 
 
 def weights(chain: Chain, net: TorchSource) -> Input | None:

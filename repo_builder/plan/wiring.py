@@ -10,6 +10,7 @@ from typing import Any
 from repo_builder.base import detections
 from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
+from repo_builder.plan import front
 from repo_builder.spec.types import Pipeline, Source, Spec, Stage
 
 ROWS = "rows"
@@ -27,7 +28,7 @@ class KnownModels:
     def interface(self, model: str) -> Interface | None:
         """What a model declares; None where there is no such model, or it cannot be read."""
         spec = self.models.get(model)
-        return self.interfaces.get(spec.source) if spec else None
+        return front.interface(spec, self.interfaces) if spec else None
 
 
 def interface(stage: Stage, known: KnownModels) -> Interface | None:
@@ -43,13 +44,17 @@ def _preprocess(stage: Stage, known: KnownModels) -> Interface | None:
         return None
     recipe: Any = spec.preprocess.parameters
     channels = _CHANNELS[recipe["color"]]
-    nchw = recipe["layout"] == "NCHW"
     height, width = recipe["size"]
+    nchw = recipe["layout"] == "NCHW"
+    shape: tuple[int | str, ...]
     shape = (channels, height, width) if nchw else (height, width, channels)
+    if spec.preprocess.in_graph:
+        shape = front.shape(recipe)
     declared = known.interface(stage.of)
     taken = declared.inputs.get(recipe["input"]) if declared else None
     number = taken is not None and taken.dtype.startswith(("FP", "INT", "UINT"))
-    image = TensorType(taken.dtype if taken and number else "FP32", (ROWS, *shape))
+    otherwise = "UINT8" if spec.preprocess.in_graph else "FP32"
+    image = TensorType(taken.dtype if taken and number else otherwise, (ROWS, *shape))
     outputs = {recipe["input"]: image, "to_image": TensorType("FP32", (ROWS, 4))}
     return Interface({"file": TensorType("STRING", (ROWS, 1))}, outputs)
 

@@ -240,6 +240,13 @@ class RawPreprocess(Raw):
     """How pixels are interpolated."""
     fit: Literal["stretch", "letterbox", "crop"] = "stretch"
     """What becomes of another aspect ratio: distorted, padded, or cut."""
+    place: Literal["outside", "graph"] = "outside"
+    """graph: the model itself does this, and takes uint8 pixels; outside: whoever calls it does."""
+    source: (
+        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] | None
+    ) = None
+    """With `place: graph`: [height, width] of all images that are sent, where it is always the
+    same; as `size`, they are resized before they are sent."""
 
 
 class RawServing(Overlay):
@@ -276,6 +283,17 @@ class RawConfidencePart(RawConfidence):
     """A .npz file with one array per model input, named like it, and the labels."""
 
 
+class RawPreprocessPart(RawPreprocess):
+    """What is different about the image; the rest is as for other targets."""
+
+    input: str = Field(default_factory=str)
+    """Name of the model's input."""
+    size: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [1, 1]
+    )
+    """[height, width]"""
+
+
 class RawDataPart(Raw):
     """What is different about the data."""
 
@@ -293,6 +311,7 @@ class RawOverride(Raw):
     optimize: RawOptimize | None = None
     gates: RawGates | None = None
     fallback: RawFallback | None = None
+    preprocess: RawPreprocessPart | None = None
     serving: RawServing | None = None
 
 

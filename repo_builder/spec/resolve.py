@@ -11,7 +11,13 @@ from pathlib import Path
 from repo_builder.base import digest, energy
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
-from repo_builder.spec import resolve_pruning, resolve_source, resolve_training, types
+from repo_builder.spec import (
+    resolve_preprocess,
+    resolve_pruning,
+    resolve_source,
+    resolve_training,
+    types,
+)
 from repo_builder.spec.fallback import fallback
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.quantization import quantization
@@ -106,7 +112,7 @@ class _Resolver:
                     exclude={"objective", "max_batch_size", "labels"},
                 ),
             ),
-            preprocess=types.Preprocess(raw.preprocess.model_dump()) if raw.preprocess else None,
+            preprocess=resolve_preprocess.resolve(raw.preprocess, self.target, self._problem),
             fallback=fallback(raw, evaluation, self._file, self._problem),
             sizes={
                 name: said if isinstance(said, int) else tuple(said)

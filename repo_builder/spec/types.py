@@ -292,6 +292,11 @@ class Preprocess:
 
     parameters: Mapping[str, Json]
 
+    @property
+    def in_graph(self) -> bool:
+        """Whether the model does it itself."""
+        return self.parameters.get("place") == "graph"
+
 
 @dataclass(frozen=True)
 class Serving:

@@ -64,6 +64,8 @@ STEPS: dict[str, Declaration] = {
         "prune", 1, tools=("torch", "torch-pruning"), extra="torch", exclusive=True
     ),
     "choose_weights": Declaration("choose", 1, tools=("torch",), extra="torch"),
+    "join_preprocess": Declaration("join-preprocess", 1, tools=("onnx", "onnxruntime")),
+    "to_images": Declaration("to-images", 1),
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
@@ -112,7 +114,7 @@ STEPS: dict[str, Declaration] = {
     "calibrate_confidence": Declaration("calibrate-confidence", 3, tools=("onnxruntime",)),
     "warm_up": Declaration("warm-up", 1, tools=("onnxruntime",)),
     "profile": Declaration("profile", 3, tools=("onnxruntime",), exclusive=True),
-    "stage_python": Declaration("stage-python", 1),
+    "stage_python": Declaration("stage-python", 2),
     "stage_nms": Declaration("stage-nms", 1, tools=("onnx",)),
     "run_pipeline": Declaration("run-pipeline", 2, tools=("onnxruntime",), exclusive=True),
 }

@@ -125,17 +125,18 @@ def optimized(folder: Path) -> ModelProto:
     return model
 
 
-def raised(model: ModelProto, version: int) -> ModelProto:
+def raised(model: ModelProto, version: int, otherwise: str) -> ModelProto:
     """`model`, whose weights are in memory, in a later opset, shown to answer alike.
 
-    ModelError where ONNX knows no way, or the model would be another one.
+    `otherwise`: what a spec can say in place of it. ModelError where ONNX knows no way, or the
+    model would be another one.
     """
     from repo_builder import introspect
     from repo_builder.introspect import opset
     from repo_builder.steps._failures import explained
 
     what = f"the model cannot be raised from opset {walk.opset(model)} to {version}"
-    way_out = f"export it with opset >= {version}, or write `optimize: {{precision: fp32}}`"
+    way_out = f"export it with opset >= {version}, or write `{otherwise}`"
     with explained(what, way_out, ModelError):
         result = opset.converted(model, version)
     with tempfile.TemporaryDirectory() as scratch:

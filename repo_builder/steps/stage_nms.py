@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from repo_builder.base import detections
 from repo_builder.steps import _onnx
-
-if TYPE_CHECKING:
-    from onnx import NodeProto, TensorProto
-
+from repo_builder.steps._graph import Graph
 
 OPSET = 18
 IR_VERSION = 9
@@ -56,7 +53,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     import onnx
     from onnx import TensorProto, helper
 
-    graph = _Graph()
+    graph = Graph()
     one = params.layout == detections.LAYOUT
     _suppress(graph, params, *(_corners(graph) if one else _separate(graph)))
     ports = helper.make_tensor_value_info
@@ -90,38 +87,12 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     return Facts()
 
 
-class _Graph:
-    """Nodes and constants, in the order in which they are added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
-        return output
-
-    def int64(self, name: str, *values: int, scalar: bool = False) -> str:
-        return self._constant(name, np.array(values[0] if scalar else values, np.int64))
-
-    def float32(self, name: str, *values: float, scalar: bool = False) -> str:
-        return self._constant(name, np.array(values[0] if scalar else values, np.float32))
-
-    def _constant(self, name: str, value: np.ndarray[Any, Any]) -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(value, name))
-        return name
-
-
-def _separate(graph: _Graph) -> tuple[str, str]:
+def _separate(graph: Graph) -> tuple[str, str]:
     """The inputs as boxes [rows, n, 4] and scores [rows, classes, n]."""
     return "boxes", graph.add("Transpose", ["scores"], "by_class", perm=[0, 2, 1])
 
 
-def _corners(graph: _Graph) -> tuple[str, str]:
+def _corners(graph: Graph) -> tuple[str, str]:
     """The same of `detections`: the corners lie half a width and height around the center.
 
     Gather, and not Slice, since OpenVINO has to see that boxes have four numbers.
@@ -138,7 +109,7 @@ def _corners(graph: _Graph) -> tuple[str, str]:
     return graph.add("Transpose", [corners], "corner_boxes", perm=[0, 2, 1]), by_class
 
 
-def _suppress(graph: _Graph, params: Params, boxes: str, by_class: str) -> None:
+def _suppress(graph: Graph, params: Params, boxes: str, by_class: str) -> None:
     """What is kept gets its score and all else -1; then the best of an image's [classes * n].
 
     NonMaxSuppression gives rows (image, class, box) of any number, which ScatterND puts back in
@@ -184,7 +155,7 @@ def _suppress(graph: _Graph, params: Params, boxes: str, by_class: str) -> None:
     graph.add("ReduceSum", [ones, graph.int64("row_axis", 1)], "count", keepdims=1)
 
 
-def _to_image(graph: _Graph, box: str) -> str:
+def _to_image(graph: Graph, box: str) -> str:
     """Boxes in the pixels of the image: x * scale + offset, as `Preprocess.apply_and_locate`."""
     middle = graph.int64("middle_axis", 1)
     for name, first in (("scale", 0), ("offset", 2)):

@@ -84,7 +84,7 @@ class Core(Context):
         try:
             recipe = Preprocess.from_json(found.preprocess)
             dtype = next(t.dtype for t in found.inputs if t.name == recipe.input)
-            tensor = recipe.apply(image, dtype)
+            tensor, _ = recipe.sent(image, dtype)
         except StopIteration:
             raise InvalidInput(f"model '{model}': its recipe is for an input it has not") from None
         except ValueError as error:

@@ -26,9 +26,10 @@ _CHOICES = {
     "layout": ("NCHW", "NHWC"),
     "resize": ("nearest", "bilinear", "bicubic"),
     "fit": ("stretch", "letterbox", "crop"),
+    "place": ("outside", "graph"),
 }
 # What YOLO pads with; a mid grey disturbs a detector less than black edges do.
-_LETTERBOX_VALUE = 114
+LETTERBOX_VALUE = 114
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Preprocess:
     `size` is (height, width) in pixels. `mean` and `std` apply after `scale`; they have one value
     per channel, in the order of `color`, or none. `fit` says what becomes of another aspect ratio:
     `stretch` distorts, `letterbox` pads with the value 114, `crop` takes the middle.
+
+    With `place` "graph" the model does all that follows decoding itself, and takes uint8 pixels
+    [H, W, C]: of any size, or of `source`. Where that is `size`, images are resized before they
+    are sent.
     """
 
     input: str
@@ -49,6 +54,8 @@ class Preprocess:
     std: tuple[float, ...] = ()
     resize: str = "bilinear"
     fit: str = "stretch"
+    place: str = "outside"
+    source: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for field, allowed in _CHOICES.items():
@@ -58,6 +65,8 @@ class Preprocess:
                 )
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"preprocess.size is {self.size}; it must be (height, width)")
+        if self.source is not None and (len(self.source) != 2 or min(self.source) < 1):
+            raise ValueError(f"preprocess.source is {self.source}; it must be (height, width)")
         for field in ("mean", "std"):
             if len(getattr(self, field)) not in (0, self.channels):
                 raise ValueError(
@@ -81,7 +90,9 @@ class Preprocess:
             raise ValueError(
                 f"{PARAMETER} must have input and size, and may have: {', '.join(sorted(known))}"
             )
-        tuples = {"size", "mean", "std"} & set(values)
+        tuples = {
+            name for name in ("size", "mean", "std", "source") if values.get(name) is not None
+        }
         return cls(**{**values, **{name: tuple(values[name]) for name in tuples}})
 
     def to_json(self) -> str:
@@ -108,16 +119,47 @@ class Preprocess:
         """
         picture = self._picture(image)
         place = self._place(*picture.size)
-        tensor = self._pixels(picture).astype(np.float32) * np.float32(self.scale)
+        pixels = self._pixels(picture)
+        return self.normalized(pixels[None], dtype), place
+
+    def sent(
+        self, image: bytes | npt.NDArray[np.uint8], dtype: npt.DTypeLike = np.float32
+    ) -> tuple[npt.NDArray[Any], tuple[float, float, float, float]]:
+        """What the model is sent of one image, [1, ...], and its place as of `apply_and_locate`.
+
+        `dtype` is that of the model's input. ValueError also where the model takes images of
+        another size.
+        """
+        if self.place == "outside":
+            return self.apply_and_locate(image, dtype)
+        picture = self._picture(image)
+        place = self._place(*picture.size)
+        picture = picture.convert("L" if self.color == "gray" else "RGB")
+        if self.source == self.size:
+            picture = self._fitted(picture)
+        width, height = picture.size
+        if self.source not in (None, (height, width)):
+            wanted = "{} x {}".format(*self.source[::-1]) if self.source else ""
+            raise ValueError(f"an image of {width} x {height} pixels; the model takes {wanted}")
+        pixels = np.asarray(picture, dtype=np.uint8)
+        return pixels.reshape(1, height, width, self.channels), place
+
+    def normalized(
+        self, pixels: npt.NDArray[np.uint8], dtype: npt.DTypeLike = np.float32
+    ) -> npt.NDArray[Any]:
+        """Pixels [n, H, W, C] in RGB as the net's input: colours, scale, mean, std and layout."""
+        if self.color == "bgr":
+            pixels = pixels[..., ::-1]
+        tensor = pixels.astype(np.float32) * np.float32(self.scale)
         if self.mean:
             tensor -= np.asarray(self.mean, np.float32)
         if self.std:
             tensor /= np.asarray(self.std, np.float32)
         if self.layout == "NCHW":
-            tensor = tensor.transpose(2, 0, 1)
+            tensor = tensor.transpose(0, 3, 1, 2)
         if np.issubdtype(dtype, np.integer):
             tensor = np.rint(tensor)
-        return np.ascontiguousarray(tensor[None], dtype=dtype), place
+        return np.ascontiguousarray(tensor, dtype=dtype)
 
     def _picture(self, image: bytes | npt.NDArray[np.uint8]) -> Image.Image:
         if isinstance(image, bytes):
@@ -132,10 +174,9 @@ class Preprocess:
         return picture
 
     def _pixels(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
-        """Pixels [H, W, C] of this recipe's size and colour."""
+        """Pixels [H, W, C] of this recipe's size, gray or RGB."""
         picture = self._fitted(picture.convert("L" if self.color == "gray" else "RGB"))
-        pixels = np.asarray(picture, dtype=np.uint8).reshape(*self.size, self.channels)
-        return pixels[..., ::-1] if self.color == "bgr" else pixels
+        return np.asarray(picture, dtype=np.uint8).reshape(*self.size, self.channels)
 
     def _place(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Scale and offset from the tensor's pixels to those of an image; as `_fitted` does it."""
@@ -146,14 +187,24 @@ class Preprocess:
         if self.fit == "crop":
             scale = height / rows if wider else width / columns
             return scale, scale, (width - columns * scale) / 2, (height - rows * scale) / 2
-        # Letterbox: whole pixels, and so the scales differ a little; see PIL.ImageOps.contain, pad.
-        inner_width = columns if wider else round(width / height * rows)
-        inner_height = round(height / width * columns) if wider else rows
-        left, top = round((columns - inner_width) * 0.5), round((rows - inner_height) * 0.5)
-        if not (inner_width and inner_height):
-            raise ValueError(f"an image of {width} x {height} pixels is too narrow for {self.size}")
+        inner_width, inner_height, left, top = self._inner(width, height)
         across, down = width / inner_width, height / inner_height
         return across, down, -left * across, -top * down
+
+    def _inner(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Width, height, left and top of an image inside its letterbox.
+
+        Whole pixels, halves to even as `PIL.ImageOps.pad` rounds, and so the scales differ a
+        little; in integers, which models compute alike.
+        """
+        rows, columns = self.size
+        wider = width * rows > height * columns
+        inner_width = columns if wider else _quotient(width * rows, height)
+        inner_height = _quotient(height * columns, width) if wider else rows
+        if not (inner_width and inner_height):
+            raise ValueError(f"an image of {width} x {height} pixels is too narrow for {self.size}")
+        left, top = _quotient(columns - inner_width, 2), _quotient(rows - inner_height, 2)
+        return inner_width, inner_height, left, top
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         from PIL import Image, ImageOps
@@ -167,8 +218,17 @@ class Preprocess:
             return picture.resize(size, how)
         if self.fit == "crop":
             return ImageOps.fit(picture, size, how)
-        colour = _LETTERBOX_VALUE if self.color == "gray" else (_LETTERBOX_VALUE,) * 3
-        return ImageOps.pad(picture, size, how, color=colour)
+        inner_width, inner_height, left, top = self._inner(*picture.size)
+        colour = LETTERBOX_VALUE if self.color == "gray" else (LETTERBOX_VALUE,) * 3
+        box = Image.new(picture.mode, size, colour)
+        box.paste(picture.resize((inner_width, inner_height), how), (left, top))
+        return box
+
+
+def _quotient(dividend: int, divisor: int) -> int:
+    """Rounded, halves to even."""
+    floor, rest = divmod(dividend, divisor)
+    return floor + (2 * rest > divisor or (2 * rest == divisor and floor % 2 == 1))
 
 
 def _pillow() -> Any:

@@ -21,11 +21,15 @@ class Stage:
         tensors, places = [], []
         for row, content in enumerate(feeds["file"].ravel()):
             try:
-                tensor, place = self._recipe.apply_and_locate(bytes(content), self._dtype)
+                tensor, place = self._recipe.sent(bytes(content), self._dtype)
             except ValueError as failure:
                 raise ValueError(f"row {row}: {failure}") from None
             tensors.append(tensor)
             places.append(place)
+        sizes = sorted({tensor.shape[1:] for tensor in tensors})
+        if len(sizes) > 1:
+            said = " and ".join(f"{width} x {height}" for height, width, _ in sizes[:2])
+            raise ValueError(f"images of {said} pixels in one request; send them one by one")
         return {
             self._recipe.input: np.concatenate(tensors),
             "to_image": np.array(places, np.float32),

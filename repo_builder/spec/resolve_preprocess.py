@@ -1,0 +1,56 @@
+"""How images become inputs: whether the recipe is one, and whether a target's model can do it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from repo_builder.client.models.preprocess import Preprocess
+from repo_builder.spec import types
+from repo_builder.spec.raw import RawPreprocess
+from repo_builder.targets import Target
+
+_TAKES_IMAGES = ("onnxruntime", "openvino", "tensorrt")
+"""Runtimes whose models may begin with a recipe; others are compiled to integers as a whole."""
+
+
+def resolve(
+    raw: RawPreprocess | None, target: Target, problem: Callable[[tuple[str, ...], str, str], None]
+) -> types.Preprocess | None:
+    """The recipe; what is wrong with it goes to `problem`."""
+    if raw is None:
+        return None
+    values: dict[str, Any] = raw.model_dump()
+    if raw.place == "outside":  # so that a config says no more than older clients read
+        del values["place"], values["source"]
+    try:
+        Preprocess.from_json(json.dumps(values))
+    except ValueError as failure:
+        what = str(failure)
+        problem(("preprocess",), what.removeprefix("preprocess."), "see docs/preprocessing.md")
+    if raw.place == "graph":
+        _check_graph(raw, target, problem)
+    elif raw.source is not None:
+        what = "says what the model takes; here it takes its net's own input"
+        problem(("preprocess", "source"), what, "write `place: graph`, or leave it out")
+    return types.Preprocess(values)
+
+
+def _check_graph(
+    raw: RawPreprocess, target: Target, problem: Callable[[tuple[str, ...], str, str], None]
+) -> None:
+    at = ("preprocess", "place")
+    if target.runtime not in _TAKES_IMAGES:
+        what = f"a model for {target.name} takes what its net takes, no images"
+        other = "{preprocess: {place: outside, source: null}}"
+        fix = f"write `overrides: {{{target.name}: {other}}}`"
+        problem(at, what, fix)
+        return
+    other_device = target.openvino is not None and target.openvino.device != "CPU"
+    if (other_device or target.runtime == "tensorrt") and raw.source is None:
+        what = f"{target.name} takes images of one size only"
+        problem(("preprocess",), what, "add `source: [height, width]`: what the camera gives")
+    if raw.resize == "nearest" and raw.source != raw.size:
+        what = "no operators take the same nearest pixels as Pillow does"
+        problem(("preprocess", "resize"), what, "write `bilinear`, or `source` as `size`")
