@@ -140,6 +140,10 @@ class TrustError(RepoBuilderError):
     exit_code = 14
 
 
+class DeltaError(TrustError):
+    """A delta is damaged or hostile, or its base or result is not what it should be."""
+
+
 class PreflightFailed(RepoBuilderError):
     """A TensorRT plan does not fit the device that shall load it."""
 
