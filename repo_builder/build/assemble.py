@@ -14,7 +14,7 @@ from repo_builder.base import digest, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
-from repo_builder.build import beside, latency, proof, pruned
+from repo_builder.build import beside, latency, near, proof, pruned
 from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Energy, Row, Score, Status
@@ -121,7 +121,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["difference"] = proof.differences(verify)
         figures["comparison"] = proof.comparison(entries, verify, variant.spec)
         figures["warnings"] = (*facts["warnings"], *proof.warnings(entries))
-        figures["notes"] = (*proof.notes(entries), *pruned.notes(entries))
+        figures["notes"] = (*proof.notes(entries), *pruned.notes(entries), *near.notes(entries))
         if facts["score"]:
             figures["score"] = Score(**facts["score"])
     if made and verify:

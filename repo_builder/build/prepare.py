@@ -143,6 +143,7 @@ _READ = (
     "import",
     "simplify",
     "fix-shapes",
+    "near",
     "fp16-ranges",
     "sensitivity",
     "quantize",

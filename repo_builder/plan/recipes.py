@@ -201,7 +201,16 @@ def _front(chain: Chain, *, static: bool = False) -> ArtifactRef:
         model = chain.add("fix-shapes", {"sizes": {**fixed}}, model=model)
     if chain.spec.optimize.simplify:
         model = chain.add("simplify", {"sizes": {} if static else {**known}}, model=model)
+    if chain.spec.near is not None:
+        params = {"most": chain.spec.gates.max_accuracy_drop, **judged.params(chain.spec)}
+        base = chain.file(chain.spec.near)
+        model = chain.add("near", params, model=model, base=base, evaluation=chain.evaluation)
     return model
+
+
+def _judged(chain: Chain) -> ArtifactRef:
+    """The model that all others are compared with: the source, or what was brought near a base."""
+    return ArtifactRef(chain.steps.get("near", chain.steps["import"]))
 
 
 def _tflite(chain: Chain) -> ArtifactRef:
@@ -220,7 +229,7 @@ def _rows(chain: Chain) -> dict[str, Any]:
 
 
 def _reference(chain: Chain) -> ArtifactRef:
-    source = ArtifactRef(chain.steps["import"])
+    source = _judged(chain)
     known = sizes.of(chain.spec, chain.pins, static="fix-shapes" in chain.steps)
     params: dict[str, Json] = {"sizes": {**known}, **judged.params(chain.spec)}
     if chain.spec.evaluation is None and chain.spec.calibration is None:
@@ -242,7 +251,8 @@ def _fp16_ranges(chain: Chain, model: ArtifactRef) -> ArtifactRef:
 
 def _emulated(chain: Chain, kept: ArtifactRef | None = None) -> ArtifactRef:
     """What the device answers in fp16, which nothing here computes in; `kept`: see its `ranges`."""
-    front = ArtifactRef(chain.steps.get("simplify", chain.steps["import"]))
+    made = (chain.steps.get(step) for step in ("near", "simplify", "import"))
+    front = ArtifactRef(next(filter(None, made)))
     _fp16_ranges(chain, front)
     reference = _reference(chain)
     inputs: dict[str, Any] = {"model": front, "reference": reference, "ranges": kept}
@@ -275,7 +285,7 @@ def _check(
         "verify",
         {**served, **judged.params(chain.spec), **judged.allowed(chain.spec)},
         model=model,
-        source=ArtifactRef(chain.steps["import"]),
+        source=_judged(chain),
         reference=reference,
         quantized=ArtifactRef(chain.steps["quantize"]) if opaque else None,
         emulated=emulated,

@@ -59,6 +59,8 @@ def pin(
             files[path] = {"evaluation.npz": (path, cache.sha256(path))}
             if cloud is not None and cloud not in files:
                 files.update(_source(cloud, cache))
+        if spec.near is not None and spec.near not in files:
+            files.update(_source(spec.near, cache))
         for path in _training_data(spec):
             files.setdefault(path, {path.name: (path, cache.sha256(path))})
     cache.save()

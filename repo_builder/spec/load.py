@@ -35,6 +35,7 @@ _FILES = (
     ("source", "torch", "weights"),
     *(("optimize", "train", name) for name in ("data", "validation")),
     ("optimize", "train", "own", "file"),
+    ("release", "near"),
     *(("data", kind, "path") for kind in ("calibration", "evaluation", "confidence")),
 )
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.raw_base import Raw
 from repo_builder.spec.raw_pruning import RawPrune
+from repo_builder.spec.raw_release import RawRelease
 from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.raw_training import RawDistill, RawTrain
 from repo_builder.spec.search import SearchObjective
@@ -310,6 +311,7 @@ class RawOverride(Raw):
     data: RawDataPart | None = None
     optimize: RawOptimize | None = None
     gates: RawGates | None = None
+    release: RawRelease | None = None
     fallback: RawFallback | None = None
     preprocess: RawPreprocessPart | None = None
     serving: RawServing | None = None
@@ -359,6 +361,7 @@ class RawSpec(Named):
     data: RawData = Field(default_factory=RawData)
     optimize: RawOptimize = Field(default_factory=RawOptimize)
     gates: RawGates = Field(default_factory=RawGates)
+    release: RawRelease = Field(default_factory=RawRelease)
     fallback: RawFallback | None = None
     preprocess: RawPreprocess | None = None
     serving: RawServing = Field(default_factory=RawServing)

@@ -14,6 +14,7 @@ from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import (
     resolve_preprocess,
     resolve_pruning,
+    resolve_release,
     resolve_source,
     resolve_training,
     types,
@@ -101,6 +102,7 @@ class _Resolver:
                 prune=resolve_pruning.resolve(raw, source, self.target, self._problem),
             ),
             gates=_gates(raw.gates),
+            near=resolve_release.near(raw, self.target, self._file, self._problem),
             serving=types.Serving(
                 objective=raw.serving.objective,
                 max_batch_size=raw.serving.max_batch_size,

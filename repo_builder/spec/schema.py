@@ -18,6 +18,7 @@ from repo_builder.spec import (
     raw,
     raw_pipeline,
     raw_pruning,
+    raw_release,
     raw_source,
     raw_training,
     serving,
@@ -62,7 +63,7 @@ def _explained(shape: type[BaseModel]) -> dict[str, Any]:
     shapes = {shape.__name__: schema, **schema["$defs"]}
     for model in (
         m
-        for room in (raw, raw_source, raw_training, raw_pruning, raw_pipeline, serving)
+        for room in (raw, raw_source, raw_training, raw_pruning, raw_release, raw_pipeline, serving)
         for m in vars(room).values()
     ):
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:

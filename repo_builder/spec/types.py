@@ -315,7 +315,8 @@ class Serving:
 class Spec:
     """One model for one target: everything a build needs to know, nothing left to default.
 
-    `teacher` is the spec of the model that `optimize.distill` names, where that is no file.
+    `teacher` is the spec of the model that `optimize.distill` names, where that is no file. `near`
+    is the version that devices have, which the weights are brought near.
 
     `sizes` maps names of open dimensions to the size that is really used, and inputs to the sizes
     of all their dimensions, None where nothing is said.
@@ -334,6 +335,7 @@ class Spec:
     preprocess: Preprocess | None
     fallback: Fallback | None = None
     teacher: Spec | None = None
+    near: OnnxSource | None = None
     sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)
 
     @property

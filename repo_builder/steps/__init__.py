@@ -69,6 +69,7 @@ STEPS: dict[str, Declaration] = {
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),
     "fix_shapes": Declaration("fix-shapes", 1, tools=("onnx", "onnxruntime")),
     "simplify": Declaration("simplify", 5, tools=("onnx", "onnxruntime", "onnxslim")),
+    "near": Declaration("near", 1, tools=("onnx", "onnxruntime", "numpy"), extra="device"),
     "quantize": Declaration("quantize", 7, tools=("onnx", "onnxruntime", "numpy")),
     "sensitivity": Declaration(
         "sensitivity", 4, tools=("onnx", "onnxruntime", "numpy"), limit_s=6 * _HOUR

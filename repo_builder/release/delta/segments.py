@@ -21,7 +21,9 @@ _ADD = {"f4": Kind.ADD_F4, "f2": Kind.ADD_F2, "i4": Kind.ADD_I4, "i2": Kind.ADD_
 _PLANES = {"f4": Kind.PLANES_4, "f2": Kind.PLANES_2}
 _STEP = {"f4": Kind.STEP_F4, "f2": Kind.STEP_F2}
 _SAMPLE = 4096
-_LARGEST_Q = 4096
+LARGEST_Q = 4096
+"""How many steps a number may be away from the base's."""
+
 _EXPONENTS = 14
 """How many powers of two are tried as the step of a tensor, from the largest change down."""
 
@@ -86,7 +88,7 @@ def quotients(old: numbers.Ints, new: numbers.Ints, exponent: int, kind: Kind) -
     """The q of `numbers.stepped`, folded, for bits of floats."""
     with np.errstate(all="ignore"):
         q = np.rint(np.ldexp(_change(old, new, kind), -exponent))
-        q = np.nan_to_num(np.clip(q, -(2 * _LARGEST_Q), 2 * _LARGEST_Q))
+        q = np.nan_to_num(np.clip(q, -(2 * LARGEST_Q), 2 * LARGEST_Q))
     return numbers.folded(q.astype(np.int32).view(np.uint32))
 
 
@@ -97,7 +99,7 @@ def _change(old: numbers.Ints, new: numbers.Ints, kind: Kind) -> numbers.Ints:
 
 def _fits(old: numbers.Ints, new: numbers.Ints, exponent: int, kind: Kind) -> bool:
     q = quotients(old, new, exponent, kind)
-    if not len(q) or int(q.max()) > 2 * _LARGEST_Q:
+    if not len(q) or int(q.max()) > 2 * LARGEST_Q:
         return not len(q)
     return np.array_equal(numbers.stepped(old, q, np.full(len(q), exponent, np.int32), kind), new)
 

@@ -1,0 +1,53 @@
+"""`release.near`: what it means, and what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repo_builder import targets
+from repo_builder.base.errors import SpecError
+from repo_builder.spec.load import load
+from repo_builder.spec.types import OnnxSource, Spec
+
+DATA = "evaluation: {path: e.npz, metric: accuracy}"
+
+
+def read(folder: Path, *, target: str = "cpu", optimize: str = "", data: str = DATA) -> Spec:
+    for name in ("e.npz", "c.npz", "model.onnx", "old.onnx"):
+        (folder / name).touch()
+    (folder / "net.yaml").write_text(
+        f"name: net\nversion: 1.0.0\ntargets: [{target}]\nsource: {{onnx: model.onnx}}\n"
+        f"release: {{near: old.onnx}}\noptimize: {{{optimize}}}\ndata: {{{data}}}\n"
+    )
+    (found,) = load([folder], targets.load())
+    assert isinstance(found, Spec)
+    return found
+
+
+def test_the_base_is_a_model_file(tmp_path: Path) -> None:
+    assert read(tmp_path).near == OnnxSource(tmp_path / "old.onnx")
+    (tmp_path / "old.onnx").unlink()
+    text = (tmp_path / "net.yaml").read_text()
+    (tmp_path / "net.yaml").write_text(text.replace("old.onnx", "gone.onnx"))
+    with pytest.raises(SpecError, match=r"release\.near: no such file: gone\.onnx"):
+        load([tmp_path], targets.load())
+
+
+@pytest.mark.parametrize(
+    ("target", "optimize", "data", "words"),
+    [
+        ("snapdragon-qcs8275", "", DATA, "toolchain writes weights anew"),
+        (
+            "cpu",
+            "precision: int8",
+            f"{DATA}, calibration: {{path: c.npz}}",
+            "the precision is int8",
+        ),
+        ("cpu", "", "", "needs rows that show what it costs"),
+    ],
+)
+def test_what_cannot_be(tmp_path: Path, target: str, optimize: str, data: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        read(tmp_path, target=target, optimize=optimize, data=data)
