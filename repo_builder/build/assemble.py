@@ -123,7 +123,7 @@ def _figures(entries: Mapping[str, Entry | None], variant: Variant) -> dict[str,
         figures["warnings"] = (*facts["warnings"], *proof.warnings(entries))
         figures["notes"] = (*proof.notes(entries), *pruned.notes(entries), *near.notes(entries))
         if facts["score"]:
-            figures["score"] = Score(**facts["score"])
+            figures["score"] = near.from_source(Score(**facts["score"]), entries)
     if made and verify:
         level: Any = made.facts.get("level") or {
             "name": "prepared" if variant.why_not_executed else "executed",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from repo_builder.base.artifact import Entry
+from repo_builder.build.report.types import Score
 
 
 def notes(entries: Mapping[str, Entry | None]) -> list[str]:
@@ -23,3 +25,16 @@ def notes(entries: Mapping[str, Entry | None]) -> list[str]:
     if facts["before"] is not None:
         said += f", the score goes from {facts['before']:.4g} to {facts['after']:.4g}"
     return [said]
+
+
+def from_source(score: Score, entries: Mapping[str, Entry | None]) -> Score:
+    """`score`, whose drop is from the rounded model, with the drop from the source in all."""
+    entry = entries.get("near")
+    if entry is None:
+        return score
+    facts: Any = entry.facts
+    if facts["step"] is None:
+        return score
+    drop = facts["drop"]
+    interval = score.interval and tuple(end + drop for end in score.interval)
+    return replace(score, source=facts["before"], drop=score.drop + drop, interval=interval)

@@ -58,7 +58,8 @@ class Facts:
     """`step` is the fineness that was kept, None where the model stays as it came, and `why_not`.
 
     `rounded` is the share (0..1) of the model's weights; `agreement` that of labels; scores are in
-    the metric's own unit; `without` and `with_it` the delta from the base in bytes.
+    the metric's own unit, `drop` > 0 means that it got worse; `without` and `with_it` are the
+    deltas from the base in bytes.
     """
 
     step: float | None
@@ -67,6 +68,7 @@ class Facts:
     agreement: float
     before: float | None
     after: float | None
+    drop: float
     without: int
     with_it: int
 
@@ -90,22 +92,27 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         again = _runtimes.load(out, "onnxruntime", _runtimes.Options())
         answers = _answers.run_all(again, evaluation.samples)
         agreement, after = _agreement(asked, answers), evaluation.judge(answers)
-        why_not = _refused(params, agreement, before, after)
+        drop = _drop(params, before, after)
+        why_not = _refused(params, agreement, drop)
         if not why_not:
             size = _delta(inputs.base, out)
-            return Facts(step, "", share, agreement, before, after, without, size)
+            return Facts(step, "", share, agreement, before, after, drop, without, size)
     _onnx.save(_onnx.load(inputs.model), out)
-    return Facts(None, why_not, 0.0, agreement, before, after, without, without)
+    return Facts(None, why_not, 0.0, agreement, before, after, 0.0, without, without)
 
 
-def _refused(params: Params, agreement: float, before: float | None, after: float | None) -> str:
+def _drop(params: Params, before: float | None, after: float | None) -> float:
+    """By how much the score got worse; 0 where none was asked for."""
+    if params.metric is None or before is None or after is None:
+        return 0.0
+    return _metrics.drop(params.metric, before, after, params.own)
+
+
+def _refused(params: Params, agreement: float, drop: float) -> str:
     """Why rounded weights are not good enough; "" where they are."""
     if agreement < AGREEMENT:
         return f"only {agreement:.4f} of the labels would stay, and {AGREEMENT} must"
-    if params.metric is None or before is None or after is None or params.most is None:
-        return ""
-    drop = _metrics.drop(params.metric, before, after, params.own)
-    if drop <= params.most:
+    if params.most is None or drop <= params.most:
         return ""
     return f"the score would fall by {drop:.4g} > max_accuracy_drop {params.most:g}"
 
