@@ -150,6 +150,12 @@ class PreflightFailed(RepoBuilderError):
     exit_code = 15
 
 
+class PowerError(RepoBuilderError):
+    """A device did not take a power setting; `problems` has what stands against it."""
+
+    exit_code = 16
+
+
 def counted(kind: str, names: Sequence[str]) -> str:
     """Nodes of one kind in words, by their names in the graph: `Erf (2 nodes, first 'gelu')`."""
     nodes = "1 node" if len(names) == 1 else f"{len(names)} nodes"

@@ -91,15 +91,42 @@ def page(targets_dir: Path | None) -> None:
     metavar="ENGINE=MHZ",
     help="Cap an engine's clock below the mode's. Repeatable.",
 )
+@click.option("--governor", help="cpufreq's governor for all CPUs, e.g. powersave.")
+@click.option("--preference", help="Energy preference (EPP), e.g. balance_power.")
+@click.option("--cpu-mhz", type=click.IntRange(1), help="The most MHz of all CPUs.")
+@click.option(
+    "--package-watts", type=_options.POSITIVE, help="Long-term limit of each processor (RAPL)."
+)
+@click.option("--apply", is_flag=True, help="Set it on this machine, read it back; needs root.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path("/"),
+    help="With --apply: the tree that has sys/ and usr/ [/].",
+)
 @_options.targets_dir_option
 def tune_power(
-    name: str, mode: str | None, caps: tuple[str, ...], targets_dir: Path | None
+    *,
+    name: str,
+    mode: str | None,
+    caps: tuple[str, ...],
+    governor: str | None,
+    preference: str | None,
+    cpu_mhz: int | None,
+    package_watts: float | None,
+    apply: bool,
+    root: Path,
+    targets_dir: Path | None,
 ) -> None:
-    """Print the script that sets a power mode; say what to expect of it."""
+    """Print the script that sets a power mode; say what to expect of it.
+
+    With --apply nothing is printed to run: it is set here, each value is read back, and where one
+    does not take, all go back to what they were.
+    """
     found = _options.load_targets(targets_dir)
     from repo_builder.base.errors import UsageError
-    from repo_builder.targets import pick
-    from repo_builder.targets.power_tuning import tuning
+    from repo_builder.targets import pick, power_apply
+    from repo_builder.targets.power_tuning import Processor, actions, tuning
 
     wanted = {}
     for text in caps:
@@ -107,7 +134,15 @@ def tune_power(
         if not clock.isdigit():
             raise UsageError(f"--cap {text}: write ENGINE=MHZ, e.g. gpu=510")
         wanted[engine] = int(clock)
-    result = tuning(pick(found, name), mode, wanted)
+    target, processor = pick(found, name), Processor(governor, preference, cpu_mhz, package_watts)
+    result = tuning(target, mode, wanted, processor)
     for line in result.expect:
         console.say(line)
-    console.out(result.script)
+    if not apply:
+        console.out(result.script)
+        return
+    applied = power_apply.apply(actions(target, mode, wanted, processor, root), root)
+    for line in applied.changes:
+        console.out(line)
+    for line in applied.notes:
+        console.say(line)

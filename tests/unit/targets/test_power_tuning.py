@@ -9,7 +9,7 @@ import pytest
 from repo_builder import targets
 from repo_builder.base.errors import UsageError
 from repo_builder.targets.advise.roofline import scale
-from repo_builder.targets.power_tuning import tuning
+from repo_builder.targets.power_tuning import Processor, tuning
 
 CATALOG = targets.load()
 
@@ -47,6 +47,14 @@ def test_a_cap_outlives_a_reboot() -> None:
     )
     assert "systemctl enable --now repo-builder-clocks.service" in result.script
     assert any("up to 510 MHz" in line for line in result.expect)
+
+
+def test_a_processor_alone_needs_no_mode() -> None:
+    """The script does on a tree what `--apply` does: only packages get a limit."""
+    script = tuning(CATALOG["cpu"], None, {}, Processor("powersave", watts=15)).script
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    assert 'policy*/scaling_governor; do echo powersave > "$f"; done' in script
+    assert 'if grep -q ^package "${f%/*}/name"; then echo 15000000 > "$f"; fi' in script
 
 
 def test_lower_memory_clock_is_said() -> None:
