@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,26 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, written as `90`, `90s`, `20m` or `1.5h`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds, a minute at least: shorter says nothing of heat."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value.strip())
+        if found is None:
+            self.fail(f"'{value}' is no duration; write 90s, 20m or 2h.", param, ctx)
+        seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        if not 60 <= seconds <= 7 * 86400:
+            self.fail(f"'{value}' is not between 1m and 168h.", param, ctx)
+        return seconds
 
 
 POSITIVE = FiniteRange(0, min_open=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +19,7 @@ from repo_builder.cli import _complete, _options
 if TYPE_CHECKING:
     from repo_builder.client.load import Load
 
+_Found = TypeVar("_Found")
 _BAR = 40
 _REST_S = 0.3
 """How long to look at the machine before and after, while nobody asks."""
@@ -49,6 +52,12 @@ _BLOCKS = 20
     help="A .npz file with an array a model input; its rows are sent in turn "
     "[default: random values].",
 )
+@click.option(
+    "--soak",
+    type=_options.Duration(),
+    help="Go on for so long, e.g. 20m, and tell what the device keeps when it gets warm; "
+    "run it on the device itself.",
+)
 @click.option("--cloud", help="The cloud's servers, for a model that falls back.")
 @_options.number_option("--timeout", _options.POSITIVE, 10.0, "Deadline of a call, in seconds.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the percentiles, as SVG.")
@@ -63,6 +72,7 @@ def command(
     seconds: float,
     rows: int,
     file: Path | None,
+    soak: float | None,
     cloud: str | None,
     timeout: float,
     plot: Path | None,
@@ -74,33 +84,27 @@ def command(
     repo-builder bench localhost:8001 --model digits --callers 16
     repo-builder bench localhost:8001 --model digits --rate 200
     repo-builder bench localhost:8001 --model digits --latency
+    repo-builder bench localhost:8001 --model digits --soak 20m --plot soak.svg
     """
     if (callers is not None) + (rate is not None) + alone > 1:
         raise UsageError("give one of --latency, --callers (closed loop) and --rate (open loop)")
+    if soak is not None and alone:
+        raise UsageError("--soak needs load that warms the device; leave --latency out")
     from repo_builder.client import ClientError
 
     callers = 1 if alone else callers or 4
+    ask = _Ask(url, cloud, model, callers, rate, rows, file, timeout)
+    if soak is not None:
+        _soak(ask, soak, plot, as_json=as_json)
+        return
     before = machine.quiet_for(_REST_S) if alone else None
     watch = machine.Watch()
 
     try:
-        load = asyncio.run(
-            _measure(
-                url,
-                cloud,
-                model,
-                callers,
-                rate,
-                seconds=seconds,
-                rows=rows,
-                file=file,
-                timeout=timeout,
-            )
-        )
+        load = asyncio.run(_measure(ask, lambda one: one(seconds)))
     except ClientError as error:
         raise InferError(str(error)) from None
-    said = "one call after the other" if alone else f"{callers} callers, closed loop"
-    loop = f"{rate:g} calls/s, open loop" if rate else said
+    loop = "one call after the other" if alone else ask.loop
     trust = _trust(load, before, watch.conditions()) if before else None
     if plot:
         _draw(plot, f"{model}: {loop}", load)
@@ -113,35 +117,86 @@ def command(
         _print_trust(trust)
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """Whom to ask, and how."""
+
+    url: str
+    cloud: str | None
+    model: str
+    callers: int
+    rate: float | None
+    rows: int
+    file: Path | None
+    timeout: float
+
+    @property
+    def loop(self) -> str:
+        return (
+            f"{self.rate:g} calls/s, open loop"
+            if self.rate
+            else f"{self.callers} callers, closed loop"
+        )
+
+
 async def _measure(
-    url: str,
-    cloud: str | None,
-    model: str,
-    callers: int,
-    rate: float | None,
-    *,
-    seconds: float,
-    rows: int,
-    file: Path | None,
-    timeout: float,
-) -> Load:
+    ask: _Ask, drive: Callable[[Callable[[float], Awaitable[Load]]], Awaitable[_Found]]
+) -> _Found:
+    """What `drive` finds with a function that makes load for some seconds."""
     from repo_builder.client import AsyncEdgeClient, Limits
     from repo_builder.client import load as loads
 
     # The load is to reach the server: the client's own queue must not shed or delay it.
     limits = Limits(concurrency=1_000_000, queue=0)
-    async with AsyncEdgeClient(url, cloud, limits=limits) as client:
+    model, timeout = ask.model, ask.timeout
+    async with AsyncEdgeClient(ask.url, ask.cloud, limits=limits) as client:
         described = await client.describe(model, timeout=timeout)
-        inputs = _inputs(described, rows, file)
+        inputs = _inputs(described, ask.rows, ask.file)
         for one in inputs[:3]:
             await client.infer(model, one, timeout=timeout)
-        if rate:
-            return await loads.open_loop(
-                client, model, inputs, rate=rate, seconds=seconds, timeout=timeout
+
+        async def load(seconds: float) -> Load:
+            if ask.rate:
+                return await loads.open_loop(
+                    client, model, inputs, rate=ask.rate, seconds=seconds, timeout=timeout
+                )
+            return await loads.closed_loop(
+                client, model, inputs, callers=ask.callers, seconds=seconds, timeout=timeout
             )
-        return await loads.closed_loop(
-            client, model, inputs, callers=callers, seconds=seconds, timeout=timeout
-        )
+
+        return await drive(load)
+
+
+def _soak(ask: _Ask, seconds: float, plot: Path | None, *, as_json: bool) -> None:
+    """Load for long, and what the device keeps."""
+    from dataclasses import asdict
+
+    from repo_builder.client import ClientError
+    from repo_builder.tune import soak as soaks
+
+    def told(one: soaks.Slice, done: float) -> None:
+        warm = "" if one.celsius is None else f", {one.celsius:.0f} C"
+        console.detail(f"{done:4.0%}: {one.per_second:.1f} calls a second{warm}")
+
+    console.say(f"{ask.model} at {ask.url}: {ask.loop}, for {console.seconds(seconds)}")
+    try:
+        soak = asyncio.run(_measure(ask, lambda load: soaks.run(load, seconds, told=told)))
+        found = soaks.kept(soak)
+    except ClientError as error:
+        raise InferError(str(error)) from None
+    except ValueError as error:
+        raise InferError(f"{ask.model}: {error}") from None
+    if plot:
+        _write(plot, soaks.chart(f"{ask.model}: {ask.loop}", soak, found))
+    if as_json:
+        console.out_json({"kept": asdict(found), **asdict(soak)})
+    else:
+        for line in soaks.lines(soak, found):
+            console.out(line)
+    for line in soak.missing:
+        console.say(f"not read: {line}")
+    for line in soak.doubts:
+        console.warn(line)
 
 
 def _inputs(model: Any, rows: int, file: Path | None) -> list[dict[str, Any]]:
@@ -264,6 +319,10 @@ def _draw(plot: Path, title: str, load: Load) -> None:
         {"latency": shown},
         x_ticks=[tick for tick in ticks if tick[0] <= most],
     )
+    _write(plot, text)
+
+
+def _write(plot: Path, text: str) -> None:
     try:
         plot.write_text(text)
     except OSError as error:

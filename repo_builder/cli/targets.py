@@ -77,6 +77,46 @@ def page(targets_dir: Path | None) -> None:
     console.out(pages.page(found.values()).rstrip())
 
 
+@command.command()
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path("/"),
+    help="The tree that has sys/ and proc/ [/].",
+)
+@_options.json_option
+def sensors(root: Path, as_json: bool) -> None:
+    """List what this machine tells of power, heat and clocks, and why the rest is missing."""
+    from dataclasses import asdict
+
+    from repo_builder.base import energy
+    from repo_builder.base.energy import climate
+
+    found, now = energy.find(root), climate.read(root)
+    counted = energy.chosen(found.sources, slow=True)
+    if as_json:
+        told = [{**asdict(s.about), "counted": s in counted} for s in found.sources]
+        missing = [str(one) for one in found.missing] + list(now.missing)
+        console.out_json({"power": told, **asdict(now), "missing": missing})
+        return
+    rows = [
+        (s.about.way, s.about.name, s.about.covers, s.about.unit, f"{s.about.resolution:g}")
+        for s in found.sources
+    ]
+    rows += [("thermal", name, "", "C", f"{value:.1f}") for name, value in now.celsius.items()]
+    rows += [("clock", name, "", "MHz", f"{value:.0f}") for name, value in now.mhz.items()]
+    rows += [("throttled", name, "", "", str(count)) for name, count in now.throttles.items()]
+    if rows:
+        console.out(
+            console.table(("by", "name", "covers", "unit", "step or now"), rows, right=(4,))
+        )
+    for line in (*map(str, found.missing), *now.missing):
+        console.say(f"not read: {line}")
+    if counted:
+        names = ", ".join(source.about.name for source in counted)
+        console.say(f"the machine's power is taken as: {names}")
+
+
 @command.command("tune-power")
 @click.argument("name", shell_complete=_complete.targets)
 @click.option(

@@ -189,6 +189,37 @@ def test_bench_of_one_caller_says_whether_to_trust_it(served):
     assert "give one of --latency, --callers" in str(mixed.exception)
 
 
+def test_a_soak_drives_a_server_and_tells_what_it_could_not_read(served):
+    import asyncio
+
+    from repo_builder.tune import soak
+
+    edge, _, images, _ = served
+
+    async def soaked() -> soak.Soak:
+        async with AsyncEdgeClient(edge) as client:
+
+            async def load(seconds: float) -> loads.Load:
+                return await loads.closed_loop(
+                    client, "digits", [images[:1]], callers=2, seconds=seconds, timeout=5
+                )
+
+            return await soak.run(load, 2.0)
+
+    found = asyncio.run(soaked())
+    assert sum(one.calls for one in found.slices) > 10
+    assert sum(one.seconds for one in found.slices) >= 2.0
+    assert found.idle_watts or found.missing  # measured, or told why not
+    assert soak.kept(found).interval is None  # of two slices nothing is promised
+
+
+def test_a_soak_of_seconds_is_refused(served):
+    edge, _, _, _ = served
+    done = CliRunner().invoke(cli, ["bench", edge, "--model", "digits", "--soak", "5s"])
+    assert done.exit_code == 2
+    assert "'5s' is not between 1m and 168h" in done.output
+
+
 def test_an_open_loop_counts_a_stall_for_every_call_it_held_up(served):
     import asyncio
 
