@@ -99,7 +99,7 @@ def sensors(root: Path, as_json: bool) -> None:
         missing = [str(one) for one in found.missing] + list(now.missing)
         console.out_json({"power": told, **asdict(now), "missing": missing})
         return
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (s.about.way, s.about.name, s.about.covers, s.about.unit, f"{s.about.resolution:g}")
         for s in found.sources
     ]
