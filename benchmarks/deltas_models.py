@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,14 +35,29 @@ BUILT = {
     "int8 Vela": "ethos-u85/bundles/m/1.0.0/model_vela.tflite",
 }
 
+TARGETS = {
+    "2 M": "cpu, cpu-openvino, snapdragon-qcs8275, ethos-u85",
+    "20 M": "cpu, cpu-openvino, ethos-u85",  # QNN's simulator takes a quarter of an hour for each
+}
+
+FLOATS = """name: m
+version: 1.0.0
+source: {{onnx: fp32.onnx}}
+targets: [cpu]
+data:
+  evaluation: {{path: ../evaluation.npz, metric: accuracy, outputs: {{scores: y}}}}
+gates: {{max_accuracy_drop: 0.005}}
+release: {{{near}}}
+"""
+
 SPEC = """name: m
 version: 1.0.0
-source: {onnx: fp32.onnx}
-targets: [cpu, cpu-openvino, snapdragon-qcs8275, ethos-u85]
+source: {{onnx: fp32.onnx}}
+targets: [{targets}]
 data:
-  calibration: {path: ../calibration.npz, samples: 200}
-  evaluation: {path: ../evaluation.npz, metric: accuracy, outputs: {scores: y}}
-optimize: {precision: int8}
+  calibration: {{path: ../calibration.npz, samples: 200}}
+  evaluation: {{path: ../evaluation.npz, metric: accuracy, outputs: {{scores: y}}}}
+optimize: {{precision: int8}}
 """
 
 
@@ -51,16 +67,33 @@ def artifacts(folder: Path, size: str, how: str) -> dict[str, Path]:
     place.mkdir(parents=True, exist_ok=True)
     if not (place / "fp16.onnx").exists():
         _export(trained(folder, size, how), place)
-    if not (place / "build" / "report.json").exists():
-        (place / "m.yaml").write_text(SPEC)
-        command = [sys.executable, "-m", "repo_builder", "build", "m.yaml", "--out", "build"]
-        command += ["--store", str(folder.resolve() / "store"), "--no-images"]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{place.name}: {done.stderr[-400:]}", file=sys.stderr)
+    _build(folder, place, "build", SPEC.format(targets=TARGETS[size]))
     found = {"fp32": place / "fp32.onnx", "fp16": place / "fp16.onnx"}
     found |= {kind: place / "build" / path for kind, path in BUILT.items()}
     return {kind: path for kind, path in found.items() if path.exists()}
+
+
+def near(folder: Path, size: str, how: str) -> tuple[Path, Path, str]:
+    """The fp32 model that devices have, the one built near it, and what the report says of that."""
+    before, after = (folder / f"{size}-{version}".replace(" ", "") for version in ("v1", how))
+    served = "cpu/models/m/1000000/model.onnx"
+    _build(folder, before, "floats", FLOATS.format(near=""))
+    base = (before / "floats" / served).resolve()
+    _build(folder, after, "near", FLOATS.format(near=f"near: {base}"))
+    (row,) = json.loads((after / "near" / "report.json").read_text())["rows"]
+    return base, after / "near" / served, "; ".join(row["notes"])
+
+
+def _build(folder: Path, place: Path, out: str, spec: str) -> None:
+    """Build a spec in `place` into its folder `out`, unless that is there."""
+    if (place / out / "report.json").exists():
+        return
+    (place / f"{out}.yaml").write_text(spec)
+    command = [sys.executable, "-m", "repo_builder", "build", f"{out}.yaml", "--out", out]
+    command += ["--store", str(folder.resolve() / "store"), "--no-images"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{place.name}: {done.stderr[-400:]}", file=sys.stderr)
 
 
 def trained(folder: Path, size: str, how: str) -> nn.Module:

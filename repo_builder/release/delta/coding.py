@@ -26,7 +26,7 @@ class Mode(IntEnum):
     PLACES = 3
 
 
-_FEW, _SOME = 0.25, 0.6
+FEW, _SOME = 0.25, 0.6
 """Below the first part of changes only places are tried, above the second only planes."""
 
 
@@ -35,8 +35,8 @@ def encoded(values: Ints, groups: Ints | None = None, level: int = 1) -> bytes:
     places = np.flatnonzero(values)
     tried = []
     if len(places) <= _SOME * len(values):
-        tried.append(bytes([Mode.PLACES]) + _places(values, places, level))
-    if len(places) > _FEW * len(values):
+        tried.append(placed(places, values[places], level))
+    if len(places) > FEW * len(values):
         tried.append(bytes([Mode.PLANES]) + _planes(values, level))
         if values.itemsize > 1:
             tried.append(bytes([Mode.SPLIT]) + _split(values, level))
@@ -44,6 +44,11 @@ def encoded(values: Ints, groups: Ints | None = None, level: int = 1) -> bytes:
                 order = np.argsort(groups, kind="stable")
                 tried.append(bytes([Mode.GROUPED]) + _split(values[order], level))
     return min(tried, key=len)
+
+
+def placed(places: Ints, present: Ints, level: int = 1) -> bytes:
+    """An array of which `places` alone are not 0 but `present`; as `encoded`."""
+    return bytes([Mode.PLACES]) + _places(places, present - present.dtype.type(1), level)
 
 
 def decoded(body: Cursor, count: int, width: int, groups: Ints | None, what: str) -> Ints:
@@ -106,20 +111,19 @@ def _read_split(body: Cursor, count: int, width: int, what: str) -> Ints:
     return planes.reshape(-1).view(f"<u{width}")
 
 
-def _places(values: Ints, places: Ints, level: int) -> bytes:
-    """How many, the zeros before each in bytes (255: more follow), and the values less 1."""
+def _places(places: Ints, less: Ints, level: int) -> bytes:
+    """How many, the zeros before each in bytes (255: more follow), and the values `less` 1."""
     gaps = np.diff(places, prepend=-1) - 1
     long, short = np.divmod(gaps, 255)
     ends = np.cumsum(long + 1) - 1
     coded = np.full(int(ends[-1]) + 1 if len(ends) else 0, 255, np.uint8)
     coded[ends] = short
-    present = values[places] - values.dtype.type(1)
     return b"".join(
         [
             number(len(places)),
             number(len(coded)),
             zstd.stream(coded.tobytes(), level),
-            _split(present, level) if values.itemsize > 1 else _planes(present, level),
+            _split(less, level) if less.itemsize > 1 else _planes(less, level),
         ]
     )
 

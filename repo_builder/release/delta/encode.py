@@ -82,6 +82,9 @@ def _numbers(old: Bytes, kind: Kind, parts: list[tuple[Segment, Bytes]]) -> byte
     known = np.concatenate([old[s.base : s.base + s.length] for s, _ in parts])
     base = numbers.unsigned(known, kind)
     if kind not in STEPS:
+        changed = np.flatnonzero(base != new)
+        if len(changed) <= coding.FEW * len(new):
+            return coding.placed(changed, numbers.differences(base[changed], new[changed], kind))
         groups = numbers.exponents(base, kind)
         return coding.encoded(numbers.differences(base, new, kind), groups)
     q: list[numbers.Ints] = []

@@ -32,7 +32,7 @@ _SMALL = 16 << 20
 _GOOD = 0.2
 """Nothing else is tried where a delta is below this part of the file, or most of it is floats."""
 
-_SAMPLES = 12
+_SAMPLES = 3
 
 _HIGH, _LOW = 19, 3
 """Levels of zstd for bytes that are sent whole."""
