@@ -14,7 +14,8 @@ from repo_builder.cli import _options
 @click.command()
 @click.option("--defaults", is_flag=True, help="The schema of defaults.yaml instead.")
 @click.option("--targets", is_flag=True, help="The schema of target files instead.")
-def command(defaults: bool, targets: bool) -> None:
+@click.option("--roi", is_flag=True, help="The schema of files of costs instead.")
+def command(defaults: bool, targets: bool, roi: bool) -> None:
     """Print the JSON Schema of spec files.
 
     Save it and name it in a spec's first line, and your editor completes and checks the spec:
@@ -22,10 +23,15 @@ def command(defaults: bool, targets: bool) -> None:
         # yaml-language-server: $schema=spec.schema.json
     """
     _options.need_build_extra("schema")
-    if defaults and targets:
-        raise UsageError("--defaults and --targets are two schemas; ask for one")
+    if defaults + targets + roi > 1:
+        raise UsageError("--defaults, --targets and --roi are schemas of their own; ask for one")
     from repo_builder.spec import schema
     from repo_builder.targets.schema import of_targets
 
+    if roi:
+        from repo_builder.tune.economics import schema as of_costs
+
+        console.out(json.dumps(of_costs(), indent=2, ensure_ascii=False))
+        return
     found = of_targets() if targets else schema.of_defaults() if defaults else schema.of_specs()
     console.out(json.dumps(found, indent=2, ensure_ascii=False))

@@ -24,6 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("spec.schema.json", []),
         ("defaults.schema.json", ["--defaults"]),
         ("target.schema.json", ["--targets"]),
+        ("roi.schema.json", ["--roi"]),
     ],
 )
 def test_the_committed_schema_is_current(

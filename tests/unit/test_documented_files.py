@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from repo_builder import targets
+from repo_builder.base import document
 from repo_builder.spec.load import load
+from repo_builder.tune import economics
 
 SCHEMA = json.loads((documents.ROOT / "docs/spec.schema.json").read_text())
 KEYS = SCHEMA["$defs"]["Model"]["properties"].keys()
@@ -58,6 +60,8 @@ def test_yaml_is_what_it_seems(block: documents.Block, examples: Path) -> None:
         (examples / "devices").mkdir(exist_ok=True)
         (examples / "devices" / Path(block.title).name).write_text(block.text)
         assert Path(block.title).stem in targets.load(examples / "devices")
+    elif "once" in content:  # costs
+        assert economics.figures(document.Document(content, {}))[2] == []
     elif "name" in content and not block.title:
         path = examples / f"{content['name']}.yaml"
         path.write_text(block.text)

@@ -55,7 +55,10 @@ def chart(title: str, soak: Soak, found: Kept) -> str:
     watts = [(s.at_s / 60, s.joules / s.seconds) for s in slices if s.joules is not None]
     if watts:
         series["power, W"] = watts
-    return line_chart(title, "minutes", ", ".join(series), series)
+    minutes = sum(s.seconds for s in slices) / 60
+    step = next((n for n in (1, 2, 5, 10, 30, 60, 120) if minutes / n <= 10), 1440)
+    ticks = [(float(at), str(at)) for at in range(step, int(minutes) + 1, step)]
+    return line_chart(title, "minutes", ", ".join(series), series, x_ticks=ticks)
 
 
 def _range(interval: tuple[float, float]) -> str:
