@@ -192,7 +192,7 @@ def _soak(ask: _Ask, seconds: float, plot: Path | None, *, as_json: bool) -> Non
         console.out_json({"kept": asdict(found), **asdict(soak)})
     else:
         for line in soaks.lines(soak, found):
-            console.out(line)
+            console.out(console.fitted(line))
     for line in soak.missing:
         console.say(f"not read: {line}")
     for line in soak.doubts:

@@ -77,16 +77,14 @@ def command(
         console.out_json(_finite(asdict(found)))
         return
     for line in page.sentences(found):
-        console.out(line)
+        console.out(console.fitted(line))
     console.out("")
     console.out(console.table(("a year", "cloud", "edge"), page.rows(found), right=(1, 2)))
     console.out("")
     swings = [
-        (s.name, page.short(s.low), page.short(s.high), page.money(s.value_low, currency),
-         page.money(s.value_high, currency))
-        for s in found.swings
-    ]  # fmt: skip
-    header = ("it hangs on", "from", "to", "worth then", "and then")
+        (s.name, *map(page.short, (s.low, s.high, s.value_low, s.value_high))) for s in found.swings
+    ]
+    header = ("it hangs on", "from", "to", "worth", "to")
     console.out(console.table(header, swings, right=(1, 2, 3, 4)))
 
 

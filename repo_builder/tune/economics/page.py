@@ -27,7 +27,9 @@ def short(value: float) -> str:
 
 
 def years(value: float) -> str:
-    """`10.0 years`, or `never`."""
+    """`10.0 years`, `4.5 months`, or `never`."""
+    if value < 1:
+        return f"{12 * value:.1f} months"
     return "never" if math.isinf(value) else f"{value:.1f} years"
 
 

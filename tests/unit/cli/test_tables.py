@@ -16,6 +16,7 @@ from repo_builder.cli import bench, build, cli, images, sensitivity
 from repo_builder.client.load import Load
 from repo_builder.images.sizes import LayerSize
 from repo_builder.targets.loader import CATALOG
+from tests.unit.base.energy import trees
 
 SPEC = Path(__file__).parents[3] / "model_specs" / "digits.yaml"
 TARGETS = sorted(file.stem for file in CATALOG.glob("*.yaml"))
@@ -140,6 +141,22 @@ def test_sensitivity(capsys: Capture) -> None:
     assert "weights" in said
 
 
+def test_roi(tmp_path: Path) -> None:
+    costs = tmp_path / "costs.yaml"
+    costs.write_text(
+        "devices: {low: 1.0e+6, likely: 2.0e+6, high: 9.0e+8}\nyears: 5\n"
+        "cloud: {compute_per_year: 123456789}\nedge: {support_per_year: 1}\n"
+        "once: {hardware_per_device: 1, installation_per_device: {low: 1, likely: 2, high: 3}}\n"
+    )
+    assert "once.installation_per_device" in fits(run("roi", costs))
+
+
+def test_sensors(tmp_path: Path) -> None:
+    trees.orin_nx(tmp_path)
+    said = fits(run("targets", "sensors", "--root", tmp_path))
+    assert all(name in said for name in ("VDD_CPU_GPU_CV", "gpu-thermal", "over-currentoc3"))
+
+
 def test_these_are_all() -> None:
     """A new table needs a test here; the rows of a build have theirs in test_build_table.py."""
     folder = Path(repo_builder.cli.__file__).parent
@@ -147,6 +164,6 @@ def test_these_are_all() -> None:
         file.stem for file in folder.glob("*.py") if "console.table(" in file.read_text("utf-8")
     }
     assert found == {
-        "_advise", "bench", "build", "data", "images", "keys", "pins", "plan", "sensitivity",
+        "_advise", "bench", "build", "data", "images", "keys", "pins", "plan", "roi", "sensitivity",
         "targets",
     }  # fmt: skip
