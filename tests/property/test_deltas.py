@@ -83,7 +83,7 @@ segments = st.builds(
 streams = st.binary(max_size=200) | st.binary(max_size=200).map(stream)
 bodies = st.binary(max_size=300) | st.builds(
     lambda parts, rest: (
-        number(len(parts)) + number(len(pack_table(parts, 0))) + stream(pack_table(parts, 0)) + rest
+        number(len(parts)) + number(len(pack_table(parts))) + stream(pack_table(parts)) + rest
     ),
     st.lists(segments, max_size=4),
     st.lists(streams, max_size=6).map(b"".join),
@@ -105,7 +105,7 @@ def test_whatever_a_delta_holds_it_is_refused(parts: list[bytes], length: int) -
 
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = stream(bytes(BODY))
-    table = pack_table([Segment(Kind.RAW, 100)], 0)
+    table = pack_table([Segment(Kind.RAW, 100)])
     body = number(1) + number(len(table)) + stream(table) + number(0) + bomb
     with tempfile.TemporaryDirectory() as name:
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from repo_builder.release.delta import coding, numbers, zstd
+from repo_builder.release.delta import coding, decode, numbers, zstd
 from repo_builder.release.delta.align import Bytes
 from repo_builder.release.delta.layout import (
     PREFIX,
@@ -14,6 +16,7 @@ from repo_builder.release.delta.layout import (
     SHORTEST_PREFIX,
     STEPS,
     WIDTH,
+    Cursor,
     Kind,
     Segment,
     number,
@@ -29,25 +32,58 @@ _POOR = 0.7
 _WHOLE = {Kind.ADD_F4: Kind.PLANES_4, Kind.ADD_F2: Kind.PLANES_2, Kind.ADD_I1: Kind.RAW}
 
 
-def body(old: Bytes, new: Bytes, block: Block, base: int, level: int) -> bytes:
-    """The smallest body of a block; `base` is where the segment before it ended in the base."""
-    best = _body(old, new, block, base, level)
+def body(old: Bytes, new: Bytes, block: Block, level: int) -> bytes:
+    """The smallest body of a block that was found. It was decoded again and gives the new bytes."""
+    best = _body(old, new, block, level)
     made = sum(s.length for s in block.segments if s.kind is not Kind.COPY)
     if len(best) > _POOR * made and any(s.kind in _WHOLE for s in block.segments):
         sent = tuple(
             replace(s, kind=_WHOLE.get(s.kind, s.kind), base=0 if s.kind in _WHOLE else s.base)
             for s in block.segments
         )
-        best = min(best, _body(old, new, replace(block, segments=sent), base, level), key=len)
+        best = min(best, _body(old, new, replace(block, segments=sent), level), key=len)
+    _check(best, old, new, block.new)
     return best
 
 
-def _body(old: Bytes, new: Bytes, block: Block, base: int, level: int) -> bytes:
-    table = pack_table(block.segments, base)
+def _check(content: bytes, old: Bytes, new: Bytes, at: int) -> None:
+    """RuntimeError, which is a bug, where a body does not make what it should."""
+    place = at
+
+    def compare(part: bytes | memoryview) -> None:
+        nonlocal place
+        if not np.array_equal(np.frombuffer(part, np.uint8), new[place : place + len(part)]):
+            raise RuntimeError(f"a delta's block at {at} is wrong at {place}; please report it")
+        place += len(part)
+
+    decode.block(Cursor(content), cast(BinaryIO, _Memory(old)), len(old), len(new) - at, compare)
+
+
+class _Memory(io.RawIOBase):
+    """Bytes in memory as a file, without a copy of them all."""
+
+    def __init__(self, content: Bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to an offset from the front."""
+        self._at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes, fewer at the end."""
+        part = self._content[self._at : self._at + size].tobytes()
+        self._at += len(part)
+        return part
+
+
+def _body(old: Bytes, new: Bytes, block: Block, level: int) -> bytes:
+    table = pack_table(block.segments)
     out = [number(len(block.segments)), number(len(table)), zstd.stream(table, _TABLE_LEVEL)]
     made: dict[Kind, list[tuple[Segment, Bytes]]] = {}
     at = block.new
-    near = 0
+    base = near = min(at, len(old))
     for segment in block.segments:
         if segment.kind is Kind.RAW and Kind.RAW not in made:
             near = base

@@ -189,9 +189,10 @@ def signed(value: int) -> bytes:
     return number(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
-def pack_table(segments: Iterable[Segment], base_at: int) -> bytes:
-    """Segments as `read_table` reads them; `base_at` is where the base's last segment ended."""
+def pack_table(segments: Iterable[Segment]) -> bytes:
+    """The segments of a block as `read_table` reads them."""
     out = bytearray()
+    base_at = 0
     for segment in segments:
         out.append(segment.kind)
         out += number(segment.length // WIDTH[segment.kind])
@@ -203,10 +204,10 @@ def pack_table(segments: Iterable[Segment], base_at: int) -> bytes:
     return bytes(out)
 
 
-def read_table(table: Cursor, count: int, base_at: int, left: int, header: Header) -> list[Segment]:
+def read_table(table: Cursor, count: int, left: int, base_length: int) -> list[Segment]:
     """`count` segments that stay inside the base and make at most `left` bytes of the result."""
     segments: list[Segment] = []
-    numbers = 0
+    numbers = base_at = 0
     for _ in range(count):
         code = table.take(1)[0]
         if code not in Kind._value2member_map_:
@@ -220,10 +221,10 @@ def read_table(table: Cursor, count: int, base_at: int, left: int, header: Heade
         base = exponent = 0
         if kind not in SENT:
             base = base_at + table.signed(LENGTH, "place in the base")
-            if base < 0 or base + length > header.base_length:
+            if base < 0 or base + length > base_length:
                 raise DeltaError(
                     f"segment reaches outside of the base: {length} bytes at {base},"
-                    f" and it has {header.base_length}"
+                    f" and it has {base_length}"
                 )
             base_at = base + length
         if kind in STEPS:

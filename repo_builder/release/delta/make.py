@@ -18,7 +18,7 @@ import numpy as np
 
 from repo_builder.release.delta import align, encode
 from repo_builder.release.delta.align import Bytes, Range
-from repo_builder.release.delta.layout import SENT, Header, Kind, Segment
+from repo_builder.release.delta.layout import Header, Kind, Segment
 from repo_builder.release.delta.parsers import tensors
 from repo_builder.release.delta.parsers.tensor import Tensor
 from repo_builder.release.delta.segments import Block, blocks, segments
@@ -88,7 +88,7 @@ def pack(new: Path, out: Path, *, description: Path | None = None) -> Made:
     """Write the whole of `new` in byte planes into `out`: a delta whose base is the empty file."""
     with _opened(new) as b, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         pair = _Pair(np.zeros(0, np.uint8), np.frombuffer(b, np.uint8), pool)
-        encoded = list(_encode(pair, blocks(_planes(tensors(b, description), len(b)))))
+        encoded = list(_encode(pair, blocks(_planes(tensors(b, description), len(b))), _LOW))
         empty = hashlib.sha256(b"").hexdigest()
         header = Header(0, empty, len(b), hashlib.sha256(b).hexdigest(), len(encoded))
         return _written(out, header, encoded, "whole")
@@ -123,15 +123,21 @@ def _smallest(
         ways.append(("moved", lambda: align.moved(pair.old, pair.new)))
         ways.append(("sent", lambda: [Range(0, new, None, "")] if new else []))
     floats = sum(t.length for t in found[1] if t.type in ("f4", "f2")) if found[0] else 0
-    best: tuple[str, list[bytes]] | None = None
+    best: tuple[int, str, list[Block], list[bytes]] | None = None
     for name, ranges in ways:
-        if best and (floats > new / 2 or sum(map(len, best[1])) < _GOOD * new):
+        if best and (floats > new / 2 or best[0] < _GOOD * new):
             break
-        encoded = list(_encode(pair, blocks(_segments(pair, ranges()))))
-        if best is None or sum(map(len, encoded)) < sum(map(len, best[1])):
-            best = name, encoded
+        planned = blocks(_segments(pair, ranges()))
+        encoded = list(_encode(pair, planned, _LOW))
+        size = sum(map(len, encoded))
+        if best is None or size < best[0]:
+            best = size, name, planned, encoded
     assert best is not None  # noqa: S101  one way is always tried
-    return best
+    _, name, planned, encoded = best
+    sent = sum(s.length for b in planned for s in b.segments if s.kind in (Kind.RAW, Kind.ADD_I1))
+    if best[0] > _GOOD * new and sent <= _SMALL:
+        encoded = list(_encode(pair, planned, _HIGH))
+    return name, encoded
 
 
 def _segments(pair: _Pair, ranges: Sequence[Range]) -> Iterator[list[Segment]]:
@@ -148,19 +154,11 @@ def _packed_size(pair: _Pair, found: Sequence[Tensor], samples: int | None) -> f
     """Bytes that `pack` makes of the new file; estimated from some blocks with `samples`."""
     every = blocks(_planes(found, len(pair.new)))
     chosen = every[:: max(len(every) // samples, 1)] if samples else every
-    size = sum(map(len, _encode(replace(pair, old=pair.old[:0]), chosen)))
+    size = sum(map(len, _encode(replace(pair, old=pair.old[:0]), chosen, _LOW)))
     made = sum(segment.length for block in chosen for segment in block.segments)
     return size * len(pair.new) / made if made else 0.0
 
 
-def _encode(pair: _Pair, planned: Sequence[Block]) -> Iterator[bytes]:
-    """The bodies of blocks, in their order."""
-    sent = sum(s.length for b in planned for s in b.segments if s.kind is Kind.RAW)
-    level = _HIGH if sent <= _SMALL and len(pair.old) else _LOW
-    bases = [0]
-    for block in planned:
-        referring = [s for s in block.segments if s.kind not in SENT]
-        bases.append(referring[-1].base + referring[-1].length if referring else bases[-1])
-    return pair.pool.map(
-        lambda block, base: encode.body(pair.old, pair.new, block, base, level), planned, bases
-    )
+def _encode(pair: _Pair, planned: Sequence[Block], level: int) -> Iterator[bytes]:
+    """The bodies of blocks, in their order; what is sent whole at a level of zstd."""
+    return pair.pool.map(lambda block: encode.body(pair.old, pair.new, block, level), planned)

@@ -179,6 +179,19 @@ def test_files_that_no_parser_knows(
     assert made.size <= 200 + most * 200_000
 
 
+def test_blocks_that_are_sent_amid_others(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    content = r.integers(0, 256, 3 << 20).astype(np.uint8)
+    after = content.copy()
+    after[::300] += 1
+    after[1 << 20 : 2 << 20] += r.integers(0, 200, 1 << 20).astype(np.uint8)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(content.tobytes())
+    place = 5 << 19
+    new.write_bytes(np.concatenate([after[:place], after[:999], after[place:]]).tobytes())
+    assert exact(tmp_path, old, new).size < 1.1 * (1 << 20)
+
+
 def test_unrelated_weights_are_no_delta_and_whole_files_are_in_planes(tmp_path: Path) -> None:
     old = model(tmp_path / "old.onnx", weights(0))
     new = model(tmp_path / "new.onnx", weights(1))
@@ -271,7 +284,7 @@ from pathlib import Path
 from repo_builder.release.delta import apply, read_header
 delta, base, out, state = map(Path, sys.argv[1:])
 def note(header, place):
-    state.write_text(repr((place.block, place.delta, place.result, place.base)))
+    state.write_text(repr((place.block, place.delta, place.result)))
     os.kill(os.getpid(), signal.SIGKILL)
 header = read_header(delta.open("rb"))
 apply(delta.open("rb"), base.open("rb"), out.open("w+b"), header.digest, header.length, note=note)
