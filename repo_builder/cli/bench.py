@@ -174,11 +174,21 @@ def _soak(ask: _Ask, seconds: float, plot: Path | None, *, as_json: bool) -> Non
     from repo_builder.client import ClientError
     from repo_builder.tune import soak as soaks
 
+    tenths = 0
+
     def told(one: soaks.Slice, done: float) -> None:
+        nonlocal tenths
         warm = "" if one.celsius is None else f", {one.celsius:.0f} C"
-        console.detail(f"{done:4.0%}: {one.per_second:.1f} calls a second{warm}")
+        line = f"{done:4.0%}: {one.per_second:.1f} calls a second{warm}"
+        if int(10 * done) > tenths:
+            tenths = int(10 * done)
+            console.say(line)
+        else:
+            console.detail(line)
 
     console.say(f"{ask.model} at {ask.url}: {ask.loop}, for {console.seconds(seconds)}")
+    if ask.rate:
+        console.say("its rate is given, so latencies tell more than throughput")
     try:
         soak = asyncio.run(_measure(ask, lambda load: soaks.run(load, seconds, told=told)))
         found = soaks.kept(soak)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -115,6 +116,57 @@ def sensors(root: Path, as_json: bool) -> None:
     if counted:
         names = ", ".join(source.about.name for source in counted)
         console.say(f"the machine's power is taken as: {names}")
+
+
+@command.command("tegrastats")
+@click.argument("log", type=click.File(encoding="utf-8", errors="replace"))
+@_options.json_option
+def tegrastats_(log: TextIO, as_json: bool) -> None:
+    """Sum up a LOG of tegrastats (- is stdin): mean watts of rails, mean and highest heat."""
+    from dataclasses import asdict
+
+    from repo_builder.base.energy import tegrastats
+    from repo_builder.base.errors import DataError
+
+    found = tegrastats.log(log)
+    if not found.lines:
+        raise DataError(f"{log.name}: no line of tegrastats")
+    if as_json:
+        console.out_json(asdict(found))
+        return
+    rows = [(name, f"{watts:.3f}", "W", "") for name, watts in found.watts.items()]
+    rows += [(n, f"{mean:.1f}", "C", f"{top:.1f}") for n, (mean, top) in found.celsius.items()]
+    console.out(console.table(("of", "mean", "", "highest"), rows, right=(1, 3)))
+    console.say(f"{found.lines} lines" + (f", {found.others} others" if found.others else ""))
+    if not found.watts:
+        console.say("no rails: tegrastats tells them to root only")
+
+
+@command.command("battery-life")
+@click.argument("model_watts", type=_options.FiniteRange(0))
+@click.option("--idle-watts", type=_options.FiniteRange(0), required=True, help="Of all else.")
+@click.option("--mah", type=_options.POSITIVE, help="Capacity [what this machine's has left].")
+@click.option("--volts", type=_options.POSITIVE, help="Its voltage, with --mah.")
+def battery_life(
+    model_watts: float, idle_watts: float, mah: float | None, volts: float | None
+) -> None:
+    """Say how many hours a battery lasts at MODEL_WATTS above what the rest draws."""
+    from repo_builder.base.energy import CannotRead, account, battery
+    from repo_builder.base.errors import DataError, UsageError
+
+    if (mah is None) != (volts is None):
+        raise UsageError("give --mah and --volts together, or neither")
+    try:
+        if mah is not None and volts is not None:
+            hours = account.battery_hours(mah, volts, model_watts, idle_watts)
+        else:
+            left = 1000 * battery.watt_hours()
+            hours = account.battery_hours(left, 1.0, model_watts, idle_watts)
+    except CannotRead as failure:
+        raise DataError(f"{failure}; give --mah and --volts") from None
+    except ValueError as failure:
+        raise UsageError(str(failure)) from None
+    console.out(f"{hours:.1f} hours")
 
 
 @command.command("tune-power")

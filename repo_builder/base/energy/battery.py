@@ -14,6 +14,7 @@ from repo_builder.base.energy import files
 from repo_builder.base.energy.types import About, CannotRead, Missing
 
 WAY = "battery"
+_SUPPLIES = "sys/class/power_supply"
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,43 @@ class Battery:
         raise CannotRead(f"{self.folder}: tells neither energy nor voltage")
 
 
+def watt_hours(root: Path = Path("/")) -> float:
+    """What is left in all batteries, charging or not. CannotRead where there is none."""
+    left = [
+        Battery(folder, About(WAY, folder.name, "battery", "W", 1e-6)).watt_hours()
+        for folder in _folders(root)
+    ]
+    if not left:
+        raise CannotRead(f"no battery in {root / _SUPPLIES}")
+    return sum(left)
+
+
 def find(root: Path) -> Iterator[Battery | Missing]:
-    """Every battery that feeds the machine; those of mice and headsets have the scope Device."""
-    supplies = root / "sys/class/power_supply"
-    found = False
-    for folder in sorted(supplies.glob("*"), key=files.natural):
+    """Every battery that feeds the machine."""
+    folders = _folders(root)
+    for folder in folders:
+        battery = Battery(folder, About(WAY, folder.name, "battery", "W", 1e-6))
         try:
-            if files.text_or(folder / "type", "") != "Battery":
-                continue
-            if files.text_or(folder / "scope", "System") == "Device":
-                continue
-            found = True
-            battery = Battery(folder, About(WAY, folder.name, "battery", "W", 1e-6))
             battery.read()
-            yield battery
         except CannotRead as failure:
             yield Missing(WAY, str(failure))
-    if not found:
-        yield Missing(WAY, f"no battery in {supplies}")
+        else:
+            yield battery
+    if not folders:
+        yield Missing(WAY, f"no battery in {root / _SUPPLIES}")
+
+
+def _folders(root: Path) -> list[Path]:
+    """Those of the machine's batteries; of mice and headsets the scope is Device."""
+    return [
+        folder
+        for folder in sorted((root / _SUPPLIES).glob("*"), key=files.natural)
+        if _says(folder, "type", "") == "Battery" and _says(folder, "scope", "System") == "System"
+    ]
+
+
+def _says(folder: Path, name: str, otherwise: str) -> str:
+    try:
+        return files.text_or(folder / name, otherwise)
+    except CannotRead:
+        return otherwise

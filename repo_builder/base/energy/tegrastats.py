@@ -10,7 +10,9 @@ https://docs.nvidia.com/jetson/archives/r36.3/DeveloperGuide/AT/JetsonLinuxDevel
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
 _TEMPERATURE = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*)@(-?\d+(?:\.\d+)?)C\b")
@@ -59,6 +61,38 @@ def parse(line: str) -> Line | None:
         tuple(_core(text) for text in cores[1].split(",") if "%@" in text) if cores else (),
         (int(memory[1]), int(memory[2])),
     )
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a log of tegrastats says: mean watts by rail, mean and highest degrees by zone.
+
+    `lines` are those of tegrastats, `others` what was none of them.
+    """
+
+    lines: int
+    others: int
+    watts: dict[str, float]
+    celsius: dict[str, tuple[float, float]]
+
+
+def log(lines: Iterable[str]) -> Log:
+    """Sum up a log, however many lines it has."""
+    count, others = 0, 0
+    watts: dict[str, list[float]] = {}
+    celsius: dict[str, list[float]] = {}
+    for text in lines:
+        line = parse(text)
+        if line is None:
+            others += bool(text.strip())
+            continue
+        count += 1
+        for name, value in line.watts.items():
+            watts.setdefault(name, []).append(value)
+        for name, value in line.celsius.items():
+            celsius.setdefault(name, []).append(value)
+    heat = {name: (fmean(values), max(values)) for name, values in celsius.items()}
+    return Log(count, others, {name: fmean(values) for name, values in watts.items()}, heat)
 
 
 def _after(line: str) -> str:

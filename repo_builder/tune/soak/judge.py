@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median
 
 from repo_builder.base import statistics
 from repo_builder.base.energy import account
@@ -28,14 +28,14 @@ class Slice:
 
     `celsius` is the warmest zone at its end, `mhz` the mean of the CPUs' clocks then, `busy` the
     share (0..1) of the CPUs' time in use, `joules` what was spent, `throttles` the counters that
-    went up and by how much. None is what could not be read.
+    went up and by how much. None is what could not be read, or of no call.
     """
 
     at_s: float
     seconds: float
     calls: int
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
     errors: int
     celsius: float | None = None
     mhz: float | None = None
@@ -64,7 +64,8 @@ class Kept:
     """The last quarter's rate as a share of the first minute's, with a 95 % interval.
 
     `interval` is None of fewer than ten slices in either. `falling` says that the last quarter
-    is slower than the third one, beyond noise and by more than 1 %: not steady yet.
+    is slower than the third one, beyond noise and by more than 1 %: not steady yet. `p99_ms` are
+    the medians of both parts' slices.
     """
 
     first: float
@@ -72,6 +73,7 @@ class Kept:
     share: float
     interval: Interval | None
     falling: bool
+    p99_ms: tuple[float, float] | None
     celsius: tuple[float, float] | None
     mhz: tuple[float, float] | None
     throttles: tuple[tuple[str, int], ...]
@@ -102,6 +104,7 @@ def kept(soak: Soak) -> Kept:
         last / first,
         ratio(begin, end),
         _falls(third, end),
+        _p99(begin, end),
         _ends([one.celsius for one in slices]),
         _ends([one.mhz for one in slices]),
         _sum(slices),
@@ -152,6 +155,11 @@ def _ends(values: Sequence[float | None]) -> tuple[float, float] | None:
     """The first and the last that was read."""
     known = [value for value in values if value is not None]
     return (known[0], known[-1]) if known else None
+
+
+def _p99(begin: Sequence[Slice], end: Sequence[Slice]) -> tuple[float, float] | None:
+    parts = [[p99 for one in part if (p99 := one.p99_ms) is not None] for part in (begin, end)]
+    return (median(parts[0]), median(parts[1])) if all(parts) else None
 
 
 def _sum(slices: Sequence[Slice]) -> tuple[tuple[str, int], ...]:

@@ -19,6 +19,8 @@ def lines(soak: Soak, found: Kept) -> Iterator[str]:
         yield "still falling in the last quarter: not steady yet, soak longer"
     elif found.interval and not found.changed:
         yield "no change beyond noise"
+    if found.p99_ms:
+        yield f"99th percentile: {found.p99_ms[0]:.3g} -> {found.p99_ms[1]:.3g} ms"
     if found.celsius:
         yield f"warmest zone: {found.celsius[0]:.1f} -> {found.celsius[1]:.1f} C"
     if found.mhz:

@@ -157,6 +157,14 @@ def test_sensors(tmp_path: Path) -> None:
     assert all(name in said for name in ("VDD_CPU_GPU_CV", "gpu-thermal", "over-currentoc3"))
 
 
+def test_tegrastats(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("RAM 1/2MB CPU [1%@9] gpu@40C VDD_IN 4000mW/1mW\nnoise\n" * 3)
+    said = fits(run("targets", "tegrastats", log))
+    assert "VDD_IN4.000W" in said
+    assert "gpu40.0C40.0" in said
+
+
 def test_these_are_all() -> None:
     """A new table needs a test here; the rows of a build have theirs in test_build_table.py."""
     folder = Path(repo_builder.cli.__file__).parent

@@ -72,6 +72,16 @@ def test_nothing_answered_is_refused() -> None:
         soak.kept(soak.Soak(_slices(20, lambda _: 0)))
 
 
+def test_slices_in_which_a_server_was_gone_count_as_nothing_answered() -> None:
+    gone = [
+        replace(one, calls=0, p50_ms=None, p99_ms=None, errors=9) if one.at_s > 70 else one
+        for one in _slices(20, lambda _: 100)
+    ]
+    found = soak.kept(soak.Soak(tuple(gone)))
+    assert found.share < 1
+    assert "54 calls failed" in "\n".join(soak.lines(soak.Soak(tuple(gone)), found))
+
+
 def test_energy_is_told_only_where_every_slice_has_it() -> None:
     slices = tuple(replace(one, joules=50.0) for one in _slices(20, lambda _: 100))
     whole = soak.kept(soak.Soak(slices, (4.0,) * 15))

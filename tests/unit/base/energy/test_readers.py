@@ -61,6 +61,13 @@ def test_a_battery_tells_watts_only_while_it_is_discharged(tmp_path: Path) -> No
         found.read()
 
 
+def test_what_is_left_is_told_while_it_is_charged(tmp_path: Path) -> None:
+    trees.laptop(tmp_path, status="Charging")
+    assert battery.watt_hours(tmp_path) == pytest.approx(33.3)
+    with pytest.raises(energy.CannotRead, match="no battery"):
+        battery.watt_hours(tmp_path / "none")
+
+
 def test_a_battery_is_asked_only_where_nothing_better_is_there(tmp_path: Path) -> None:
     trees.laptop(tmp_path)
     batteries = [s for s in energy.find(tmp_path).sources if s.about.covers == "battery"]

@@ -61,6 +61,14 @@ def test_without_root_the_rails_are_missing_and_that_is_said() -> None:
     assert "run it as root" in line.why_no_power()
 
 
+def test_a_log_is_summed_up_and_what_is_no_line_is_counted() -> None:
+    later = AGX_JETPACK_6.replace("3188mW/", "4188mW/").replace("cpu@45.5C", "cpu@55.5C")
+    found = tegrastats.log([AGX_JETPACK_6, "", "tegrastats: stopped", later])
+    assert (found.lines, found.others) == (2, 1)
+    assert found.watts["VDD_GPU_SOC"] == pytest.approx(3.688)
+    assert found.celsius["cpu"] == (50.5, 55.5)
+
+
 @pytest.mark.parametrize("text", ["", "tegrastats: command not found", "VDD_IN 3mW/3mW"])
 def test_what_is_no_line_of_it_is_none(text: str) -> None:
     assert tegrastats.parse(text) is None
