@@ -49,7 +49,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"'{value}' is no duration; write 90s, 20m or 2h.", param, ctx)
         seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
         if not 60 <= seconds <= 7 * 86400:
-            self.fail(f"'{value}' is not between 1m and 168h.", param, ctx)
+            self.fail(
+                f"'{value}' is not between 1m and 168h; a number alone is seconds.", param, ctx
+            )
         return seconds
 
 

@@ -19,6 +19,9 @@ EVERY_S = 0.05
 _SAMPLES = 20_000
 """Of each source are kept to look at, the last ones; joules are added up as they come."""
 
+_LOAD_S = 1.0
+"""Over which the CPUs' load is told: /proc/stat counts in hundredths of a second."""
+
 _COUNTER_BLOCK_S, _WATTS_BLOCK_S = 0.2, 1.0
 
 
@@ -55,6 +58,8 @@ class Meter:
         self._doubts: dict[str, str] = {}
         self._samples: list[deque[account.Sample]] = [deque(maxlen=_SAMPLES) for _ in self.sources]
         self._loads: deque[float | None] = deque(maxlen=_SAMPLES)
+        self._load: float | None = None
+        self._load_at = time.perf_counter()
         self._ticks = climate.read_ticks(root)
 
     @property
@@ -142,10 +147,9 @@ class Meter:
             self._doubts.setdefault(source.about.name, why)
 
     def _note_load(self) -> None:
-        ticks = climate.read_ticks(self._root)
-        load = climate.share(self._ticks, ticks)
-        if load is None and self._loads:
-            load = self._loads[-1]
-        else:
-            self._ticks = ticks
-        self._loads.append(load)
+        now = time.perf_counter()
+        if now - self._load_at >= _LOAD_S:
+            ticks = climate.read_ticks(self._root)
+            self._load = climate.share(self._ticks, ticks)
+            self._ticks, self._load_at = ticks, now
+        self._loads.append(self._load)
