@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
-_TEMPERATURE = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*)@(-?\d+(?:\.\d+)?)C\b")
-_ENGINE = re.compile(r"\b([A-Z0-9]+)_FREQ (?:(\d+)%)?(?:@?\[?(\d+(?:,\d+)*)\]?)?(?= |$)")
+_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)", re.ASCII)
+_TEMPERATURE = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*)@(-?\d+(?:\.\d+)?)C\b", re.ASCII)
+_ENGINE = re.compile(r"\b([A-Z0-9]+)_FREQ (?:(\d+)%)?(?:@?\[?(\d+(?:,\d+)*)\]?)?(?= |$)", re.ASCII)
 _CORES = re.compile(r"\bCPU \[([^\]]*)\]")
-_MEMORY = re.compile(r"\bRAM (\d+)/(\d+)MB")
+_CORE = re.compile(r"\b(\d+)%@(\d+)\b", re.ASCII)
+_MEMORY = re.compile(r"\bRAM (\d+)/(\d+)MB", re.ASCII)
 _OFF = -256.0
 
 
@@ -58,7 +59,7 @@ def parse(line: str) -> Line | None:
         {m[1].lower(): t for m in _TEMPERATURE.finditer(line) if (t := float(m[2])) > _OFF},
         {m[1]: max(map(int, m[3].split(","))) for m in engines if m[3]},
         {m[1]: int(m[2]) / 100 for m in engines if m[2]},
-        tuple(_core(text) for text in cores[1].split(",") if "%@" in text) if cores else (),
+        tuple((int(m[1]) / 100, int(m[2])) for m in _CORE.finditer(cores[1])) if cores else (),
         (int(memory[1]), int(memory[2])),
     )
 
@@ -99,8 +100,3 @@ def _after(line: str) -> str:
     """What follows the memory's part, whose figures look like those of rails."""
     end = line.find("CPU [")
     return line[end:] if end >= 0 else line
-
-
-def _core(text: str) -> tuple[float, int]:
-    load, _, mhz = text.strip().partition("%@")
-    return int(load) / 100, int(mhz)

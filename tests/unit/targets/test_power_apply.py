@@ -177,6 +177,24 @@ def test_nvidia_smi_is_asked_for_the_limit(tmp_path: Path) -> None:
         actions(gpu, None, {"gpu": 600}, root=tmp_path)
 
 
+def test_ctrl_c_on_the_way_puts_all_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _cpus(tmp_path)
+    before, write = _all(tmp_path), Path.write_text
+
+    def stopped(path: Path, text: str, encoding: str | None = None) -> int:
+        done = write(path, text, encoding)
+        if "policy4" in str(path) and text == "powersave\n":
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(Path, "write_text", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        power_apply.apply(
+            actions(CATALOG["cpu"], None, {}, Processor("powersave"), tmp_path), tmp_path
+        )
+    assert _all(tmp_path) == before
+
+
 def test_without_rights_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _cpus(tmp_path)
     before = _all(tmp_path)

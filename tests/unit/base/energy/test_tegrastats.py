@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from repo_builder.base.energy import tegrastats
 
@@ -67,6 +69,18 @@ def test_a_log_is_summed_up_and_what_is_no_line_is_counted() -> None:
     assert (found.lines, found.others) == (2, 1)
     assert found.watts["VDD_GPU_SOC"] == pytest.approx(3.688)
     assert found.celsius["cpu"] == (50.5, 55.5)
+
+
+WORDS = st.sampled_from(
+    [*"RAM 1/2MB|CPU [|12%@|off,|]|%@x|GR3D_FREQ |@[4,,5]|@[40,7]|cpu@|-256C".split("|")]
+    + ["VDD_IN ", "3mW/", "3mW", " ", "\u0663", ","]
+)
+
+
+@given(st.lists(st.one_of(WORDS, st.text(max_size=5)), max_size=30).map("".join))
+def test_no_text_breaks_it(text: str) -> None:
+    line = tegrastats.parse(text)
+    assert line is None or all(watts >= 0 for watts in line.watts.values())
 
 
 @pytest.mark.parametrize("text", ["", "tegrastats: command not found", "VDD_IN 3mW/3mW"])
