@@ -205,8 +205,9 @@ def _soak(ask: _Ask, seconds: float, plot: Path | None, *, as_json: bool) -> Non
             console.out(console.fitted(line))
     for line in soak.missing:
         console.say(f"not read: {line}")
-    for line in soak.doubts:
-        console.warn(line)
+    for line in (found.spread, *soak.doubts):
+        if line:
+            console.warn(line)
 
 
 def _inputs(model: Any, rows: int, file: Path | None) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ FIRST_S = 60.0
 """What the end is compared with, or a quarter of the soak where it is shorter."""
 STILL = 0.01
 """A fall from the third quarter to the last one that is no steady state, if it is beyond noise."""
+WIDE = 0.1
+"""Half of an interval that is too wide to tell what heat does."""
 _MOST_CORRELATED = 0.9
 
 
@@ -79,6 +81,19 @@ class Kept:
     throttles: tuple[tuple[str, int], ...]
     energy: account.PerInference | None
     watts: float | None
+
+    @property
+    def spread(self) -> str:
+        """Why the figures are too uneven to tell much; "" where they are not."""
+        if self.interval is None:
+            return ""
+        half = (self.interval[1] - self.interval[0]) / 2
+        if half <= WIDE:
+            return ""
+        return (
+            f"the rates are so uneven that a change below {half:.0%} would not show: "
+            "leave the machine alone, and soak longer"
+        )
 
     @property
     def changed(self) -> bool:

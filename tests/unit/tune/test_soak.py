@@ -60,6 +60,14 @@ def test_nothing_is_said_to_change_where_nothing_does(alike: float) -> None:
     assert changed / runs < 0.12  # 5 % by the promise; twelve slices tell little of their likeness
 
 
+def test_rates_that_others_disturb_are_told() -> None:
+    rng = random.Random(3)  # noqa: S311 - no secret
+    found = soak.kept(soak.Soak(_slices(240, lambda _: rng.choice((100, 1000)))))
+    assert "leave the machine alone" in found.spread
+    even = soak.kept(soak.Soak(_slices(240, _noisy(4, lambda _: 1000))))
+    assert even.spread == ""
+
+
 def test_of_a_short_soak_no_interval_is_told() -> None:
     found = soak.kept(soak.Soak(_slices(8, lambda _: 100)))
     assert found.interval is None
