@@ -20,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from repo_builder.client.models.preprocess import LETTERBOX_VALUE, Preprocess
 from repo_builder.plan.front import PREFIX
 from repo_builder.steps._graph import Graph
@@ -27,7 +29,7 @@ from repo_builder.steps._graph import Graph
 OPSET = 13
 """The oldest opset that has these operators in this form."""
 
-_BLOCK = 16
+_BLOCK = 8
 _SUPPORT = {"bilinear": 1, "bicubic": 2}
 """How far a filter reaches, in pixels of the smaller of both images."""
 
@@ -111,10 +113,10 @@ class _Front:
         one = self.of("Cast", f"{name}_one", up, to=7)  # TensorProto.INT64
         return self.of("Add", f"{name}_rounded", floor, one)
 
-    def windows(self, axis: _Axis) -> tuple[str, str]:
+    def windows(self, axis: _Axis) -> tuple[str, str, str]:
         """For blocks of output pixels: sources [blocks, window], weights [blocks, block, window].
 
-        The last block may have more pixels than there are.
+        Also their number of pixels, [1]; the last block may have more than there are.
         """
         a = axis.name
         over = self.of("Add", f"{a}_over", axis.m, _BLOCK - 1)
@@ -163,7 +165,8 @@ class _Front:
         )  # a sum over the window, by an operator that is the same in every opset
         least = self.graph.float32(f"{a}_least", 1e-3, scalar=True)  # beside the image: masked
         total = self.of("Max", f"{a}_total_positive", total, least)
-        return sources, self.of("Div", f"{a}_weights", raw, total)
+        flat = self.of("Reshape", f"{a}_count_flat", count, self.shape(f"{a}_of_count", 1))
+        return sources, self.of("Div", f"{a}_weights", raw, total), flat
 
     def _ones(self, a: str, window: str) -> str:
         one = self.of("Reshape", f"{a}_window_flat", window, self.shape(f"{a}_flat", 1))
@@ -198,23 +201,31 @@ class _Front:
         return self.of("Cast", name, value, to=1)  # TensorProto.FLOAT
 
     def resized(self, pixels: str, *, cast_first: bool) -> str:
-        """Pixels of the recipe's size, as whole numbers in float32."""
+        """Pixels of the recipe's size as [n, width, channels, height], whole numbers in float32.
+
+        Rows are joined first, as lines of all columns; then columns, as lines of all rows: so both
+        are products of large matrices, where each pixel alone would be one of three columns.
+        """
         down, across = self.axes(pixels)
         channels = self.recipe.channels
         if cast_first:
             pixels = self.float(pixels, "float")
         value = self.of("Reshape", "lines", pixels, self.shape("lines", 0, 0, -1))
-        sources, weights = self.windows(down)
+        sources, weights, count = self.windows(down)
         value = self.of("Gather", "rows_read", value, sources, axis=1)
         value = value if cast_first else self.float(value, "rows_float")
         value = self.of("MatMul", "rows_sum", weights, value)
         wide = self.of("Reshape", "width_flat", across.n, self.shape("width", 1))
-        ends = (self.shape("image_first", 0, -1), wide, self.shape("image_last", channels))
-        value = self._joined(value, down, 1, self.of("Concat", "image", *ends, axis=0))
-        sources, weights = self.windows(across)
-        value = self.of("Gather", "columns_read", value, sources, axis=2)
+        ends = (self.shape("image_first", 0), count, wide, self.shape("image_last", channels))
+        value = self._joined(value, down, self.of("Concat", "image", *ends, axis=0))
+        value = self.of("Transpose", "turned", value, perm=[0, 2, 3, 1])
+        value = self.of("Reshape", "turned_lines", value, self.shape("turned", 0, 0, -1))
+        sources, weights, count = self.windows(across)
+        value = self.of("Gather", "columns_read", value, sources, axis=1)
         value = self.of("MatMul", "columns_sum", weights, value)
-        value = self._joined(value, across, 2, self.shape("columns", 0, 0, -1, channels))
+        tall = self.of("Reshape", "height_flat", down.m, self.shape("height", 1))
+        parts = (self.shape("turned_first", 0), count, self.shape("turned_last", channels), tall)
+        value = self._joined(value, across, self.of("Concat", "turned_image", *parts, axis=0))
         half = self.graph.float32("half", 0.5, scalar=True)  # halves up, as Pillow rounds
         value = self.of("Floor", "whole", self.of("Add", "half_more", value, half))
         if self.recipe.resize == "bicubic":  # which alone leaves the range
@@ -232,32 +243,44 @@ class _Front:
         befores = [self.of("Reshape", f"{x.name}_pad_first", x.before, one) for x in (down, across)]
         afters = [self.of("Reshape", f"pad_last_{i}", x, one) for i, x in enumerate(both)]
         none = self.graph.int64("no_pad", 0)
-        pads = self.of("Concat", "pads", none, *befores, none, none, *afters, none, axis=0)
+        top, left, bottom, right = (*befores, *afters)
+        sides = (none, left, none, top, none, right, none, bottom)
+        pads = self.of("Concat", "pads", *sides, axis=0)
         grey = self.graph.float32("letterbox_value", LETTERBOX_VALUE, scalar=True)
         return self.of("Pad", "padded", value, pads, grey)
 
-    def _joined(self, value: str, axis: _Axis, at: int, shape: str) -> str:
-        """Blocks joined along dimension `at`, and the last cut off where it is not full."""
+    def _joined(self, value: str, axis: _Axis, shape: str) -> str:
+        """Blocks joined along dimension 1, and the last cut off where it is not full."""
         a = axis.name
         value = self.of("Reshape", f"{a}_joined", value, shape)
         if axis.fixed and axis.fixed % _BLOCK == 0:
             return value
         end = self.of("Reshape", f"{a}_end", axis.m, self.shape(f"{a}_1", 1))
-        first, dim = (self.graph.int64(f"{a}_cut_{n}", v) for n, v in (("from", 0), ("at", at)))
+        first, dim = (self.graph.int64(f"{a}_cut_{n}", v) for n, v in (("from", 0), ("at", 1)))
         return self.of("Slice", f"{a}_cut", value, first, end, dim)
 
-    def normalized(self, value: str, dtype: int) -> str:
-        """Colours, scale, mean, std and layout of the recipe; `dtype` is ONNX's element type."""
+    def normalized(self, value: str, dtype: int, *, turned: bool) -> str:
+        """Colours, scale, mean, std and layout of the recipe; `dtype` is ONNX's element type.
+
+        `turned`: whether `value` is as of `resized`, and not [n, height, width, channels].
+        """
         recipe, g = self.recipe, self.graph
+        channels = (-1, 1) if turned else (-1,)
         if recipe.color == "bgr":
-            value = self.of("Gather", "bgr", value, g.int64("bgr_order", 2, 1, 0), axis=3)
+            value = self.of(
+                "Gather", "bgr", value, g.int64("bgr_order", 2, 1, 0), axis=2 if turned else 3
+            )
         value = self.of("Mul", "scaled", value, g.float32("scale", recipe.scale, scalar=True))
         if recipe.mean:
-            value = self.of("Sub", "centered", value, g.float32("mean", *recipe.mean))
+            mean = g.constant("mean", np.array(recipe.mean, np.float32).reshape(channels))
+            value = self.of("Sub", "centered", value, mean)
         if recipe.std:
-            value = self.of("Div", "standardized", value, g.float32("std", *recipe.std))
-        if recipe.layout == "NCHW":
-            value = self.of("Transpose", "channels_first", value, perm=[0, 3, 1, 2])
+            std = g.constant("std", np.array(recipe.std, np.float32).reshape(channels))
+            value = self.of("Div", "standardized", value, std)
+        orders = ([0, 2, 3, 1], [0, 3, 1, 2]) if turned else ([0, 3, 1, 2], [0, 1, 2, 3])
+        order = orders[recipe.layout == "NHWC"]
+        if order != [0, 1, 2, 3]:
+            value = self.of("Transpose", "laid_out", value, perm=order)
         if dtype == 1:
             return value
         if dtype not in (10, 11, 16):  # half, double, bfloat16
@@ -275,6 +298,6 @@ def front(recipe: Preprocess, pixels: str, dtype: int, *, cast_first: bool) -> t
     made = _Front(recipe)
     if recipe.source == recipe.size:
         value = made.float(pixels, "float")
-    else:
-        value = made.resized(pixels, cast_first=cast_first)
-    return made.graph, made.normalized(value, dtype)
+        return made.graph, made.normalized(value, dtype, turned=False)
+    value = made.resized(pixels, cast_first=cast_first)
+    return made.graph, made.normalized(value, dtype, turned=True)
