@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repo_builder.base.artifact import Interface, TensorType
+from repo_builder.plan import back
 from repo_builder.spec.types import Source, Spec
 
 PREFIX = "/preprocess/"
@@ -21,7 +22,11 @@ def of(spec: Spec) -> dict[str, Any] | None:
 def interface(spec: Spec, declared: Mapping[Source, Interface | None]) -> Interface | None:
     """What the built model takes and gives; None where its file cannot be read."""
     net, recipe = declared.get(spec.source), of(spec)
-    if net is None or recipe is None or recipe["input"] not in net.inputs:
+    if net is None:
+        return None
+    if spec.postprocess is not None:
+        net = Interface(net.inputs, back.given_out(spec, net.outputs))
+    if recipe is None or recipe["input"] not in net.inputs:
         return net
     taken = net.inputs[recipe["input"]]
     rows = taken.shape[0] if taken.shape else "rows"

@@ -35,4 +35,5 @@ def allowed(spec: Spec) -> dict[str, Json]:
         "widened": dict(widened.limits) if widened else {},
         "classifiers": sorted(classifiers),
         "confidence": spec.gates.confidence,
+        **({"derived": sorted(spec.postprocess.outputs)} if spec.postprocess else {}),
     }

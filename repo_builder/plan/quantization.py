@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repo_builder.base.digest import Json
-from repo_builder.plan import front, mixed
+from repo_builder.plan import back, front, mixed
 from repo_builder.plan.chain import Chain
 from repo_builder.plan.types import ArtifactRef
 
@@ -17,7 +17,7 @@ def params(chain: Chain) -> dict[str, Json]:
         "per_channel": quantization.per_channel,
         "symmetric": quantization.symmetric,
         "repair": sorted(quantization.repair),
-        "exclude": [*quantization.exclude, *front.excluded(chain.spec)],
+        "exclude": [*quantization.exclude, *front.excluded(chain.spec), *back.excluded(chain.spec)],
         "samples": calibration.samples if calibration else 0,
     }
 
@@ -50,7 +50,7 @@ def _weights_only(chain: Chain, model: ArtifactRef) -> ArtifactRef:
         "activations": quantization.activations,
         "symmetric": quantization.symmetric,
         "per_channel": quantization.per_channel,
-        "exclude": [*quantization.exclude, *front.excluded(chain.spec)],
+        "exclude": [*quantization.exclude, *front.excluded(chain.spec), *back.excluded(chain.spec)],
         "repair": sorted(quantization.repair),
     }
     if calibration is not None and chain.spec.calibration is not None:

@@ -38,6 +38,15 @@ def joined(chain: Chain, net: Input, *, called: str = "") -> Input:
     return chain.add("join-preprocess", params, called=called, model=net)
 
 
+def answering(chain: Chain, net: Input) -> Input:
+    """The net with what the chain's spec makes of its outputs behind it."""
+    asked = chain.spec.postprocess
+    if asked is None:
+        return net
+    params: dict[str, Json] = {"kind": asked.kind, "params": asked.params}
+    return chain.add("join-postprocess", params, model=net)
+
+
 def net(source: TorchSource) -> dict[str, Json]:
     """A PyTorch net as parameters of the steps that make it: `repo_builder.nets.Net`."""
     return {

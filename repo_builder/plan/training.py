@@ -21,7 +21,9 @@ def imported(chain: Chain) -> ArtifactRef:
     asked = chain.spec.source
     trained = weights(chain, asked) if isinstance(asked, TorchSource) else None
     net = source.onnx(chain, asked, weights=trained)
-    return chain.add("import", {"sizes": {**known}}, model=source.joined(chain, net))
+    return chain.add(
+        "import", {"sizes": {**known}}, model=source.answering(chain, source.joined(chain, net))
+    )
 
 
 def untrained(chain: Chain, asked: Source, *, called: str) -> Input:

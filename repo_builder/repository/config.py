@@ -6,6 +6,7 @@ times instances never above the target's cores, explicit inputs and outputs alwa
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ def decide(
     if target.backend is None:
         raise ValueError(f"target {target.name} runs no Triton")
     _check(spec, target, signature)
+    signature = _given_out(spec, signature)
     largest = _largest_batch(spec, target, signature)
     made = Made.of(spec.serving.config)
     inputs, outputs = made.listed(signature, spec.serving.config)
@@ -131,6 +133,10 @@ def _check(spec: Spec, target: Target, signature: Signature) -> None:
         problems.append(Problem(what, fix, file, field="serving.max_batch_size"))
     outputs = [t.name for t in signature.outputs]
     inputs = [t.name for t in signature.inputs]
+    for number, name in enumerate(spec.postprocess.keep if spec.postprocess else ()):
+        if name not in outputs:
+            field, fix = f"postprocess.keep[{number}]", did_you_mean(name, outputs)
+            problems.append(Problem(f"the model has no output '{name}'", fix, file, field=field))
     for name, path in spec.serving.labels.items():
         twins = {p for p in spec.serving.labels.values() if p.name == path.name}
         if len(twins) > 1:
@@ -150,6 +156,16 @@ def _check(spec: Spec, target: Target, signature: Signature) -> None:
                 problems.append(Problem(what, did_you_mean(name, names), file, field=field))
     if problems:
         raise SpecError(f"the spec of '{spec.name}' does not fit its model:", problems)
+
+
+def _given_out(spec: Spec, signature: Signature) -> Signature:
+    """Without the net's outputs that a model makes answers of, where nobody asks for them."""
+    if spec.postprocess is None:
+        return signature
+    asked = spec.postprocess
+    wanted = {*asked.outputs, *asked.keep, *([spec.fallback.output] if spec.fallback else [])}
+    outputs = tuple(tensor for tensor in signature.outputs if tensor.name in wanted)
+    return dataclasses.replace(signature, outputs=outputs)
 
 
 def _largest_batch(spec: Spec, target: Target, signature: Signature) -> int:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.raw_base import Raw
+from repo_builder.spec.raw_postprocess import RawPostprocess
 from repo_builder.spec.raw_pruning import RawPrune
 from repo_builder.spec.raw_release import RawRelease
 from repo_builder.spec.raw_source import RawSource
@@ -314,6 +315,7 @@ class RawOverride(Raw):
     release: RawRelease | None = None
     fallback: RawFallback | None = None
     preprocess: RawPreprocessPart | None = None
+    postprocess: RawPostprocess | None = None
     serving: RawServing | None = None
 
 
@@ -364,6 +366,7 @@ class RawSpec(Named):
     release: RawRelease = Field(default_factory=RawRelease)
     fallback: RawFallback | None = None
     preprocess: RawPreprocess | None = None
+    postprocess: RawPostprocess | None = None
     serving: RawServing = Field(default_factory=RawServing)
     overrides: dict[str, RawOverride] = {}
     """Target -> what is different there."""

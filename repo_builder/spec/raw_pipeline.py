@@ -11,28 +11,10 @@ from pydantic import Field, model_validator
 
 from repo_builder.spec.raw import Named
 from repo_builder.spec.raw_base import Raw
+from repo_builder.spec.raw_postprocess import RawNms
 
 KINDS = ("model", "preprocess", "nms", "top_k")
 """What a step may be: each names a key of `RawStage`."""
-
-
-class RawNms(Raw):
-    """Non-maximum suppression, class by class, of boxes with scores per class."""
-
-    layout: Literal["corners", "ultralytics"] = "corners"
-    """corners: `boxes` [n, 4] (x1, y1, x2, y2) and `scores` [n, classes]; ultralytics: one tensor
-    `detections` [4 + classes, n] (center x, center y, width, height, probabilities)."""
-    input_size: (
-        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] | None
-    ) = None
-    """[height, width] of the model's input where its boxes are fractions of that; else they are
-    pixels."""
-    iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A box that overlaps a better one of its class by more than this is dropped."""
-    score_threshold: Annotated[float, Field(ge=0)] = 0.25
-    """Boxes that score no higher are dropped."""
-    max_boxes: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Boxes of an image that are given out, best first; fewer are padded."""
 
 
 class RawTopK(Raw):

@@ -12,7 +12,7 @@ from repo_builder.base import digest, energy
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, did_you_mean
 from repo_builder.spec import (
-    resolve_preprocess,
+    resolve_ends,
     resolve_pruning,
     resolve_release,
     resolve_source,
@@ -114,7 +114,8 @@ class _Resolver:
                     exclude={"objective", "max_batch_size", "labels"},
                 ),
             ),
-            preprocess=resolve_preprocess.resolve(raw.preprocess, self.target, self._problem),
+            preprocess=resolve_ends.resolve(raw.preprocess, self.target, self._problem),
+            postprocess=resolve_ends.answers(raw.postprocess, self.target, self._problem),
             fallback=fallback(raw, evaluation, self._file, self._problem),
             sizes={
                 name: said if isinstance(said, int) else tuple(said)

@@ -15,6 +15,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
+from repo_builder.spec.ends import Postprocess, Preprocess
 from repo_builder.spec.pruning import Pruning
 from repo_builder.spec.search import Auto
 from repo_builder.spec.training import Distillation, Training
@@ -287,18 +288,6 @@ class Fallback:
 
 
 @dataclass(frozen=True)
-class Preprocess:
-    """How an image becomes the model's input: see `repo_builder/client/models/preprocess.py`."""
-
-    parameters: Mapping[str, Json]
-
-    @property
-    def in_graph(self) -> bool:
-        """Whether the model does it itself."""
-        return self.parameters.get("place") == "graph"
-
-
-@dataclass(frozen=True)
 class Serving:
     """How the model is served; `config` holds fields of Triton's ModelConfig by Triton's names.
 
@@ -334,6 +323,7 @@ class Spec:
     serving: Serving
     preprocess: Preprocess | None
     fallback: Fallback | None = None
+    postprocess: Postprocess | None = None
     teacher: Spec | None = None
     near: OnnxSource | None = None
     sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)

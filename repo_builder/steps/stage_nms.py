@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repo_builder.base import detections
 from repo_builder.steps import _onnx
 from repo_builder.steps._graph import Graph
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 18
 IR_VERSION = 9
@@ -24,7 +27,7 @@ IR_VERSION = 9
 
 @dataclass(frozen=True)
 class Params:
-    """See `repo_builder.spec.raw_pipeline.RawNms`; `to_image` moves boxes into the image."""
+    """See `repo_builder.spec.raw_postprocess.RawNms`; `to_image` moves boxes into the image."""
 
     iou_threshold: float
     score_threshold: float
@@ -50,12 +53,18 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     Of the layout `ultralytics` both are in `detections` [rows, 4 + classes, n]; the boxes as center
     x, center y, width, height.
     """
+    _onnx.save(graph(params), out)
+    return Facts()
+
+
+def graph(params: Params) -> ModelProto:
+    """The graph as a model, checked."""
     import onnx
     from onnx import TensorProto, helper
 
-    graph = Graph()
+    made = Graph()
     one = params.layout == detections.LAYOUT
-    _suppress(graph, params, *(_corners(graph) if one else _separate(graph)))
+    _suppress(made, params, *(_corners(made) if one else _separate(made)))
     ports = helper.make_tensor_value_info
     given: list[tuple[str, list[int | str]]] = (
         [("detections", ["rows", "channels", "boxes"])]
@@ -67,7 +76,7 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     most = params.max_boxes
     model = helper.make_model(
         helper.make_graph(
-            graph.nodes,
+            made.nodes,
             "nms",
             [ports(name, TensorProto.FLOAT, shape) for name, shape in given],
             [
@@ -76,15 +85,14 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
                 ports("class", TensorProto.INT64, ["rows", most]),
                 ports("count", TensorProto.INT64, ["rows", 1]),
             ],
-            graph.constants,
+            made.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="repo-builder",
     )
     onnx.checker.check_model(model, full_check=True)
-    _onnx.save(model, out)
-    return Facts()
+    return model
 
 
 def _separate(graph: Graph) -> tuple[str, str]:

@@ -36,7 +36,8 @@ class Params:
     """`threads` is the number of cores that one instance has on the target; 0: all.
 
     `precision` is what was asked for, `widened` the limits that the spec sets in place of the
-    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes.
+    default ones: see `_limits`. `classifiers` names outputs that hold scores of classes,
+    `derived` those that follow from others: which are compared in their place.
     `confidence` is that of the gate on the score, None where it asks for none. The rest is as in
     `reference`.
     """
@@ -49,6 +50,7 @@ class Params:
     metric: MetricName | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    derived: tuple[str, ...] = ()
     samples: int | None = None
     own: _metrics.Own | None = None
     part: Part | None = None
@@ -221,6 +223,7 @@ def _compared(
             same_type=params.runtime != "litert",
         )
         for name, arrays in source.items()
+        if name not in params.derived
     )
 
 

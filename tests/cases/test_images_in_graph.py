@@ -23,6 +23,11 @@ from repo_builder.client import AsyncEdgeClient, EdgeClient, InvalidInput
 
 GRAPH = "preprocess: {input: images, size: [96, 96], place: graph"
 
+NMS = (
+    "postprocess: {nms: {boxes: boxes, scores: scores, iou_threshold: 0.5, score_threshold: 0.3, "
+    "max_boxes: 20}, keep: [boxes, scores]}"
+)
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
@@ -31,7 +36,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     for spec in place.specs.glob("*.yaml"):
         if spec.name not in ("shapes.yaml", "find-shapes.yaml"):
             spec.unlink()
-    place.edit("shapes.yaml", "preprocess: {input: images, size: [96, 96]", GRAPH)
+    place.edit("shapes.yaml", "preprocess: {input: images, size: [96, 96]", f"{NMS}\n{GRAPH}")
     place.build()
     return place
 
@@ -100,6 +105,35 @@ def test_a_model_that_takes_images_answers_as_its_net_does(
     }
 
 
+@pytest.mark.parametrize("target", ["cpu", "cpu-openvino"])
+def test_a_model_gives_the_boxes_that_its_pipeline_does(
+    images: Workplace, triton: StartTriton, target: str
+) -> None:
+    server = triton(images.out / target)
+    data = np.load(SPECS / "shapes" / "evaluation.npz")["images"][:8]
+    found = 0
+    with InferenceServerClient(server.grpc_url) as client, EdgeClient(server.grpc_url) as sdk:
+        for image in data:
+            wanted = ask(client, "find-shapes", file=files([png(image)]))
+            answer = sdk.image("shapes", png(image)).outputs
+            assert set(answer) == {"boxes", "scores", "box", "score", "class", "count"}
+            for name in ("box", "score", "class", "count"):
+                np.testing.assert_allclose(answer[name], wanted[name][0], atol=1e-4)
+            found += int(answer["count"][0])
+    assert found > 8
+
+
+def test_what_is_not_given_out_cannot_be_wired(images: Workplace, tmp_path: Path) -> None:
+    place = Workplace(tmp_path)
+    for spec in ("shapes.yaml", "find-shapes.yaml"):
+        text = (images.specs / spec).read_text().replace(", keep: [boxes, scores]", "")
+        (place.specs / spec).write_text(text)
+    command = ["plan", str(place.specs), "--store", str(place.store)]
+    ended = CliRunner().invoke(cli, command)
+    assert isinstance(ended.exception, SpecError)
+    assert "has no output 'boxes'; did you mean 'box'?" in str(ended.exception)
+
+
 def test_one_request_has_images_of_one_size(images: Workplace, triton: StartTriton) -> None:
     server = triton(images.out / "cpu")
     data = np.load(SPECS / "shapes" / "evaluation.npz")["images"][:2]
@@ -128,6 +162,21 @@ def _gray() -> bytes:
         ("cpu", ", mean: [1, 2]", "preprocess: mean has 2 values; rgb has 3 channels"),
         ("cpu", ", source: [0, 5]", "preprocess.source[0]"),
         ("cpu", ", place: grpah", "preprocess.place"),
+        (
+            "intel-npu",
+            ", place: graph, source: [96, 96]}\npostprocess: {mask: {of: y}",
+            "a model for intel-npu",
+        ),
+        (
+            "cpu",
+            ", place: graph}\npostprocess: {mask: {of: y}, top_k: {of: y}",
+            "write just one of: top_k, mask",
+        ),
+        (
+            "cpu",
+            ", place: graph}\npostprocess: {nms: {detections: y}",
+            "corners reads boxes and scores",
+        ),
     ],
 )
 def test_what_cannot_be_in_a_graph_is_refused_before_anything_runs(

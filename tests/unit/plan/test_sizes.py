@@ -13,7 +13,7 @@ from test_plan import CALIBRATION, CATALOG, DECLARATIONS, EVALUATION, SOURCE, pi
 from repo_builder.base.artifact import Interface, TensorType
 from repo_builder.base.errors import SpecError
 from repo_builder.plan import plan, sizes
-from repo_builder.spec.types import Preprocess
+from repo_builder.spec.ends import Preprocess
 
 IMAGE: Mapping[str, Any] = {"input": "x", "size": [320, 240], "color": "rgb", "layout": "NCHW"}
 

@@ -1,4 +1,4 @@
-"""How images become inputs: whether the recipe is one, and whether a target's model can do it."""
+"""What a model does at the ends of its net: whether it can be done, and on this target."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from repo_builder.client.models.preprocess import Preprocess
-from repo_builder.spec import types
+from repo_builder.spec import ends
 from repo_builder.spec.raw import RawPreprocess
+from repo_builder.spec.raw_postprocess import RawPostprocess
 from repo_builder.targets import Target
 
 _TAKES_IMAGES = ("onnxruntime", "openvino", "tensorrt")
@@ -17,7 +18,7 @@ _TAKES_IMAGES = ("onnxruntime", "openvino", "tensorrt")
 
 def resolve(
     raw: RawPreprocess | None, target: Target, problem: Callable[[tuple[str, ...], str, str], None]
-) -> types.Preprocess | None:
+) -> ends.Preprocess | None:
     """The recipe; what is wrong with it goes to `problem`."""
     if raw is None:
         return None
@@ -34,7 +35,7 @@ def resolve(
     elif raw.source is not None:
         what = "says what the model takes; here it takes its net's own input"
         problem(("preprocess", "source"), what, "write `place: graph`, or leave it out")
-    return types.Preprocess(values)
+    return ends.Preprocess(values)
 
 
 def _check_graph(
@@ -54,3 +55,23 @@ def _check_graph(
     if raw.resize == "nearest" and raw.source != raw.size:
         what = "no operators take the same nearest pixels as Pillow does"
         problem(("preprocess", "resize"), what, "write `bilinear`, or `source` as `size`")
+
+
+def answers(
+    raw: RawPostprocess | None, target: Target, problem: Callable[[tuple[str, ...], str, str], None]
+) -> ends.Postprocess | None:
+    """What the model makes of its outputs; what a target cannot goes to `problem`."""
+    if raw is None:
+        return None
+    on_cpu = target.runtime == "onnxruntime" or (
+        target.openvino is not None and target.openvino.device == "CPU"
+    )
+    if not on_cpu:
+        fix = f"write `overrides: {{{target.name}: {{postprocess: null}}}}`"
+        what = f"a model for {target.name} gives out what its net does"
+        problem(("postprocess",), what, fix)
+    values: dict[str, Any] = raw.model_dump(exclude_none=True)
+    keep = tuple(values.pop("keep"))
+    kinds: tuple[ends.AnswerKind, ...] = ("top_k", "mask", "ctc", "nms")
+    kind = next(kind for kind in kinds if kind in values)
+    return ends.Postprocess(kind, values[kind], keep)
