@@ -1,6 +1,7 @@
 """How warm a machine is, how fast its clocks run, and whether something slows them down.
 
-Thermal zones: https://docs.kernel.org/driver-api/thermal/sysfs-api.html (millidegrees). Clocks:
+Thermal zones: https://docs.kernel.org/driver-api/thermal/sysfs-api.html (millidegrees), and sensors
+of processors in hwmon. Clocks:
 `cpufreq/scaling_cur_freq` (kHz) and `devfreq/*/cur_freq` (Hz). Counters of being throttled: x86's
 `thermal_throttle/*_throttle_count`, and the over-current events of Jetson's `soctherm_oc`
 (`ocN_event_cnt`): Orin lowers its clocks at each.
@@ -15,6 +16,10 @@ from pathlib import Path
 
 from repo_builder.base.energy import files
 from repo_builder.base.energy.types import CannotRead
+
+_PROCESSORS = {"coretemp", "k10temp", "zenpower", "amdgpu"}
+"""Drivers of hwmon whose temperatures are a processor's: AMD's have no thermal zone. Not those of
+disks and boards."""
 
 _COLDEST, _HOTTEST = -60.0, 150.0
 """Degrees Celsius beyond which a sensor tells nothing; one that is off says -256 or so."""
@@ -110,6 +115,19 @@ def _zones(root: Path) -> Iterator[tuple[str, Path, float]]:
         except CannotRead:
             name = zone.name
         yield name, zone / "temp", 1e3
+    for device in sorted((root / "sys/class/hwmon").glob("hwmon*"), key=files.natural):
+        driver = _name(device)
+        if driver in _PROCESSORS:
+            for path in sorted(device.glob("temp*_input"), key=files.natural):
+                label = path.with_name(path.name.replace("_input", "_label"))
+                yield f"{driver} {_name(label.parent, label.name)}".rstrip(), path, 1e3
+
+
+def _name(folder: Path, name: str = "name") -> str:
+    try:
+        return files.text_or(folder / name, "")
+    except CannotRead:
+        return ""
 
 
 def _clocks(root: Path) -> Iterator[tuple[str, Path, float]]:

@@ -89,6 +89,8 @@ class Meter:
 
     def joules(self) -> float:
         """What was spent since it was entered. CannotRead where a source failed meanwhile."""
+        if self._thread is None:
+            raise RuntimeError("a meter counts within its `with` only")
         self._poll()
         with self._lock:
             if self._failed:

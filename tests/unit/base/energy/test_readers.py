@@ -121,6 +121,20 @@ def test_the_climate_of_an_orin(tmp_path: Path) -> None:
     assert climate.busy(before, after) == pytest.approx(0.8)
 
 
+def test_processors_of_amd_tell_their_heat_in_hwmon(tmp_path: Path) -> None:
+    trees.write(
+        tmp_path,
+        {
+            "sys/class/hwmon/hwmon0/name": "nvme",
+            "sys/class/hwmon/hwmon0/temp1_input": 71_000,
+            "sys/class/hwmon/hwmon1/name": "k10temp",
+            "sys/class/hwmon/hwmon1/temp1_input": 55_250,
+            "sys/class/hwmon/hwmon1/temp1_label": "Tctl",
+        },
+    )
+    assert climate.read(tmp_path).celsius == {"k10temp Tctl": 55.25}  # a disk is no processor
+
+
 def test_x86_counts_its_packages_once(tmp_path: Path) -> None:
     trees.xeon(tmp_path)
     assert climate.read(tmp_path).throttles == {
