@@ -27,6 +27,8 @@ def lines(soak: Soak, found: Kept) -> Iterator[str]:
         yield f"clocks of the CPUs: {found.mhz[0]:.0f} -> {found.mhz[1]:.0f} MHz"
     for name, count in found.throttles:
         yield f"throttled: {name} {count} times"
+    if found.changed and not (found.celsius or found.mhz or found.throttles):
+        yield "whether heat is why, nothing here tells: no temperature, clock or counter was read"
     if found.watts is not None:
         yield f"power: {found.watts:.2f} W"
     if found.energy is not None:

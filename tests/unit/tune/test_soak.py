@@ -42,6 +42,10 @@ def test_a_device_that_throttles_keeps_less_and_is_steady() -> None:
     assert found.interval[0] < 0.8 < found.interval[1]
     assert found.changed
     assert not found.falling
+    said = "\n".join(soak.lines(soak.Soak(()), found))
+    assert "whether heat is why, nothing here tells" in said
+    warm = replace(found, celsius=(40.0, 80.0))
+    assert "whether heat is why" not in "\n".join(soak.lines(soak.Soak(()), warm))
 
 
 def test_a_device_that_goes_on_falling_is_told() -> None:
