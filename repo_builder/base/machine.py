@@ -118,11 +118,18 @@ def architecture() -> str:
 def cores_allowed(root: Path = Path("/")) -> int:
     """How many cores this process may keep busy: by affinity, and by its group's CPU quota."""
     cores = len(os.sched_getaffinity(0))
+    allowed = quota(root)
+    return cores if allowed is None else min(cores, max(1, int(allowed)))
+
+
+def quota(root: Path = Path("/")) -> float | None:
+    """The CPU quota of this process's control group, in cores; None without one."""
+    found = []
     for folder in _groups(root):
-        quota, _, period = (_lines(folder / "cpu.max") or [""])[0].partition(" ")
-        if quota.isdigit() and period.isdigit():
-            cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+        spend, _, period = (_lines(folder / "cpu.max") or [""])[0].partition(" ")
+        if spend.isdigit() and period.isdigit():
+            found.append(int(spend) / int(period))
+    return min(found, default=None)
 
 
 def _busy(path: Path, cores: set[str]) -> float:

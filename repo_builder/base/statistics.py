@@ -26,7 +26,7 @@ def quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def student_t(confidence: float, degrees: int) -> float:
+def student_t(confidence: float, degrees: float) -> float:
     """The quantile of Student's t for a two-sided interval: 2.262 for 0.95 and 9 degrees.
 
     Fisher and Cornish's expansion in 1 / degrees, four terms (Abramowitz and Stegun, 26.7.5); off

@@ -49,11 +49,14 @@ class Beside:
 
 
 def take(
-    runners: Sequence[_runtimes.Runner], feed: Mapping[str, _data.Array], seconds: float
+    runners: Sequence[_runtimes.Runner],
+    feed: Mapping[str, _data.Array],
+    seconds: float,
+    least: int = MIN_RUNS,
 ) -> list[list[list[float]]]:
     """Blocks of times of each runner, in seconds: first to last, then last to first (ABBA ...).
 
-    It takes `seconds` for each runner: longer for `MIN_RUNS`, but not beyond `LONGEST`.
+    It takes `seconds` for each runner: longer for `least` runs, but not beyond `LONGEST`.
     """
     lengths = [_length(runner, feed) for runner in runners]
     blocks: list[list[list[float]]] = [[] for _ in runners]
@@ -64,7 +67,7 @@ def take(
             blocks[number].append(block(runners[number], feed, lengths[number]))
         order.reverse()
         spent = (time.perf_counter() - begun) / len(runners)
-        few = min(len(times) * n for times, n in zip(blocks, lengths, strict=True)) < MIN_RUNS
+        few = min(len(times) * n for times, n in zip(blocks, lengths, strict=True)) < least
         if spent >= (LONGEST if few else seconds):
             return blocks
 

@@ -6,18 +6,15 @@ meanwhile hits both, and their ratio is told from pairs of neighbours in time.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from repo_builder.base import energy, machine
-from repo_builder.steps import _data, _runtimes, _turns
-from repo_builder.steps._failures import explained
+from repo_builder.steps import _data, _feeds, _memory, _runtimes, _turns
 
 
 @dataclass(frozen=True)
@@ -82,11 +79,11 @@ class Facts:
 
 def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     """Time every batch size after a warm-up; writes nothing. ModelError where a run fails."""
-    memory = _PeakMemory()
+    memory = _memory.Peak()
     options = _runtimes.Options(params.threads, spin=True)
     runner = _runtimes.load(inputs.model, params.runtime, options)
     samples = _data.samples(inputs.reference / "inputs.npz", runner.inputs)
-    feeds = _feeds(runner, samples, params.batch_sizes)
+    feeds = _feeds.of(runner, samples, params.batch_sizes)
     megabytes = memory.megabytes()
     others = {
         name: _runtimes.load(folder, params.runtime, options)
@@ -110,42 +107,6 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:  # noqa: ARG001
     return Facts(tuple(timings), megabytes, conditions, at, **beside, energy=spent)
 
 
-def _feeds(
-    runner: _runtimes.Runner, samples: _data.Samples, sizes: Sequence[int]
-) -> dict[int, Mapping[str, _data.Array]]:
-    """The inputs of each batch size that the model takes, each run once; of 1 always."""
-    feeds: dict[int, Mapping[str, _data.Array]] = {}
-    one_row = 0.0
-    for batch in sorted({1, *sizes}) if _batched(runner, samples) else (1,):
-        if 2 * one_row * batch > _turns.LONGEST:
-            continue
-        feed = samples.feed(0) if batch == 1 else _repeat(samples, batch)
-        with explained(f"a batch of {batch} fails", "check the model's batch dimension"):
-            (first,) = _turns.block(runner, feed, 1)
-        feeds[batch] = feed
-        if batch == 1:  # the first run may take longer than others
-            again = (
-                _turns.block(runner, feed, 1)
-                if _turns.LONGEST / 100 < first < _turns.LONGEST
-                else []
-            )
-            one_row = min([first, *again])
-    return feeds
-
-
-def _batched(runner: _runtimes.Runner, samples: _data.Samples) -> bool:
-    tensors = (*runner.inputs, *runner.outputs)
-    return all(block == 1 for block in samples.blocks.values()) and all(
-        tensor.shape and not isinstance(tensor.shape[0], int) for tensor in tensors
-    )
-
-
-def _repeat(samples: _data.Samples, batch: int) -> Mapping[str, _data.Array]:
-    """`batch` rows of every input, from the start again where there are fewer."""
-    rows = np.arange(batch)
-    return {name: array[rows % len(array)] for name, array in samples.arrays.items()}
-
-
 def _timing(batch: int, blocks: Sequence[Sequence[float]]) -> Timing:
     times = np.concatenate([np.asarray(block) for block in blocks])
     p50, p95 = np.percentile(times, (50, 95))
@@ -157,33 +118,3 @@ def _timing(batch: int, blocks: Sequence[Sequence[float]]) -> Timing:
         float(batch * len(times) / times.sum()),
         machine.spread([float(np.median(block)) for block in blocks]),
     )
-
-
-class _PeakMemory:
-    """Growth of this process's resident memory at its peak, from Linux's /proc."""
-
-    def __init__(self) -> None:
-        self._give_back_freed()
-        self._before = self._read("VmRSS")
-        if self._before:
-            # 5 resets the peak (VmHWM) to what is resident now; see proc(5), clear_refs.
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-    def megabytes(self) -> float:
-        """The growth in MB (1e6 bytes); 0 where there is no /proc."""
-        return max(self._read("VmHWM") - self._before, 0) * 1024 / 1e6
-
-    def _give_back_freed(self) -> None:
-        """Return what earlier steps freed to the system, so that it is not used unseen here."""
-        gc.collect()
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-        if trim is not None:
-            trim(0)
-
-    def _read(self, field: str) -> int:
-        """A field of /proc/self/status, in KiB."""
-        status = Path("/proc/self/status")
-        if not status.exists():
-            return 0
-        lines = status.read_text(encoding="ascii").splitlines()
-        return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
