@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repo_builder.base import machine
+from repo_builder.base.energy import climate
 
 _MATTER = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
@@ -19,10 +20,8 @@ _MATTER = (
 )  # fmt: skip
 """Instructions that the kernels of ONNX Runtime and OpenVINO choose between."""
 
-_SENSORS = ("sys/class/thermal/thermal_zone*/temp", "sys/class/hwmon/hwmon*/temp*_input")
 _HYPERVISOR = "hypervisor"
 _CPUS = Path("sys/devices/system/cpu")
-_THROTTLE_COUNTS = ("core_throttle_count", "package_throttle_count")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class State:
-    """What changes. `mhz` is the median clock of all cores, `celsius` the hottest of the sensors.
+    """What changes. `mhz` is the clock of the cores, `celsius` the hottest of the thermal zones.
 
     `throttled` counts how often heat or power has slowed a core down since the start; `load` is the
     load average of the last minute. None where the system does not say.
@@ -90,22 +89,13 @@ def hardware(root: Path = Path("/")) -> Hardware:
 
 def state(root: Path = Path("/")) -> State:
     """How the machine is now."""
-    clocks = [_number(path) for path in root.glob(f"{_CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    mhz = sorted(clock / 1e3 for clock in clocks if clock is not None) or _reported_mhz(root)
-    heat = [_number(path) for pattern in _SENSORS for path in root.glob(pattern)]
-    # Sensors that are absent or broken say 0, or far below.
-    degrees = [one / 1e3 for one in heat if one is not None and 0 < one < 150_000]
-    counts = [
-        _number(path)
-        for name in _THROTTLE_COUNTS
-        for path in root.glob(f"{_CPUS}/cpu[0-9]*/thermal_throttle/{name}")
-    ]
-    counted = [int(count) for count in counts if count is not None]
+    now = climate.read(root)
+    clocks = _reported_mhz(root)
     load = _text(root / "proc/loadavg").split()[:1]
     return State(
-        mhz=mhz[len(mhz) // 2] if mhz else None,
-        celsius=max(degrees, default=None),
-        throttled=sum(counted) if counted else None,
+        mhz=now.cpu_mhz() or (clocks[len(clocks) // 2] if clocks else None),
+        celsius=now.hottest(),
+        throttled=sum(now.throttles.values()) if now.throttles else None,
         load=float(load[0]) if load else None,
     )
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "serve": "Serve a repository with Triton until Ctrl-C.",
     "infer": "Ask a model that is served and print its outputs.",
     "bench": "Drive load on a served model and show its latencies.",
+    "trace": "Show where a slow request to a served model spent its time.",
     "measure": "Measure what was built: throughput, latency, memory.",
     "preflight": "Tell whether a TensorRT plan fits a device.",
     "engines": "Build TensorRT plans on a device, at its first start.",

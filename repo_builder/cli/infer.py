@@ -60,7 +60,7 @@ def command(
     """Send one request to the model NAME and print its outputs."""
     import numpy as np
 
-    with _Model(name, version, url, cloud, timeout) as model:
+    with Model(name, version, url, cloud, timeout) as model:
         result = model.infer(model.tensors(inputs))
     outputs = result.outputs
     if out:
@@ -90,7 +90,7 @@ def command(
     _print_confidence(result)
 
 
-class _Model:
+class Model:
     """A model on a server, asked through the client SDK."""
 
     def __init__(
@@ -110,7 +110,7 @@ class _Model:
             raise
         self.inputs = {tensor.name: tensor for tensor in self._model.inputs}
 
-    def __enter__(self) -> _Model:
+    def __enter__(self) -> Model:
         return self
 
     def __exit__(self, *_: object) -> None:

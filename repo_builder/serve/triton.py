@@ -144,6 +144,10 @@ class Triton:
             *(f"--{name}-address={self._host}" for name in self._ports),
             *(f"--{name}-port={port}" for name, port in self._ports.items()),
         ]
+        if "--trace-config" not in " ".join(self._extra):
+            # Off until a client asks, but a client cannot name the file.
+            file = f"--trace-config=triton,file={self._folder / 'trace.json'}"
+            command += ["--trace-config=mode=triton", file, "--trace-config=level=OFF"]
         if self._config_name:
             command.append(f"--model-config-name={self._config_name}")
         if self.models is not None:

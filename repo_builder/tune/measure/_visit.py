@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -95,12 +94,9 @@ def _sample(batch: int, blocks: Sequence[Sequence[float]], joules: float | None)
 
 
 def _joules(runner: _runtimes.Runner, feed: Mapping[str, _data.Array]) -> float | None:
-    """Of one run; None where this machine counts none."""
-    meter = energy.meter()
-    if meter is None:
-        return None
-    spent = _turns.energy(runner, None, feed, meter).joules
-    return spent if spent > 0 and math.isfinite(spent) else None
+    """Of one run; None where this machine counts none, or they are in doubt."""
+    found = _turns.energy(runner, None, feed, energy.meter())
+    return found.joules if found is not None and not found.doubt else None
 
 
 def _import(runtime: str) -> None:
