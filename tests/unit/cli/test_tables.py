@@ -11,11 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 import repo_builder.cli
+from repo_builder.base.hardware import Hardware, State
 from repo_builder.build.report.types import Budget, Row
-from repo_builder.cli import bench, build, cli, images, sensitivity
+from repo_builder.cli import bench, build, cli, images, measure, sensitivity
 from repo_builder.client.load import Load
 from repo_builder.images.sizes import LayerSize
 from repo_builder.targets.loader import CATALOG
+from repo_builder.tune.measure import compare
+from repo_builder.tune.measure.types import Cell, Figure, Measured, Memory
 from tests.unit.base.energy import trees
 
 SPEC = Path(__file__).parents[3] / "model_specs" / "digits.yaml"
@@ -165,6 +168,19 @@ def test_tegrastats(tmp_path: Path) -> None:
     assert "gpu40.0C40.0" in said
 
 
+def test_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    figure = Figure(123456.7, 123000.0, 124000.0)
+    cell = Cell(
+        "a-model-of-a-long-name", "cpu-openvino", "int4 weights", "onnxruntime", 32, 0, "d" * 64,
+        figure, figure, figure, figure, Memory(1234.5, 999.9), 100, (1.0,), narrow=False,
+    )  # fmt: skip
+    pc = Hardware("CPU", "amd64", 2, 2, None, (), (), None, None, False, "Linux")
+    now = State(None, None, None, None)
+    made = Measured("2026-11-28T04:00:00Z", 1.0, 1, 0.03, pc, now, now, {}, (cell,))
+    said = printed(capsys, lambda: measure._print(made, compare.of(made, made)))
+    assert "123,457" in said
+
+
 def test_these_are_all() -> None:
     """A new table needs a test here; the rows of a build have theirs in test_build_table.py."""
     folder = Path(repo_builder.cli.__file__).parent
@@ -172,6 +188,6 @@ def test_these_are_all() -> None:
         file.stem for file in folder.glob("*.py") if "console.table(" in file.read_text("utf-8")
     }
     assert found == {
-        "_advise", "bench", "build", "data", "images", "keys", "pins", "plan", "roi", "sensitivity",
-        "targets",
+        "_advise", "bench", "build", "data", "images", "keys", "measure", "pins", "plan", "roi",
+        "sensitivity", "targets",
     }  # fmt: skip
