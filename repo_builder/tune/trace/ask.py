@@ -142,7 +142,7 @@ def _by_statistics(
         begun = time.monotonic_ns()
         send()
         total = (time.monotonic_ns() - begun) / 1e6
-        now = _statistics(client)
+        now = _counted(client, model, before)
         grown = {
             (name, kind): (ns - before.get((name, kind), 0)) / 1e6
             for (name, kind), ns in now.items()
@@ -160,6 +160,18 @@ def _by_statistics(
     return tuple(found)
 
 
+def _counted(
+    client: Any, model: str, before: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    """The statistics once they have the request, which Triton may count after it has answered."""
+    end = time.monotonic() + _WRITTEN_S
+    while True:
+        now = _statistics(client)
+        grown = now.get((model, "count"), 0) > before.get((model, "count"), 0)
+        if grown or time.monotonic() > end:
+            return now
+
+
 def _is_ensemble(grown: Mapping[tuple[str, str], float], name: str) -> bool:
     """An ensemble's own figures are the sums of its steps'; it waits in no queue of its own."""
     others = sum(ms > 0 for (one, kind), ms in grown.items() if kind == "success" and one != name)
@@ -170,11 +182,10 @@ def _is_ensemble(grown: Mapping[tuple[str, str], float], name: str) -> bool:
 
 def _statistics(client: Any) -> dict[tuple[str, str], int]:
     kinds = ("success", *(kind for _, kind in _KINDS))
+    stats = client.get_inference_statistics().model_stats
     return {
-        (one.name, kind): getattr(one.inference_stats, kind).ns
-        for one in client.get_inference_statistics().model_stats
-        for kind in kinds
-    }
+        (one.name, kind): getattr(one.inference_stats, kind).ns for one in stats for kind in kinds
+    } | {(one.name, "count"): one.inference_stats.success.count for one in stats}
 
 
 def _plain(answer: Any) -> dict[str, Any]:

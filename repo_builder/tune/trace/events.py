@@ -89,6 +89,8 @@ def request(number: int, sent_ns: int, got_ns: int, seen: Iterable[Seen], model:
     ended = min(whole.times.get("INFER_RESPONSE_COMPLETE", ended), got_ns)
 
     def stage(name: str, of: str, start: int, end: int) -> Stage:
+        # What is tidied up after the answer has come is no part of it.
+        start, end = (min(max(at, sent_ns), got_ns) for at in (start, end))
         return Stage(of, name, (start - sent_ns) / 1e6, (end - start) / 1e6)
 
     stages = [stage("send", "", sent_ns, begun)]

@@ -31,8 +31,10 @@ def test_stages_are_those_of_the_steps_and_add_up(built: Workplace, triton: Star
         for one in found["requests"]:
             assert steps <= {stage["model"] for stage in one["stages"]}
             assert {"queue", "compute", "send", "receive"} <= {s["name"] for s in one["stages"]}
-            spent = sum(stage["ms"] for stage in one["stages"])
-            assert 0.5 * one["total_ms"] < spent <= one["total_ms"] * 1.001
+            ends = [stage["begins_ms"] + stage["ms"] for stage in one["stages"]]
+            assert max(ends) <= one["total_ms"] * 1.001
+            # Steps may overlap a little: one is tidied up while the next begins.
+            assert sum(stage["ms"] for stage in one["stages"]) > 0.5 * one["total_ms"]
         slowest = found["requests"][found["slowest"] - 1]
         assert slowest["total_ms"] == max(one["total_ms"] for one in found["requests"])
 
@@ -44,7 +46,8 @@ def test_without_a_trace_file_statistics_stand_in(built: Workplace, triton: Star
     for one in found["requests"]:
         named = {stage["model"] for stage in one["stages"]}
         assert named == {"", "find-shapes.decode", "shapes", "find-shapes.suppress"}
-        assert sum(stage["ms"] for stage in one["stages"]) <= one["total_ms"] * 1.001
+        computed = [stage["ms"] for stage in one["stages"] if stage["name"] == "compute"]
+        assert 0 < sum(computed) <= one["total_ms"] * 1.001
 
 
 @pytest.mark.parametrize(("url", "says"), [("127.0.0.1:1", "no Triton answers at 127.0.0.1:1")])
