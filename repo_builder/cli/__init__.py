@@ -26,6 +26,8 @@ COMMANDS = {
     "sensitivity": "Rank the layers of a model by what int8 costs in them.",
     "targets": "Know the devices, choose one, set its power.",
     "roi": "Say whether edge devices pay, from their costs.",
+    "release": "Make, compare and promote releases of models.",
+    "registry": "Look after a registry of releases.",
     "images": "Make, inspect, compare and move images of built repositories.",
     "verify": "Check an image or a folder against its manifest and signature.",
     "keys": "Make and list signing keys; sign a built repository.",
