@@ -32,7 +32,7 @@ CONFIDENCE = "calibrate-confidence"
 _WARM_UP = "warm-up"
 _DECIDES = 2
 """Raised whenever `repository.config` says something else of the same model, spec and target."""
-_SHAPES = re.compile(r"(export|train|prune|join-preprocess|join-postprocess)(-\d+|-dense)?")
+_SHAPES = re.compile(r"(export|train|prune|join-(pre|post)process|join-signal)(-\d+|-dense)?")
 """Steps before `import`: their files of the user are the model's source."""
 _INTERFACE = "interface"
 """Kept with the texts of a model; no file of it."""

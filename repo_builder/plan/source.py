@@ -25,17 +25,20 @@ def onnx(chain: Chain, source: Source, *, weights: Input | None, called: str = "
     )
 
 
-def joined(chain: Chain, net: Input, *, called: str = "") -> Input:
-    """The net with the recipe of the chain's spec in front; as it is where that has none there.
+def joined(chain: Chain, net: Input, *, also: str = "") -> Input:
+    """The net with what the chain's spec makes of images and samples in front of it.
 
-    `called`: see `Chain.add`.
+    `also`: what the names of these steps end with, where the chain has others.
     """
-    recipe = front.of(chain.spec)
-    if recipe is None:
-        return net
-    # TensorRT takes uint8 only where a cast follows at once.
-    params: dict[str, Json] = {"recipe": recipe, "cast_first": chain.target.tensorrt is not None}
-    return chain.add("join-preprocess", params, called=called, model=net)
+    if (recipe := front.of(chain.spec)) is not None:
+        # TensorRT takes uint8 only where a cast follows at once.
+        first = chain.target.tensorrt is not None
+        said: dict[str, Json] = {"recipe": recipe, "cast_first": first}
+        net = chain.add("join-preprocess", said, called=f"join-preprocess{also}", model=net)
+    if (signal := chain.spec.signal) is not None:
+        said = {"kind": signal.kind, "params": signal.params}
+        net = chain.add("join-signal", said, called=f"join-signal{also}", model=net)
+    return net
 
 
 def answering(chain: Chain, net: Input) -> Input:

@@ -31,7 +31,7 @@ def untrained(chain: Chain, asked: Source, *, called: str) -> Input:
     given = asked.weights if isinstance(asked, TorchSource) else None
     start = chain.file(given) if given else None
     net = source.onnx(chain, asked, weights=start, called=called)
-    return source.joined(chain, net, called=f"join-preprocess-{called}")
+    return source.joined(chain, net, also=f"-{called}")
 
 
 def weights(chain: Chain, net: TorchSource) -> Input | None:

@@ -21,6 +21,14 @@ class Preprocess:
         return self.parameters.get("place") == "graph"
 
 
+@dataclass(frozen=True)
+class Signal:
+    """How samples become a net's input: `params` of `kind`, see `repo_builder.spec.raw_signal`."""
+
+    kind: Literal["log_mel", "sensor"]
+    params: Mapping[str, Json]
+
+
 AnswerKind = Literal["top_k", "mask", "ctc", "nms"]
 _ANSWERS: Mapping[AnswerKind, tuple[str, ...]] = {
     "top_k": ("class", "score"),

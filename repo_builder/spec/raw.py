@@ -16,6 +16,7 @@ from repo_builder.spec.raw_base import Raw
 from repo_builder.spec.raw_postprocess import RawPostprocess
 from repo_builder.spec.raw_pruning import RawPrune
 from repo_builder.spec.raw_release import RawRelease
+from repo_builder.spec.raw_signal import RawSignal
 from repo_builder.spec.raw_source import RawSource
 from repo_builder.spec.raw_training import RawDistill, RawTrain
 from repo_builder.spec.search import SearchObjective
@@ -316,6 +317,7 @@ class RawOverride(Raw):
     fallback: RawFallback | None = None
     preprocess: RawPreprocessPart | None = None
     postprocess: RawPostprocess | None = None
+    signal: RawSignal | None = None
     serving: RawServing | None = None
 
 
@@ -367,6 +369,7 @@ class RawSpec(Named):
     fallback: RawFallback | None = None
     preprocess: RawPreprocess | None = None
     postprocess: RawPostprocess | None = None
+    signal: RawSignal | None = None
     serving: RawServing = Field(default_factory=RawServing)
     overrides: dict[str, RawOverride] = {}
     """Target -> what is different there."""

@@ -116,6 +116,7 @@ class _Resolver:
             ),
             preprocess=resolve_ends.resolve(raw.preprocess, self.target, self._problem),
             postprocess=resolve_ends.answers(raw.postprocess, self.target, self._problem),
+            signal=resolve_ends.signal(raw.signal, self.target, self._problem),
             fallback=fallback(raw, evaluation, self._file, self._problem),
             sizes={
                 name: said if isinstance(said, int) else tuple(said)

@@ -10,6 +10,7 @@ from repo_builder.client.models.preprocess import Preprocess
 from repo_builder.spec import ends
 from repo_builder.spec.raw import RawPreprocess
 from repo_builder.spec.raw_postprocess import RawPostprocess
+from repo_builder.spec.raw_signal import RawSignal
 from repo_builder.targets import Target
 
 _TAKES_IMAGES = ("onnxruntime", "openvino", "tensorrt")
@@ -75,3 +76,24 @@ def answers(
     kinds: tuple[ends.AnswerKind, ...] = ("top_k", "mask", "ctc", "nms")
     kind = next(kind for kind in kinds if kind in values)
     return ends.Postprocess(kind, values[kind], keep)
+
+
+def signal(
+    raw: RawSignal | None, target: Target, problem: Callable[[tuple[str, ...], str, str], None]
+) -> ends.Signal | None:
+    """What the model makes of samples; what a target cannot goes to `problem`."""
+    if raw is None:
+        return None
+    fix = f"write `overrides: {{{target.name}: {{signal: null}}}}`"
+    if target.runtime not in _TAKES_IMAGES:
+        what = f"a model for {target.name} takes what its net takes, no samples"
+        problem(("signal",), what, fix)
+    if raw.log_mel is not None:
+        if target.runtime == "tensorrt" and raw.log_mel.dtype == "int16":
+            what = "TensorRT takes no int16"
+            problem(("signal", "log_mel", "dtype"), what, "write float32")
+        return ends.Signal("log_mel", raw.log_mel.model_dump())
+    assert raw.sensor is not None  # noqa: S101 - one of both is there
+    if target.runtime == "tensorrt" and raw.sensor.dtype == "int16":
+        problem(("signal", "sensor", "dtype"), "TensorRT takes no int16", "write float32")
+    return ends.Signal("sensor", raw.sensor.model_dump())

@@ -15,7 +15,7 @@ from repo_builder.base.artifact import Tensor
 from repo_builder.base.digest import Json
 from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
-from repo_builder.spec.ends import Postprocess, Preprocess
+from repo_builder.spec.ends import Postprocess, Preprocess, Signal
 from repo_builder.spec.pruning import Pruning
 from repo_builder.spec.search import Auto
 from repo_builder.spec.training import Distillation, Training
@@ -324,6 +324,7 @@ class Spec:
     preprocess: Preprocess | None
     fallback: Fallback | None = None
     postprocess: Postprocess | None = None
+    signal: Signal | None = None
     teacher: Spec | None = None
     near: OnnxSource | None = None
     sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)

@@ -65,6 +65,7 @@ STEPS: dict[str, Declaration] = {
     ),
     "choose_weights": Declaration("choose", 1, tools=("torch",), extra="torch"),
     "join_preprocess": Declaration("join-preprocess", 2, tools=("onnx", "onnxruntime")),
+    "join_signal": Declaration("join-signal", 1, tools=("onnx", "onnxruntime")),
     "join_postprocess": Declaration("join-postprocess", 1, tools=("onnx", "onnxruntime")),
     "to_images": Declaration("to-images", 1),
     "import_onnx": Declaration("import", 8, tools=("onnx", "onnxruntime")),

@@ -19,10 +19,10 @@ from repo_builder.base.errors import MissingExtra, ModelError, did_you_mean
 from repo_builder.client.models.preprocess import Preprocess
 from repo_builder.introspect import walk
 from repo_builder.plan.front import PREFIX
-from repo_builder.steps import _image_front, _onnx
+from repo_builder.steps import _image_front, _in_front, _onnx
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, ValueInfoProto
+    from onnx import ModelProto, ValueInfoProto
 
 LIMITS = {"bilinear": 1.0, "bicubic": 6.0, "nearest": 0.0}
 """The largest difference of a pixel from Pillow's, in its 255 steps.
@@ -76,7 +76,10 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
         model = _onnx.raised(model, _image_front.OPSET, "preprocess: {place: outside}")
         taken = _input(model, recipe)
     facts = _proven(recipe, cast_first=params.cast_first)
-    _join(model, taken, recipe, cast_first=params.cast_first)
+    element = taken.type.tensor_type.elem_type
+    made, last = _image_front.front(recipe, taken.name, element, cast_first=params.cast_first)
+    sizes = (*(recipe.source or ("image_height", "image_width")), recipe.channels)
+    _in_front.put(model, taken, made, last, onnx.TensorProto.UINT8, sizes)
     _onnx.save(model, out)
     onnx.checker.check_model(out / _onnx.MODEL)
     return facts
@@ -107,60 +110,8 @@ def _input(model: ModelProto, recipe: Preprocess) -> ValueInfoProto:
             f"preprocess: '{recipe.input}' of the model is {element} {dims}, which takes no images "
             f"of {recipe.layout} {list(wanted)}; correct `size`, `color` or `layout`"
         )
-    used = {name for node in model.graph.node for name in (node.name, *node.output)}
-    if any(name.startswith(PREFIX) for name in used):
-        raise ModelError(f"the model has names that begin with {PREFIX}; export it with others")
-    if recipe.input in {value.name for value in model.graph.output}:
-        raise ModelError(f"the model gives its input '{recipe.input}' out again; cut that output")
+    _in_front.refuse_names(model, PREFIX, recipe.input)
     return found
-
-
-def _join(
-    model: ModelProto, taken: ValueInfoProto, recipe: Preprocess, *, cast_first: bool
-) -> None:
-    """Put the front before all that reads the input, which becomes an image."""
-    import onnx
-
-    kind = taken.type.tensor_type
-    front, last = _image_front.front(recipe, taken.name, kind.elem_type, cast_first=cast_first)
-    _rename(model.graph, taken.name, last)
-    rest = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*front.nodes, *rest])
-    model.graph.initializer.extend(front.constants)
-    kind.elem_type = onnx.TensorProto.UINT8
-    rows = onnx.TensorShapeProto.Dimension()
-    rows.CopyFrom(kind.shape.dim[0])
-    kind.shape.CopyFrom(_shape(rows, recipe))
-
-
-def _shape(rows: Any, recipe: Preprocess) -> Any:
-    import onnx
-
-    shape = onnx.TensorShapeProto(dim=[rows])
-    for size in (*(recipe.source or ("image_height", "image_width")), recipe.channels):
-        named = {"dim_param": size} if isinstance(size, str) else {"dim_value": size}
-        shape.dim.append(onnx.TensorShapeProto.Dimension(**named))
-    return shape
-
-
-def _rename(graph: GraphProto, old: str, new: str) -> None:
-    """Let nodes read `new`, also those of inner graphs that do not call something else `old`."""
-    made = {name for node in graph.node for name in node.output}
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                given = {v.name for v in inner.input} | {v.name for v in inner.initializer}
-                if old not in given:
-                    _rename(inner, old, new)
-    if old in made:  # an inner graph's own tensor: nothing outside can have its name
-        raise ModelError(f"an inner graph of the model makes a tensor '{old}' too; rename it")
-    for value in graph.output:
-        if value.name == old:
-            value.name = new
 
 
 def _proven(recipe: Preprocess, *, cast_first: bool) -> Facts:
