@@ -24,10 +24,10 @@ def tensors(content: mmap.mmap | bytes, description: Path | None = None) -> list
     try:
         if description is None:
             found = tflite.tensors(content) if content[4:8] == b"TFL3" else onnx.tensors(content)
-        elif description.suffix == ".xml":
-            found = openvino.tensors(description)
+        elif (described := description.read_bytes()).lstrip()[:1] == b"<":
+            found = openvino.tensors(described)
         else:
-            found = onnx.external(description.read_bytes())
+            found = onnx.external(described)
     except (ValueError, IndexError, KeyError, struct.error, SyntaxError):
         return []
     found = sorted((t for t in found if t.offset >= 0 and t.end <= size), key=lambda t: t.offset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 from repo_builder.release.delta.parsers.tensor import Tensor
@@ -10,10 +9,10 @@ from repo_builder.release.delta.parsers.tensor import Tensor
 _TYPES = {"f32": "f4", "f16": "f2", "bf16": "f2", "i32": "i4", "u32": "i4", "i16": "i2"}
 
 
-def tensors(description: Path) -> list[Tensor]:
+def tensors(description: bytes) -> list[Tensor]:
     """Constants that share their bytes are there once for each."""
     found = []
-    for layer in ElementTree.parse(description).iter("layer"):  # noqa: S314  the builder's own file
+    for layer in ElementTree.fromstring(description).iter("layer"):  # noqa: S314  the builder's own file
         data = layer.find("data")
         if layer.get("type") != "Const" or data is None:
             continue
