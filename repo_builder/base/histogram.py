@@ -54,6 +54,15 @@ class Histogram:
                 counts[bucket] = counts.get(bucket, 0) + count
         return Histogram(counts, self.total_s + math.fsum(other.total_s for other in others))
 
+    def less(self, part: Histogram) -> Histogram:
+        """All but those of `part`, which were merged into this."""
+        counts = {
+            bucket: left
+            for bucket, count in self.counts.items()
+            if (left := count - part.counts.get(bucket, 0)) > 0
+        }
+        return Histogram(counts, self.total_s - part.total_s)
+
     @property
     def count(self) -> int:
         """How many times were counted."""

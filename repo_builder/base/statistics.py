@@ -16,6 +16,8 @@ LEAST_GROUPS = 10
 """Of fewer values no interval is told: the quantile of Student's t below is not exact enough."""
 
 _TINY = 1e-300
+_EXPANDED = 9
+_LARGEST_T = 1e6
 
 _STEPS = 100
 """Halvings of a bisection: more than a float has bits."""
@@ -30,8 +32,11 @@ def student_t(confidence: float, degrees: float) -> float:
     """The quantile of Student's t for a two-sided interval: 2.262 for 0.95 and 9 degrees.
 
     Fisher and Cornish's expansion in 1 / degrees, four terms (Abramowitz and Stegun, 26.7.5); off
-    by less than 0.0002 from 9 degrees on for a confidence of at most 0.99.
+    by less than 0.0002 from 9 degrees on for a confidence of at most 0.99. Of fewer degrees the
+    exact distribution (26.7.3 and 26.7.4), by bisection.
     """
+    if degrees < _EXPANDED:
+        return _crossing(lambda t: _within_t(t, degrees) < confidence, 0.0, _LARGEST_T)
     z = quantile(confidence)
     terms = (
         (z**3 + z) / 4,
@@ -40,6 +45,18 @@ def student_t(confidence: float, degrees: float) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
+
+
+def _within_t(t: float, degrees: int) -> float:
+    """The probability that Student's t lies within -t and t (Abramowitz and Stegun, 26.7.3-4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    cosine = math.cos(angle)
+    odd = degrees % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(1 + odd, degrees, 2):
+        total += term
+        term *= cosine**2 * power / (power + 1)
+    return (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
 
 
 def of_mean(values: Sequence[float], confidence: float) -> Interval | None:
@@ -91,9 +108,14 @@ def jackknife(whole: float, without: Sequence[float], confidence: float) -> Inte
     groups = len(without)
     if groups < LEAST_GROUPS:
         return None
-    error = (groups - 1) * math.sqrt(variance(without) / groups)
-    half = student_t(confidence, groups - 1) * error
+    half = student_t(confidence, groups - 1) * jackknife_error(without)
     return whole - half, whole + half
+
+
+def jackknife_error(without: Sequence[float]) -> float:
+    """The jackknife's standard error of a statistic, as `jackknife`; of two groups or more."""
+    groups = len(without)
+    return (groups - 1) * math.sqrt(variance(without) / groups)
 
 
 def rows_needed(interval: Interval, rows: int, limit: float) -> int | None:
