@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from virtual_server import Machine
 
 from repo_builder.base.histogram import Histogram
 from repo_builder.tune.rules.search import Search
@@ -18,7 +19,6 @@ from repo_builder.tune.rules.types import (
     Recommendation,
     Slo,
 )
-from virtual_server import Machine
 
 CURRENT = Candidate("onnxruntime", 1, 2)
 SPACE = candidates(Place(2, ("onnxruntime", "openvino"), 16, shared_memory=True))
