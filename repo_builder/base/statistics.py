@@ -33,10 +33,11 @@ def student_t(confidence: float, degrees: float) -> float:
 
     Fisher and Cornish's expansion in 1 / degrees, four terms (Abramowitz and Stegun, 26.7.5); off
     by less than 0.0002 from 9 degrees on for a confidence of at most 0.99. Of fewer degrees the
-    exact distribution (26.7.3 and 26.7.4), by bisection.
+    exact distribution (26.7.3 and 26.7.4), by bisection, of the next smaller whole number: wider.
     """
     if degrees < _EXPANDED:
-        return _crossing(lambda t: _within_t(t, degrees) < confidence, 0.0, _LARGEST_T)
+        whole = max(1, math.floor(degrees))
+        return _crossing(lambda t: _within_t(t, whole) < confidence, 0.0, _LARGEST_T)
     z = quantile(confidence)
     terms = (
         (z**3 + z) / 4,

@@ -83,3 +83,19 @@ def test_the_jackknife_of_a_mean_is_students_interval() -> None:
 def test_how_many_rows_would_tell() -> None:
     assert statistics.rows_needed((-0.01, 0.03), 100, 0.02) == 400
     assert statistics.rows_needed((0.01, 0.05), 100, 0.02) is None
+
+
+@pytest.mark.parametrize(
+    ("confidence", "degrees", "table"),
+    [
+        (0.95, 1, 12.7062),
+        (0.95, 2, 4.3027),
+        (0.99, 3, 5.8409),
+        (0.95, 4.7, 2.7764),
+        (0.95, 8, 2.306),
+    ],
+)
+def test_students_t_of_few_degrees_is_exact(
+    confidence: float, degrees: float, table: float
+) -> None:
+    assert statistics.student_t(confidence, degrees) == pytest.approx(table, abs=1e-4)
