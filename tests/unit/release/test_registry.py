@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,27 @@ def test_publishers_at_once_lose_nothing(tmp_path: Path, store: Registry) -> Non
         process.join()
     assert [process.exitcode for process in running] == [0] * 6
     assert store.channels()["candidate"] == {f"m{n}": "1.0.0" for n in range(6)}
+    assert store.verify() == []
+
+
+def _publish_on_a_full_disk(made: Path, root: Path, told: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        _publish(made, root)
+    except StoreError as failure:
+        told.write_text(str(failure))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, store: Registry) -> None:
+    create(build(tmp_path / "a"), store, "candidate")
+    made, told = build(tmp_path / "b", "1.0.1", os.urandom(1 << 20)), tmp_path / "told"
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_publish_on_a_full_disk, args=(made, store.root, told))
+    process.start()
+    process.join()
+    assert told.read_text() == f"{store.root}: File too large; check the disk"
+    assert store.channels() == {"candidate": {"digits": "1.0.0"}}
+    assert create(made, store, "candidate") == {"digits:1.0.1": True}
     assert store.verify() == []
 
 
