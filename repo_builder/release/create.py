@@ -35,7 +35,11 @@ def create(
     version does not fit what changed; then nothing is released.
     """
     report = _json(build / "report.json")
-    made = _releases(build, report, only)
+    try:
+        made = _releases(build, report, only)
+    except (LookupError, TypeError, AttributeError):
+        what = "report.json or a manifest is not as this version writes it"
+        raise OutputError(f"{build}: {what}; build again") from None
     new, problems = [], []
     for release, folders in made:
         before = _before(registry, release)

@@ -160,6 +160,14 @@ def test_a_report_beside_another_manifest_is_refused(tmp_path: Path, store: Regi
         create(made, store, "candidate")
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"rows": [{}]}', "{"])
+def test_another_report_is_refused(tmp_path: Path, store: Registry, text: str) -> None:
+    made = build(tmp_path / "b")
+    (made / "report.json").write_text(text)
+    with pytest.raises(OutputError, match="build again"):
+        create(made, store, "candidate")
+
+
 def test_a_damaged_build_is_not_released(tmp_path: Path, store: Registry) -> None:
     made = build(tmp_path / "b")
     (made / "cpu/models/digits/1000000/model.onnx").write_bytes(b"w3ights")
