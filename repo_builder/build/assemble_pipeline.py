@@ -10,7 +10,7 @@ from repo_builder.base.artifact import Entry, Interface, TensorType
 from repo_builder.base.digest import Json
 from repo_builder.build import gates, latency
 from repo_builder.build.assemble import row_start, template_digest
-from repo_builder.build.report.types import Budget, Gate, Row, Status
+from repo_builder.build.report.types import Budget, Row, Status
 from repo_builder.plan import PipelineVariant, Plan
 from repo_builder.repository.publish import Model
 from repo_builder.run.execute import Outcome
@@ -56,11 +56,10 @@ def assemble(
         "budget": budget,
         "latency": timed,
     }
-    limit, spent = spec.latency_budget_ms, budget.total_ms if budget else None
-    doubt = timed.doubt if timed else ""
-    if limit is not None:
-        measured["gates"] = (Gate("latency_budget_ms", spent, limit, "ms", doubt),)
-    if broken := gates.over_budget(spent, limit, doubt):
+    spent = {**budget.stages, "total": budget.total_ms} if budget else {}
+    limits = gates.budget_gates(spec.latency_budget_ms, spent, timed.doubt if timed else "")
+    measured["gates"] = limits
+    if broken := gates.over_budget(limits):
         return Row(**base, **measured, status="gate failed", reason=broken), []
     status: Status = "built" if base["ran"] else "cached"
     where = f"{spec.target}/models/{spec.name}"
@@ -77,7 +76,7 @@ def _budget(variant: PipelineVariant, facts: Mapping[str, Any]) -> Budget:
     spec = variant.spec
     given = {"capture": spec.capture_ms, "transfer": spec.transfer_ms}
     stages = {**given, **spent}
-    return Budget(stages, sum(stages.values()), spec.latency_budget_ms)
+    return Budget(stages, sum(stages.values()), spec.latency_budget_ms.get("total"))
 
 
 def _models(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from repo_builder.base import statistics
@@ -136,19 +136,41 @@ def too_large(target: Target, size: int) -> list[str]:
     ]
 
 
-def over_budget(total_ms: float | None, limit_ms: float | None, doubt: str) -> str:
-    """What to say of a pipeline whose stages take longer than its budget; "" where they do not.
+def budget_gates(
+    budget: Mapping[str, float], spent_ms: Mapping[str, float], doubt: str
+) -> tuple[Gate, ...]:
+    """The limits of a pipeline's budget, `total` and stages, each with what it took.
 
-    A total that is not to be trusted, for the reason `doubt`, keeps no budget.
+    `spent_ms` is {} where nothing was measured. Times that are not to be trusted, for the reason
+    `doubt`, keep no budget.
     """
-    if total_ms is None or limit_ms is None:
+    return tuple(
+        Gate(f"latency_budget_ms{_part(name)}", spent_ms.get(name), limit, "ms", doubt)
+        for name, limit in budget.items()
+    )
+
+
+def _part(name: str) -> str:
+    return "" if name == "total" else f".{name}"
+
+
+def over_budget(budget: Sequence[Gate]) -> str:
+    """What to say of a pipeline that takes longer than its budget, a line for each limit; ""
+    where it does not."""
+    return "\n".join(filter(None, map(_over, budget)))
+
+
+def _over(gate: Gate) -> str:
+    spent, limit = gate.measured, f"{gate.name} {gate.limit:g}"
+    if spent is None:
         return ""
-    unsure = f"{doubt} while it was measured; {MEASURE_AGAIN}"
-    if _fails(total_ms, limit_ms):
-        over = f"latency {total_ms:.3g} ms > latency_budget_ms {limit_ms:g}"
-        return f"{over}, but {unsure}" if doubt else over
-    kept = f"latency {total_ms:.3g} ms cannot be held to latency_budget_ms {limit_ms:g}: {unsure}"
-    return kept if doubt else ""
+    what = gate.name.partition(".")[2] or "latency"
+    unsure = f"{gate.doubt} while it was measured; {MEASURE_AGAIN}"
+    if _fails(spent, gate.limit):
+        over = f"{what} {spent:.3g} ms > {limit}"
+        return f"{over}, but {unsure}" if gate.doubt else over
+    kept = f"{what} {spent:.3g} ms cannot be held to {limit}: {unsure}"
+    return kept if gate.doubt else ""
 
 
 def _fails(figure: float | None, limit: float | None) -> bool:

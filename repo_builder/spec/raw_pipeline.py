@@ -5,7 +5,7 @@ As in `raw.py`, field docstrings are the help texts of the JSON Schema.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,9 @@ from repo_builder.spec.raw_postprocess import RawNms
 
 KINDS = ("model", "preprocess", "nms", "top_k")
 """What a step may be: each names a key of `RawStage`."""
+
+BUDGETED = ("total", "preprocess", "infer", "postprocess")
+"""What a budget may limit: what a build measures, and all of it."""
 
 
 class RawTopK(Raw):
@@ -49,11 +52,44 @@ class RawStage(Raw):
         return self
 
 
+class RawBudget(Raw):
+    """How long a request may take, in ms; a number alone is the `total`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, given: Any) -> Any:
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        if not number and not isinstance(given, (dict, RawBudget)):
+            raise ValueError("is neither a number of ms nor a mapping such as {total: 25}")
+        return {"total": given} if number else given
+
+    total: Annotated[float, Field(gt=0)] | None = None
+    """All stages together, with what `capture_ms` and `transfer_ms` say."""
+    preprocess: Annotated[float, Field(gt=0)] | None = None
+    """The steps that prepare images, together."""
+    infer: Annotated[float, Field(gt=0)] | None = None
+    """The models, together."""
+    postprocess: Annotated[float, Field(gt=0)] | None = None
+    """The steps behind the models, together."""
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> RawBudget:
+        if not self.limits:
+            raise ValueError(f"has no limit; write one of: {', '.join(BUDGETED)}")
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Those that are given, by name."""
+        found = {name: getattr(self, name) for name in BUDGETED}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
+
 class RawPipelineOverride(Raw):
     """What is different on one target."""
 
-    latency_budget_ms: Annotated[float, Field(gt=0)] | None = None
-    """All stages together may take this long on this target."""
+    latency_budget_ms: RawBudget | None = None
+    """How long a request may take on this target, in all or by stage."""
     capture_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the sensor takes on this target."""
     transfer_ms: Annotated[float, Field(ge=0)] = 0.0
@@ -73,8 +109,8 @@ class RawPipeline(Named):
     """Name in the answer -> `step.output`."""
     sample: dict[str, str]
     """Input -> a file to run the pipeline on: an image as it is, or a .npy array."""
-    latency_budget_ms: Annotated[float, Field(gt=0)] | None = None
-    """All stages together may take this long; a pipeline that takes longer is not published."""
+    latency_budget_ms: RawBudget | None = None
+    """How long a request may take, in all or by stage; what takes longer is not published."""
     capture_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the sensor takes, which a build cannot measure."""
     transfer_ms: Annotated[float, Field(ge=0)] = 0.0

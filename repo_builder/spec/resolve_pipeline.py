@@ -51,7 +51,7 @@ class _Resolver:
             stages={name: self._stage(name, stage) for name, stage in raw.steps.items()},
             outputs={name: _source(said) for name, said in raw.outputs.items()},
             sample={name: self._file(file) for name, file in raw.sample.items()},
-            latency_budget_ms=raw.latency_budget_ms,
+            latency_budget_ms=raw.latency_budget_ms.limits if raw.latency_budget_ms else {},
             capture_ms=raw.capture_ms,
             transfer_ms=raw.transfer_ms,
             document=self.whole,

@@ -33,6 +33,9 @@ def of_specs() -> dict[str, Any]:
     """The schema of spec files; `targets` is not required, since a `defaults.yaml` may have it."""
     model, pipeline = _of_models(), _explained(raw_pipeline.RawPipeline)
     pipeline["required"].remove("targets")
+    for shape in (pipeline, pipeline["$defs"]["RawPipelineOverride"]):
+        budget = shape["properties"]["latency_budget_ms"]["anyOf"]
+        budget.insert(0, {"type": "number", "exclusiveMinimum": 0})
     for shape in (model, pipeline):
         _offer_targets(shape)
     shapes = {**model.pop("$defs"), **pipeline.pop("$defs"), "Model": model, "Pipeline": pipeline}

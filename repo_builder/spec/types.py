@@ -356,7 +356,8 @@ class Pipeline:
     """One pipeline for one target: stages by name, and which of their tensors are given out.
 
     `sample` maps each input to a file to run the pipeline on. `capture_ms` and `transfer_ms` are
-    given by the user, as a build cannot measure them; `latency_budget_ms` None means no limit.
+    given by the user, as a build cannot measure them; `latency_budget_ms` maps `total`
+    and stages of a request to their limits, none for {}.
     `document` tells the line of every value.
     """
 
@@ -368,7 +369,7 @@ class Pipeline:
     stages: Mapping[str, Stage]
     outputs: Mapping[str, tuple[str, str]]
     sample: Mapping[str, Path]
-    latency_budget_ms: float | None
+    latency_budget_ms: Mapping[str, float]
     capture_ms: float
     transfer_ms: float
     document: Document = field(compare=False, repr=False)

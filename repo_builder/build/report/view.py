@@ -27,6 +27,9 @@ _GATES = {
     "max_size_mb": "size",
     "max_latency_ms": "latency",
     "latency_budget_ms": "budget",
+    "latency_budget_ms.preprocess": "budget of preprocess",
+    "latency_budget_ms.infer": "budget of infer",
+    "latency_budget_ms.postprocess": "budget of postprocess",
 }
 
 _NEGLIGIBLE = 1000

@@ -9,6 +9,7 @@ from repo_builder.base import statistics
 from repo_builder.build.gates import (
     MEASURE_AGAIN,
     Measurements,
+    budget_gates,
     failures,
     limits,
     over_budget,
@@ -107,7 +108,19 @@ def test_a_pruned_model_is_not_slower_than_its_parent(
 def test_a_budget_is_kept_by_no_doubtful_total(
     total: float | None, limit: float | None, doubt: str, said: str
 ) -> None:
-    assert over_budget(total, limit, doubt) == said
+    spent = {} if total is None else {"total": total}
+    limits = {} if limit is None else {"total": limit}
+    assert over_budget(budget_gates(limits, spent, doubt)) == said
+
+
+def test_stages_have_limits_of_their_own() -> None:
+    spent = {"preprocess": 6.2, "infer": 1.0, "postprocess": 0.1, "total": 9.0}
+    found = budget_gates({"total": 20.0, "preprocess": 5.0, "infer": 0.5}, spent, "")
+    assert over_budget(found).splitlines() == [
+        "preprocess 6.2 ms > latency_budget_ms.preprocess 5",
+        "infer 1 ms > latency_budget_ms.infer 0.5",
+    ]
+    assert [gate.held for gate in found] == [True, False, False]
 
 
 def test_weights_that_alone_exceed_the_memory() -> None:

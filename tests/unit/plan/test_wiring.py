@@ -216,7 +216,7 @@ def test_a_target_may_have_another_budget(specs: Path) -> None:
     more = "latency_budget_ms: 5\noverrides: {cpu-openvino: {latency_budget_ms: 9}}\n"
     (specs / "read-digit.yaml").write_text(READ.replace("[cpu]", "[cpu, cpu-openvino]") + more)
     budgets = [pipeline.spec.latency_budget_ms for pipeline in planned(specs).pipelines]
-    assert budgets == [5, 9]
+    assert budgets == [{"total": 5}, {"total": 9}]
 
 
 def test_selecting_a_pipeline_selects_its_models() -> None:
