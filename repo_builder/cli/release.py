@@ -39,6 +39,13 @@ def command() -> None:
     type=click.File(encoding="utf-8"),
     help="Text on what changed; default: made from the differences.",
 )
+@click.option(
+    "--deltas",
+    type=click.IntRange(0, 100),
+    default=3,
+    show_default=True,
+    help="From how many versions before deltas are made.",
+)
 @_options.json_option
 def create(
     build: Path,
@@ -47,22 +54,32 @@ def create(
     only: tuple[str, ...],
     epoch: int | None,
     changelog: TextIO | None,
+    deltas: int,
     as_json: bool,
 ) -> None:
     """Release the models of BUILD, a folder that `repo-builder build` wrote."""
     from repo_builder.base.errors import UsageError
+    from repo_builder.release import deltas as of_releases
     from repo_builder.release.create import create as make
 
     try:
         notes = changelog.read() if changelog else None
     except UnicodeDecodeError:
         raise UsageError("--changelog: the file must be UTF-8 text") from None
-    made = make(build, _open(root), channel, only, epoch, notes)
+    registry = _open(root)
+    made = make(build, registry, channel, only, epoch, notes)
+    added = {name: of_releases.add(registry, name, deltas) for name in made}
     if as_json:
         console.out_json({"channel": channel, "releases": made})
         return
     for name, new in made.items():
         console.out(f"{name} {'released' if new else 'was released before'}, in {channel}")
+        for delta in added[name]:
+            share = delta.size / delta.whole if delta.whole else 0.0
+            what = (
+                f"  {delta.target} {delta.file}: delta from {delta.base}, {share:.1%} of the file"
+            )
+            console.out(what)
 
 
 @command.command("list")

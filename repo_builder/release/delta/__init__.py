@@ -13,8 +13,8 @@ tries several ways and keeps the smallest. Who gets which delta is for other roo
 from __future__ import annotations
 
 from repo_builder.release.delta.apply import Place, apply
-from repo_builder.release.delta.artifact import between
+from repo_builder.release.delta.artifact import between, pairs
 from repo_builder.release.delta.layout import Header, read_header
 from repo_builder.release.delta.make import Made, make, pack
 
-__all__ = ["Header", "Made", "Place", "apply", "between", "make", "pack", "read_header"]
+__all__ = ["Header", "Made", "Place", "apply", "between", "make", "pack", "pairs", "read_header"]

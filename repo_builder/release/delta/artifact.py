@@ -12,23 +12,35 @@ Files: TypeAlias = Mapping[str, tuple[str, Path]]
 """POSIX path below the model's folder -> (sha256, where the content lies, under any name)."""
 
 
-def between(old: Files, new: Files, folder: Path) -> dict[str, Made]:
+def pairs(old: Files, new: Files) -> dict[str, str]:
+    """Paths of `new` whose content changed, and the path of each in `old`.
+
+    Files are paired by their paths, less Triton's number of the version.
+    """
+    known = {_place(path): path for path in old}
+    found = {path: known.get(_place(path)) for path in new}
+    return {
+        path: before
+        for path, before in found.items()
+        if before is not None and old[before][0] != new[path][0]
+    }
+
+
+def between(
+    old: Files, new: Files, folder: Path, paired: Mapping[str, str] | None = None
+) -> dict[str, Made]:
     """Write a delta for each file of `new` that has one, into `folder`; path -> what was made.
 
-    A delta is called `BASE-RESULT`, by the sha256 of both. Files are paired by their paths, less
-    Triton's number of the version; equal files need none, and of some it is not worth while.
+    A delta is called `BASE-RESULT`, by the sha256 of both. `paired` are those of `pairs` that are
+    wanted; all of them where it is not given. Of some files a delta is not worth while.
     """
-    paired = {_place(path): path for path in old}
     made: dict[str, Made] = {}
-    for path, (sha256, content) in new.items():
-        before = paired.get(_place(path))
-        if before is None or old[before][0] == sha256:
-            continue
+    for path, before in (pairs(old, new) if paired is None else paired).items():
         described = _description(before, old), _description(path, new)
         found = make(
             old[before][1],
-            content,
-            folder / f"{old[before][0]}-{sha256}",
+            new[path][1],
+            folder / f"{old[before][0]}-{new[path][0]}",
             descriptions=(described[0], described[1]) if described[0] and described[1] else None,
         )
         if found is not None:

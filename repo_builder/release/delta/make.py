@@ -18,7 +18,7 @@ import numpy as np
 
 from repo_builder.release.delta import align, encode
 from repo_builder.release.delta.align import Bytes, Range
-from repo_builder.release.delta.layout import Header, Kind, Segment
+from repo_builder.release.delta.layout import HEADER, Header, Kind, Segment
 from repo_builder.release.delta.parsers import tensors
 from repo_builder.release.delta.parsers.tensor import Tensor
 from repo_builder.release.delta.segments import Block, blocks, segments
@@ -65,7 +65,7 @@ def make(
 ) -> Made | None:
     """Write the smallest delta that was found from `old` to `new` into `out`.
 
-    None, and no file, where it would not be below `worth` of what `pack` makes of `new`.
+    None, and no file, where it would not be below `worth` of `new` or what `pack` makes of it.
     `descriptions` tell what lies where in each of the two: OpenVINO's `.xml`, or the `.onnx` of
     external data.
     """
@@ -75,9 +75,9 @@ def make(
         described = descriptions or (None, None)
         found = tensors(a, described[0]), tensors(b, described[1])
         way, encoded = _smallest(pair, found)
-        size = sum(map(len, encoded))
-        surely = size < worth / 2 * _packed_size(pair, found[1], _SAMPLES)
-        if not surely and size >= worth * _packed_size(pair, found[1], None):
+        size = HEADER + sum(len(body) + 4 for body in encoded)
+        surely = size < worth / 2 * min(_packed_size(pair, found[1], _SAMPLES), len(b))
+        if not surely and size >= worth * min(_packed_size(pair, found[1], None), len(b)):
             return None
         hashes = [digest.result().hexdigest() for digest in digests]
         return _written(
