@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 from repo_builder.base import console, resources, templates
-from repo_builder.build.report import charts, logs, plots, search, view
+from repo_builder.build.report import charts, logs, plots, search, view, waterfall
 from repo_builder.build.report.types import Report
 
 
@@ -31,6 +31,8 @@ def page(report: Report) -> str:
         frontier=search.frontier,
         trade_off=plots.trade_off,
         sentences=plots.sentences,
+        waterfall=waterfall.of,
+        budget_ends=waterfall.limit,
         log_ends=logs.ends(shown.causes),
     )
 
