@@ -18,4 +18,6 @@ def test_stages_follow_each_other() -> None:
     assert waterfall.limit(free) is None
     assert (waterfall.limit(held), waterfall.of(held)[-1].left) == (100.0, 76.0)
     assert waterfall.limit(Budget(stages, 20.0, 5.0)) == 25.0
+    far = Budget(stages, 20.0, 250.0)
+    assert (waterfall.limit(far), waterfall.of(far)) == (None, found)
     assert waterfall.of(Budget({"capture": 0.0}, 0.0, None)) == ()
