@@ -16,6 +16,9 @@ from repo_builder.build.report.types import Budget, Row
 from repo_builder.cli import bench, build, cli, images, measure, sensitivity
 from repo_builder.client.load import Load
 from repo_builder.images.sizes import LayerSize
+from repo_builder.release import registry
+from repo_builder.release.folder import Folder
+from repo_builder.release.types import Artifact, Release
 from repo_builder.targets.loader import CATALOG
 from repo_builder.tune.measure import compare
 from repo_builder.tune.measure.types import Cell, Figure, Measured, Memory
@@ -181,6 +184,17 @@ def test_measure(capsys: pytest.CaptureFixture[str]) -> None:
     assert "123,457" in said
 
 
+def test_releases(tmp_path: Path) -> None:
+    name, targets = "shapes-of-many-kinds", ("cpu-openvino", "ethos-u85")
+    registry.init(tmp_path / "registry")
+    empty = Artifact("", {}, "", "", "", "", {}, None, None, None, None, {}, {})
+    made = Release(name, "10.20.30", 0, "", "", "", "", dict.fromkeys(targets, empty))
+    Folder(tmp_path / "registry").write(f"releases/{name}/10.20.30.json", made.text())
+    said = fits(run("release", "list", "--registry", tmp_path / "registry"))
+    assert made.id in said
+    assert all(target in said for target in targets)
+
+
 def test_these_are_all() -> None:
     """A new table needs a test here; the rows of a build have theirs in test_build_table.py."""
     folder = Path(repo_builder.cli.__file__).parent
@@ -188,6 +202,6 @@ def test_these_are_all() -> None:
         file.stem for file in folder.glob("*.py") if "console.table(" in file.read_text("utf-8")
     }
     assert found == {
-        "_advise", "bench", "build", "data", "images", "keys", "measure", "pins", "plan", "roi",
-        "sensitivity", "targets",
+        "_advise", "bench", "build", "data", "images", "keys", "measure", "pins", "plan", "release",
+        "roi", "sensitivity", "targets",
     }  # fmt: skip
