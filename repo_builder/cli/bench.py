@@ -151,7 +151,7 @@ async def _measure(
     model, timeout = ask.model, ask.timeout
     async with AsyncEdgeClient(ask.url, ask.cloud, limits=limits) as client:
         described = await client.describe(model, timeout=timeout)
-        inputs = _inputs(described, ask.rows, ask.file)
+        inputs = made_inputs(described, ask.rows, ask.file)
         for one in inputs[:3]:
             await client.infer(model, one, timeout=timeout)
 
@@ -210,7 +210,7 @@ def _soak(ask: _Ask, seconds: float, plot: Path | None, *, as_json: bool) -> Non
             console.warn(line)
 
 
-def _inputs(model: Any, rows: int, file: Path | None) -> list[dict[str, Any]]:
+def made_inputs(model: Any, rows: int, file: Path | None) -> list[dict[str, Any]]:
     """What to send in turn: the file's rows, or a few made-up batches."""
     import numpy as np
 

@@ -158,6 +158,12 @@ class Model:
             raise InferError(f"{self._name} also needs --input for: {', '.join(sorted(missing))}")
         return tensors
 
+    def made_up(self) -> dict[str, Array]:
+        """One row of random values; UsageError where the inputs cannot be made up."""
+        from repo_builder.cli.bench import made_inputs
+
+        return made_inputs(self._model, 1, None)[0]
+
     def _archive(self, file: Path) -> dict[str, Array]:
         """The arrays of a .npz file that are named like inputs; else its only one, for the only."""
         with _reading(file):

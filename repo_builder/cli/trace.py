@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from repo_builder.base import console
+from repo_builder.base.errors import OutputError, disk_fix
 from repo_builder.cli import _complete, _options
+
+if TYPE_CHECKING:
+    from repo_builder.tune.trace.ask import Traced
 
 
 @click.command()
@@ -18,12 +24,17 @@ from repo_builder.cli import _complete, _options
     "--input",
     "inputs",
     multiple=True,
-    required=True,
     metavar="[NAME=]FILE",
-    help="What to send: as `infer` takes it, or for a pipeline the image file that it reads.",
+    help="What to send, as `infer` takes it [default: random values].",
 )
 @_options.number_option("--requests", click.IntRange(1, 10_000), 20, "How many, one by one.")
 @_options.number_option("--timeout", _options.POSITIVE, 30.0, "Deadline of a call, in seconds.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Also write a page.",
+)
 @_options.json_option
 def command(
     *,
@@ -32,6 +43,7 @@ def command(
     inputs: tuple[str, ...],
     requests: int,
     timeout: float,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Show where the slowest request to the Triton at URL spent its time, beside the median one.
@@ -46,8 +58,10 @@ def command(
     from repo_builder.tune.trace import ask, show
 
     with Model(model, "", url, None, timeout) as asked:
-        tensors = asked.tensors(inputs)
+        tensors = asked.tensors(inputs) if inputs else asked.made_up()
         found = ask.traced(url, model, lambda: asked.infer(tensors), requests)
+    if html is not None:
+        _write(html, found)
     if as_json:
         shown = {"slowest": found.slowest.number, "median": found.median.number}
         console.out_json({**asdict(found), **shown})
@@ -60,3 +74,13 @@ def command(
         console.say(
             f"{found.why_statistics}: lengths are from Triton's statistics, not their places"
         )
+
+
+def _write(file: Path, found: Traced) -> None:
+    _options.need_build_extra("--html")
+    from repo_builder.tune.trace import page
+
+    try:
+        file.write_text(page.page(found), encoding="utf-8")
+    except OSError as failure:
+        raise OutputError(f"{file}: {failure.strerror}; {disk_fix(failure)}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,19 @@ def test_without_a_trace_file_statistics_stand_in(built: Workplace, triton: Star
         assert named == {"", "find-shapes.decode", "shapes", "find-shapes.suppress"}
         computed = [stage["ms"] for stage in one["stages"] if stage["name"] == "compute"]
         assert 0 < sum(computed) <= one["total_ms"] * 1.001
+
+
+def test_what_is_shown_and_made_up(built: Workplace, triton: StartTriton, tmp_path: Path) -> None:
+    url = triton(built.out / "cpu").grpc_url
+    page = tmp_path / "trace.html"
+    ended = repo_builder("trace", url, "--model", "digits", "--html", page, COLUMNS="50")
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert max(map(len, lines)) <= 50
+    assert [line.split(":")[0] for line in lines if ":" in line] == ["slowest", "median"]
+    assert "digits compute" in page.read_text()
+    ended = repo_builder("trace", url, "--model", "read-digit")
+    assert (ended.returncode, "cannot be made up; give --input" in ended.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("url", "says"), [("127.0.0.1:1", "no Triton answers at 127.0.0.1:1")])

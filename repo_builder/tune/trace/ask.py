@@ -117,7 +117,7 @@ def _read(
 ) -> list[events.Seen]:
     """The trace once it has the last request.
 
-    Triton writes when tracing is switched off, through a buffer that only more traces move on.
+    Triton may hold back the last requests after tracing was switched off, until more are traced.
     """
     end = time.monotonic() + _WRITTEN_S
     while True:

@@ -106,8 +106,8 @@ def request(number: int, sent_ns: int, got_ns: int, seen: Iterable[Seen], model:
 
 
 def _objects(text: str) -> Iterator[Any]:
-    """The objects of a trace file: Triton puts no comma between what it wrote at different times,
-    so that the whole is no JSON."""
+    """The whole objects of a trace file: while Triton runs its list has no end, and its last object
+    may be cut off."""
     decoder = json.JSONDecoder()
     at = text.find("{")
     while at >= 0:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from repo_builder.tune.trace import events, show
+from repo_builder.tune.trace import ask, events, page, show
 from repo_builder.tune.trace.events import Request, Stage
 
 
@@ -36,9 +36,9 @@ def test_stages_of_an_ensemble_add_up() -> None:
     assert (found.number, found.total_ms) == (7, 1.0)
 
 
-def test_what_was_written_at_two_times_or_is_cut_off_is_read() -> None:
+def test_a_file_that_is_still_written_is_read() -> None:
     more = seen(3, "m", **{name: ns + 5_000_000 for name, ns in WHOLE.items()})
-    found = events.read(f"{TEXT}]\n[{more},{seen(4, 'm', REQUEST_START=9)[:-9]}")
+    found = events.read(f"{TEXT},{more},{seen(4, 'm', REQUEST_START=9)[:-9]}")
     assert [one.id for one in found] == [1, 2, 3]
 
 
@@ -68,3 +68,11 @@ def test_a_waterfall_fits(width: int) -> None:
 
 def test_a_request_of_no_time_is_drawn() -> None:
     assert "0.000" in show.waterfall(Request(1, 0.0, (Stage("", "send", None, 0.0),)), 40)
+
+
+def test_a_page_escapes_names() -> None:
+    stages = (Stage("<b>", "compute", 1.0, 8.0), Stage("", "receive", None, 20.0))
+    text = page.page(ask.Traced("<i>", (Request(1, 10.0, stages),), "it <u> was not there"))
+    assert "&lt;b&gt; compute" in text
+    assert "left:10.0%;width:80.0%" in text
+    assert not any(tag in text for tag in ("<b>", "<i>", "<u>"))
