@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from repo_builder.base.document import Document
 from repo_builder.base.errors import DataError, ModelError, Problem, SpecError
 from repo_builder.data.rows import Array, Rows
 from repo_builder.introspect import declared
+from repo_builder.plan import front
 from repo_builder.spec import load, resolve_source
 from repo_builder.spec.metrics import REQUIRES
 from repo_builder.spec.raw import RawPreprocess, RawSpec
@@ -50,6 +51,14 @@ class Model:
     def types(self) -> Mapping[str, str]:
         """Input -> numpy's name of its type; text is `object`."""
         return {tensor.name: str(_data.numpy_type(tensor)) for tensor in self.inputs}
+
+    @property
+    def joined(self) -> bool:
+        """Whether the file is the net alone, and what is built takes images or samples."""
+        if self.raw is None:
+            return False
+        recipe = self.raw.preprocess
+        return self.raw.signal is not None or (recipe is not None and recipe.place == "graph")
 
     @property
     def preprocess(self) -> RawPreprocess | None:
@@ -100,7 +109,9 @@ def _model(path: Path) -> Model:
     if raw.source.torch is not None:
         net = raw.source.torch
         named = {output: TensorType("", None) for output in net.outputs}
-        return Model(None, resolve_source.tensors(net), _answer(named, raw), whole, raw)
+        return Model(
+            None, _taken(resolve_source.tensors(net), raw), _answer(named, raw), whole, raw
+        )
     file = path.parent / (raw.source.onnx or "")
     try:
         interface = declared.interface(file)
@@ -115,7 +126,25 @@ def _model(path: Path) -> Model:
         for name, kind in interface.inputs.items()
         if kind.shape is not None
     )
-    return Model(file, inputs, _answer(interface.outputs, raw), whole, raw)
+    return Model(file, _taken(inputs, raw), _answer(interface.outputs, raw), whole, raw)
+
+
+def _taken(inputs: Sequence[Tensor], raw: RawSpec) -> tuple[Tensor, ...]:
+    """The inputs of what is built, which takes images or samples where the spec says so."""
+    changed: dict[str, tuple[str, tuple[int | str, ...]]] = {}
+    if raw.preprocess is not None and raw.preprocess.place == "graph":
+        recipe = raw.preprocess.model_dump()
+        changed[raw.preprocess.input] = "UINT8", front.shape(recipe)
+    if raw.signal is not None and (said := raw.signal.log_mel or raw.signal.sensor):
+        channels = () if raw.signal.sensor is None else (raw.signal.sensor.channels,)
+        kind = "INT16" if said.dtype == "int16" else "FP32"
+        changed[said.input] = kind, (said.samples, *channels)
+    return tuple(
+        Tensor(tensor.name, changed[tensor.name][0], (*tensor.shape[:1], *changed[tensor.name][1]))
+        if tensor.name in changed
+        else tensor
+        for tensor in inputs
+    )
 
 
 def _answer(outputs: Mapping[str, TensorType], raw: RawSpec) -> str:
@@ -164,7 +193,7 @@ def check(rows: Rows, wanted: Purpose, runs: Runs | None = None) -> None:
             break
     if problems:
         raise DataError("the data do not fit the model:", problems)
-    if runs is None or model.onnx is None:
+    if runs is None or model.onnx is None or model.joined:
         return
     first = {name: array[:whole] for name, array in rows.inputs.items()}
     if why := runs(model.onnx, _data.check(first, model.inputs, "the data").feed(0)):

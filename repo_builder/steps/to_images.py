@@ -79,7 +79,8 @@ def _are_images(rows: Array, recipe: Preprocess, file: str) -> bool:
 def _turned_back(rows: Array, recipe: Preprocess, file: str) -> Array:
     """The pixels that the recipe made these rows of."""
     height, width = recipe.source or ("height", "width")
-    fix = f"give uint8 [n, {height}, {width}, {recipe.channels}] as `repo-builder data` writes them"
+    form = f"uint8 [n, {height}, {width}, {recipe.channels}]"
+    fix = f"give {form}, as `repo-builder data from-images` writes"
     shape = (*recipe.size, recipe.channels)
     if recipe.layout == "NCHW":
         shape = (recipe.channels, *recipe.size)

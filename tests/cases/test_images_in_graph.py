@@ -193,3 +193,21 @@ def test_what_cannot_be_in_a_graph_is_refused_before_anything_runs(
     ended = CliRunner().invoke(cli, ["plan", spec, "--store", store])
     assert isinstance(ended.exception, SpecError)
     assert said in str(ended.exception)
+
+
+def test_data_are_made_as_images(images: Workplace, tmp_path: Path) -> None:
+    data = np.load(SPECS / "shapes" / "evaluation.npz")["images"][:6]
+    for number, image in enumerate(data):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").write_bytes(png(image))
+    spec = str(images.specs / "shapes.yaml")
+    command = ["data", "from-images", str(tmp_path / "photos"), "--spec", spec, "--out"]
+    more = ["--metric", "accuracy", "--split", "evaluation=rest"]
+    ended = CliRunner().invoke(cli, [*command, str(tmp_path), *more])
+    assert ended.exit_code == 0, ended.output
+    made = np.load(tmp_path / "evaluation.npz")["images"]
+    assert made.dtype == np.uint8
+    wanted = np.rint(data.transpose(0, 2, 3, 1) * 255)
+    found = {row.tobytes() for row in made}
+    assert found == {row.tobytes() for row in wanted.astype(np.uint8)}
