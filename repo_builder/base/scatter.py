@@ -33,6 +33,12 @@ class Dot:
     kind: str = ""
 
 
+_STYLE = (
+    ".grid{stroke:#ddd;fill:none}.axis{stroke:#666;fill:none}"
+    ".front{stroke:#2a7d46;stroke-width:1.5;stroke-dasharray:4 3;fill:none}"
+    ".dot{fill:#1f77b4;fill-opacity:.6;stroke:#1f77b4}"
+)
+
 _Placed: TypeAlias = tuple[Dot, float, float]
 """A dot, and where it is drawn."""
 
@@ -97,6 +103,16 @@ def scatter(title: str, x_label: str, y_label: str, dots: Sequence[Dot], *, y_up
         )
     parts += _labels([(dot, *at(dot.x, dot.y)) for dot in sorted(clean, key=lambda dot: dot.x)])
     return "\n".join([*parts, "</svg>"])
+
+
+def standalone(plot: str) -> str:
+    """A plot with its own colours and a white ground, as a file rather than a part of a page."""
+    return plot.replace(
+        "<svg ",
+        '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="11" '
+        'style="background:#fff" ',
+        1,
+    ).replace("<title>", f"<style>{_STYLE}</style><title>", 1)
 
 
 def best(dots: Sequence[Dot], *, y_up: bool) -> list[Dot]:

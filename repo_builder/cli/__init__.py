@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": "Show what a build would run, and why.",
     "lint": "Find what Triton would refuse, in any model repository.",
     "sensitivity": "Rank the layers of a model by what int8 costs in them.",
+    "family": "Compare sizes of a net; find the largest that a device affords.",
     "targets": "Know the devices, choose one, set its power.",
     "roi": "Say whether edge devices pay, from their costs.",
     "release": "Make, compare and promote releases of models.",

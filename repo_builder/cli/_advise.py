@@ -75,13 +75,13 @@ def advise(
     from repo_builder.targets import pick
 
     chosen = [pick(found, name) for name in on] or list(found.values())
-    only = _precision(precision, chosen)
+    only = precision_of(precision, chosen)
     with tempfile.TemporaryDirectory() as scratch:
         file = _onnx(model, found, Path(scratch))
         workload = advisor.read(file, batch, _shapes(shapes))
         uses = declared.contents(file)
     need = advisor.Need(fps, latency_ms, power_w)
-    candidates = advisor.rank(workload, chosen, need, _machine(), only, uses)
+    candidates = advisor.rank(workload, chosen, need, machine(), only, uses)
     records = [_record(c, battery_wh, system_w, price_kwh) for c in candidates]
     if as_json:
         console.out_json(records)
@@ -177,7 +177,7 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _precision(name: str | None, chosen: list[Target]) -> Any:
+def precision_of(name: str | None, chosen: list[Target]) -> Any:
     """`name`, if one of the targets has it."""
     from repo_builder.base.errors import UsageError, did_you_mean
 
@@ -221,7 +221,7 @@ def _shapes(given: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _machine() -> Any:
+def machine() -> Any:
     """This machine, for targets that mean it."""
     import os
 

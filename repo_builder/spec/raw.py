@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.raw_base import Raw
+from repo_builder.spec.raw_family import RawFamily
 from repo_builder.spec.raw_postprocess import RawPostprocess
 from repo_builder.spec.raw_pruning import RawPrune
 from repo_builder.spec.raw_release import RawRelease
@@ -371,5 +372,7 @@ class RawSpec(Named):
     postprocess: RawPostprocess | None = None
     signal: RawSignal | None = None
     serving: RawServing = Field(default_factory=RawServing)
+    family: RawFamily | None = None
+    """Nets of other sizes that `repo-builder family` compares with this one."""
     overrides: dict[str, RawOverride] = {}
     """Target -> what is different there."""

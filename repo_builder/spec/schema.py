@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from repo_builder.spec import (
     raw,
+    raw_family,
     raw_pipeline,
     raw_pruning,
     raw_release,
@@ -66,7 +67,16 @@ def _explained(shape: type[BaseModel]) -> dict[str, Any]:
     shapes = {shape.__name__: schema, **schema["$defs"]}
     for model in (
         m
-        for room in (raw, raw_source, raw_training, raw_pruning, raw_release, raw_pipeline, serving)
+        for room in (
+            raw,
+            raw_source,
+            raw_training,
+            raw_pruning,
+            raw_family,
+            raw_release,
+            raw_pipeline,
+            serving,
+        )
         for m in vars(room).values()
     ):
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__name__ in shapes:

@@ -93,6 +93,8 @@ def facts(target: Target) -> Iterator[Row]:
         yield release.name, _pairs(release.components), release
     for image in target.images:
         yield f"image to {image.use}", f"`{image.reference}`", image
+    for suit in target.suits:
+        yield f"suits: {', '.join(suit.nets)}", suit.why, suit
     for name in ("openvino", "tensorrt", "qnn", "vela", "micro"):
         settings = getattr(target, name)
         if settings is not None:

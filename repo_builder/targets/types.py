@@ -154,6 +154,13 @@ class Image(Fact):
     reference: Text
 
 
+class Suit(Fact):
+    """Architectures of nets that suit a device, and `why`; `guide` names those of the guide."""
+
+    nets: Some[Text]
+    why: Text
+
+
 class Assumptions(Fact):
     """What an estimate assumes of this device, since no maker states it.
 
@@ -220,7 +227,8 @@ class Target(Shape):
     a spec may ask for. `int8` is the scheme of the step `quantize`: activations with a zero point
     (`u8s8`; TFLite stores them shifted by 128), or signed and symmetric (`s8s8`). `compile_at` says
     where the last compilation runs: with the builder, in an image made on such a machine, or on
-    the device at first start. `power_tool` is the maker's command that sets a power mode.
+    the device at first start. `power_tool` is the maker's command that sets a power mode. `suits`
+    says which architectures to begin with.
     """
 
     name: str
@@ -239,6 +247,7 @@ class Target(Shape):
     releases: Many[Release] = ()
     images: Many[Image] = ()
     assumptions: Assumptions | None = None
+    suits: Many[Suit] = ()
     openvino: OpenVino | None = None
     tensorrt: TensorRt | None = None
     qnn: Qnn | None = None

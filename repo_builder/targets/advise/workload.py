@@ -7,7 +7,7 @@ sums) are merged here too; reshapes and quantize/dequantize pairs cost nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,19 @@ _FUSED = frozenset((
 # fmt: on
 _BODIES = frozenset(("If", "Loop", "Scan"))
 
+_LOOKS_UP = frozenset(("Gather", "GatherND", "GatherElements"))
+"""What reads of its first input as much as it writes."""
+
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel: `macs` multiply-accumulates; the rest are counts of elements, not bytes."""
+    """One kernel: `macs` multiply-accumulates; the rest are counts of elements, not bytes.
+
+    `weights` are read at each inference. `unread` are weights that lie in memory, of which an
+    inference looks up what `reads` counts: tables of embeddings, experts that were not chosen.
+    """
 
     op: str
     macs: int
@@ -44,6 +51,7 @@ class Layer:
     reads: int
     writes: int
     depthwise: bool = False
+    unread: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Workload:
     @property
     def weights(self) -> int:
         """Weight elements of all layers."""
-        return sum(layer.weights for layer in self.layers)
+        return sum(layer.weights + layer.unread for layer in self.layers)
 
 
 def read(path: Path, batch: int = 1, shapes: Mapping[str, Shape] | None = None) -> Workload:
@@ -188,7 +196,11 @@ class _Counter:
             macs, depthwise = self._macs(node, inputs) if known else (0, False)
             host = len(self._layers)
             reads = sum(self._elements(name) for name in dict.fromkeys(live))
-            self._layers.append(Layer(node.op_type, macs, weights, reads, writes, depthwise))
+            unread = 0
+            if node.op_type in _LOOKS_UP and inputs[0] in self._constant:
+                unread, weights, reads = weights, 0, reads + writes
+            made = Layer(node.op_type, macs, weights, reads, writes, depthwise, unread)
+            self._layers.append(made)
             self._size[host] = writes
         for home in homes.values():
             self._last_use[home] = host
@@ -203,8 +215,7 @@ class _Counter:
 
     def _grow(self, host: int, weights: int, reads: int) -> None:
         old = self._layers[host]
-        total = (old.weights + weights, old.reads + reads)
-        self._layers[host] = Layer(old.op, old.macs, *total, old.writes, old.depthwise)
+        self._layers[host] = replace(old, weights=old.weights + weights, reads=old.reads + reads)
 
     def _macs(self, node: onnx.NodeProto, inputs: Sequence[str]) -> tuple[int, bool]:
         """Multiply-accumulates of a node, and whether it is a depthwise convolution."""

@@ -59,6 +59,15 @@ def test_targets() -> None:
     assert any(line.startswith("jetson-agx-orin-32gb/15W ") for line in ranked)
 
 
+def test_a_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SPEC.parent / "families"
+    monkeypatch.chdir(folder)
+    said = run(
+        "family", "image/mixture-image.yaml", "--target", "jetson-orin-nx", "--latency-ms", 2
+    )
+    assert "jetson-orin-nx/MAXNactive=3" in fits(said)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target(name: str) -> None:
     said = fits(run("targets", "show", name))
@@ -202,6 +211,6 @@ def test_these_are_all() -> None:
         file.stem for file in folder.glob("*.py") if "console.table(" in file.read_text("utf-8")
     }
     assert found == {
-        "_advise", "bench", "build", "data", "images", "keys", "measure", "pins", "plan", "release",
+        "_advise", "bench", "build", "data", "family", "images", "keys", "measure", "pins", "plan", "release",
         "roi", "sensitivity", "targets",
     }  # fmt: skip
