@@ -211,6 +211,6 @@ def test_these_are_all() -> None:
         file.stem for file in folder.glob("*.py") if "console.table(" in file.read_text("utf-8")
     }
     assert found == {
-        "_advise", "bench", "build", "data", "family", "images", "keys", "measure", "pins", "plan", "release",
-        "roi", "sensitivity", "targets",
+        "_advise", "bench", "build", "data", "family", "images", "keys", "measure", "pins", "plan",
+        "release", "roi", "sensitivity", "targets",
     }  # fmt: skip
