@@ -15,6 +15,7 @@ from repo_builder.base import digest
 from repo_builder.base.digest import Json
 from repo_builder.plan import front
 from repo_builder.plan.types import ArtifactRef, Declaration, Input, Node, Pins, SourceFiles
+from repo_builder.spec.released import Released
 from repo_builder.spec.types import Source, Spec
 from repo_builder.targets import Target
 
@@ -56,7 +57,7 @@ class Chain:
         self.steps[called or step] = made.key
         return ArtifactRef(made.key)
 
-    def file(self, named: Path | Source) -> SourceFiles:
+    def file(self, named: Path | Source | Released) -> SourceFiles:
         """A file that the spec names, or what its model is made of, as an input."""
         return SourceFiles(self.pins.files[named])
 

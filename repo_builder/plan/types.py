@@ -9,6 +9,7 @@ from typing import Any, Union
 
 from repo_builder.base.artifact import Interface
 from repo_builder.base.digest import Json
+from repo_builder.spec.released import Released
 from repo_builder.spec.types import Pipeline, Source, Spec
 from repo_builder.targets import Target
 
@@ -141,7 +142,7 @@ class Pins:
     arrays in a file of data.
     """
 
-    files: Mapping[Union[Path, Source], Mapping[str, tuple[Path, str]]]
+    files: Mapping[Union[Path, Source, Released], Mapping[str, tuple[Path, str]]]
     tools: Mapping[str, str | None]
     interfaces: Mapping[Source, Interface | None] = field(default_factory=dict)
     arrays: Mapping[Path, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)

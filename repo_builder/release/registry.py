@@ -85,6 +85,10 @@ class Registry:
         content = self._folder.read(file, types.LARGEST)
         return None if content is None else str(self._json(content, file)["reason"])
 
+    def blob(self, sha256: str) -> Path:
+        """Where the content of a file lies."""
+        return self._folder.blob(sha256)
+
     def publish(
         self, new: Sequence[tuple[Release, Mapping[str, Path]]], channel: str
     ) -> dict[str, bool]:

@@ -19,7 +19,9 @@ from repo_builder.base.errors import ModelError
 from repo_builder.introspect import declared, walk
 from repo_builder.nets import imports
 from repo_builder.plan import Declaration, Pins
+from repo_builder.run import base
 from repo_builder.run.store import Store
+from repo_builder.spec.released import Released
 from repo_builder.spec.types import OnnxSource, Pipeline, Source, Spec
 
 _T = TypeVar("_T")
@@ -32,7 +34,7 @@ def pin(
 ) -> Pins:
     """Digest every file that `specs` name, with the external data of their models."""
     cache = _FileCache(store)
-    files: dict[Path | Source, _Files] = {}
+    files: dict[Path | Source | Released, _Files] = {}
     interfaces: dict[Source, Interface | None] = {}
     arrays: dict[Path, dict[str, tuple[int, ...]]] = {}
     for spec in specs:
@@ -60,7 +62,10 @@ def pin(
             if cloud is not None and cloud not in files:
                 files.update(_source(cloud, cache))
         if spec.near is not None and spec.near not in files:
-            files.update(_source(spec.near, cache))
+            if isinstance(spec.near, Released):
+                files[spec.near] = base.files(spec.near, cache.sha256)
+            else:
+                files.update(_source(spec.near, cache))
         for path in _training_data(spec):
             files.setdefault(path, {path.name: (path, cache.sha256(path))})
     cache.save()
@@ -116,14 +121,14 @@ def _training_data(spec: Spec) -> list[Path]:
     return files + (_training_data(spec.teacher) if spec.teacher else [])
 
 
-def _source(source: Source, cache: _FileCache) -> dict[Path | Source, _Files]:
+def _source(source: Source, cache: _FileCache) -> dict[Path | Source | Released, _Files]:
     """The files of a model: its ONNX, or its code, and its weights under their own path."""
     if isinstance(source, OnnxSource):
         return {source: _model(source.file, cache)}
     folder = source.file.parent
     names = imports.beside(source.file, cache.imports)
     code = {str(name): (folder / name, cache.sha256(folder / name)) for name in names}
-    found: dict[Path | Source, _Files] = {source: code}
+    found: dict[Path | Source | Released, _Files] = {source: code}
     if source.weights is not None:
         found[source.weights] = {
             "weights.safetensors": (source.weights, cache.sha256(source.weights))

@@ -35,7 +35,6 @@ _FILES = (
     ("source", "torch", "weights"),
     *(("optimize", "train", name) for name in ("data", "validation")),
     ("optimize", "train", "own", "file"),
-    ("release", "near"),
     *(("data", kind, "path") for kind in ("calibration", "evaluation", "confidence")),
 )
 

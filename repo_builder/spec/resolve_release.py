@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repo_builder.spec.raw import RawSpec
+from repo_builder.spec.released import ID, Released
 from repo_builder.spec.types import OnnxSource
 from repo_builder.targets import Target
 
@@ -18,7 +19,7 @@ _FLOATS = ("fp32", "fp16")
 
 def near(
     raw: RawSpec, target: Target, file: Callable[[str], Path], tell: Tell
-) -> OnnxSource | None:
+) -> OnnxSource | Released | None:
     """The model that the new one is brought near; `tell` is told what is wrong with it."""
     if raw.release.near is None:
         return None
@@ -33,4 +34,22 @@ def near(
     if raw.data.evaluation is None:
         fix = "add `data: {evaluation: {path: ..., metric: ...}}`"
         tell(_AT, "needs rows that show what it costs", fix)
-    return OnnxSource(file(raw.release.near))
+    return _named(raw.release.near, raw.release.registry, target, file, tell)
+
+
+def _named(
+    name: str, registry: str | None, target: Target, file: Callable[[str], Path], tell: Tell
+) -> OnnxSource | Released | None:
+    if ID.fullmatch(name):
+        if registry is not None:
+            return Released(name, file(registry), target.name)
+        tell(_AT, f"'{name}' names a release and no registry", "add `registry: FOLDER`")
+        return None
+    if registry is not None:
+        fix = "leave it out, or write `near: NAME:VERSION`, such as digits:1.0.0"
+        tell(("release", "registry"), f"is of no use: {name} is a file", fix)
+    path = file(name)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        tell(_AT, f"{what}: {name}", f"paths are relative to {file('')}/")
+    return OnnxSource(path)

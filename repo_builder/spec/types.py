@@ -17,6 +17,7 @@ from repo_builder.base.document import Document
 from repo_builder.client.models.policies import Activation, PolicyName, ScoreLayout
 from repo_builder.spec.ends import Postprocess, Preprocess, Signal
 from repo_builder.spec.pruning import Pruning
+from repo_builder.spec.released import Released
 from repo_builder.spec.search import Auto
 from repo_builder.spec.training import Distillation, Training
 from repo_builder.targets.types import ActivationType, CalibrationMethod, Repair, WeightType
@@ -326,7 +327,7 @@ class Spec:
     postprocess: Postprocess | None = None
     signal: Signal | None = None
     teacher: Spec | None = None
-    near: OnnxSource | None = None
+    near: OnnxSource | Released | None = None
     sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)
 
     @property

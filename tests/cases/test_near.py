@@ -57,8 +57,11 @@ def test_a_version_near_the_one_before(tmp_path: Path) -> None:
         text = SPEC.format(version="1.0.0", source=name)
         (tmp_path / f"{name}.yaml").write_text(text)
     _built(tmp_path, "old")
+    for command in (("registry", "init"), ("release", "create", "old", "--registry")):
+        ended = repo_builder(*command, "registry", cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
     with (tmp_path / "new.yaml").open("a") as spec:
-        spec.write(f"release: {{near: old/{SERVED}}}\n")
+        spec.write("release: {near: m:1.0.0, registry: registry}\n")
     row = _built(tmp_path, "new")
     (note,) = (note for note in row["notes"] if note.startswith("brought near"))
     assert "of labels stay" in note
@@ -74,3 +77,19 @@ def test_a_version_near_the_one_before(tmp_path: Path) -> None:
     ):
         apply(delta, base, out, made.header.digest, made.header.length)
     assert (tmp_path / "result").read_bytes() == after.read_bytes()
+
+
+def test_a_release_that_is_not_there(tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", x=np.zeros((2, 256), np.float32), label=[0, 1])
+    _model(tmp_path / "new.onnx", np.ones((256, 100), np.float32))
+    text = SPEC.format(version="1.0.0", source="new")
+    (tmp_path / "new.yaml").write_text(f"{text}release: {{near: m:0.9.0, registry: registry}}\n")
+    command = ("build", "new.yaml", "--store", tmp_path / "store", "--no-images")
+    ended = repo_builder(*command, cwd=tmp_path)
+    assert ended.returncode == 8
+    assert "registry: is no registry; make one: repo-builder registry init" in ended.stderr
+    assert repo_builder("registry", "init", "registry", cwd=tmp_path).returncode == 0
+    ended = repo_builder(*command, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "has no m:0.9.0" in ended.stderr
+    assert "Traceback" not in ended.stderr

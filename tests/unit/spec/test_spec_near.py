@@ -9,6 +9,7 @@ import pytest
 from repo_builder import targets
 from repo_builder.base.errors import SpecError
 from repo_builder.spec.load import load
+from repo_builder.spec.released import Released
 from repo_builder.spec.types import OnnxSource, Spec
 
 DATA = "evaluation: {path: e.npz, metric: accuracy}"
@@ -33,6 +34,23 @@ def test_the_base_is_a_model_file(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(text.replace("old.onnx", "gone.onnx"))
     with pytest.raises(SpecError, match=r"release\.near: no such file: gone\.onnx"):
         load([tmp_path], targets.load())
+
+
+def test_the_base_is_a_release(tmp_path: Path) -> None:
+    read(tmp_path)
+    spec = tmp_path / "net.yaml"
+    text = spec.read_text()
+    spec.write_text(text.replace("near: old.onnx", "near: net:0.9.0, registry: registry"))
+    (found,) = load([tmp_path], targets.load())
+    assert isinstance(found, Spec)
+    assert found.near == Released("net:0.9.0", tmp_path / "registry", "cpu")
+    for wrong, words in (
+        ("near: net:0.9.0", "names a release and no registry"),
+        ("near: old.onnx, registry: registry", "is of no use: old.onnx is a file"),
+    ):
+        spec.write_text(text.replace("near: old.onnx", wrong))
+        with pytest.raises(SpecError, match=words):
+            load([tmp_path], targets.load())
 
 
 @pytest.mark.parametrize(
