@@ -2,9 +2,10 @@
 
 `build` is the face. The path is `main_path`, on one screen: `prepare` makes the plan, `publish`
 arranges what came out, `assemble` and `assemble_pipeline` turn one variant's results into a row and
-a model, `gates` holds them against the spec's limits, `report/` says it. `unchanged` sees that
-there is nothing to do before any of it is loaded; `preview` is what `plan` prints. Which step does
-what belongs to `plan/` and `steps/`, how steps run to `run/`.
+a model, `gates` holds them against the spec's limits, `under_load` measures those that hold at a
+rate, `report/` says it. `unchanged` sees that there is nothing to do before any of it is loaded;
+`preview` is what `plan` prints. Which step does what belongs to `plan/` and `steps/`, how steps run
+to `run/`.
 """
 
 from __future__ import annotations

@@ -137,15 +137,15 @@ def too_large(target: Target, size: int) -> list[str]:
 
 
 def budget_gates(
-    budget: Mapping[str, float], spent_ms: Mapping[str, float], doubt: str
+    budget: Mapping[str, float], spent_ms: Mapping[str, float], doubt: str, where: str = ""
 ) -> tuple[Gate, ...]:
     """The limits of a pipeline's budget, `total` and stages, each with what it took.
 
-    `spent_ms` is {} where nothing was measured. Times that are not to be trusted, for the reason
-    `doubt`, keep no budget.
+    `spent_ms` is {} where nothing was measured, `where` says " at 100/s" of what was under load.
+    Times that are not to be trusted, for the reason `doubt`, keep no budget.
     """
     return tuple(
-        Gate(f"latency_budget_ms{_part(name)}", spent_ms.get(name), limit, "ms", doubt)
+        Gate(f"latency_budget_ms{_part(name)}{where}", spent_ms.get(name), limit, "ms", doubt)
         for name, limit in budget.items()
     )
 
@@ -163,8 +163,8 @@ def over_budget(budget: Sequence[Gate]) -> str:
 def _over(gate: Gate) -> str:
     spent, limit = gate.measured, f"{gate.name} {gate.limit:g}"
     if spent is None:
-        return ""
-    what = gate.name.partition(".")[2] or "latency"
+        return f"{limit} cannot be verified: {gate.doubt}" if gate.doubt else ""
+    what = gate.name.partition(".")[2].partition(" ")[0] or "latency"
     unsure = f"{gate.doubt} while it was measured; {MEASURE_AGAIN}"
     if _fails(spent, gate.limit):
         over = f"{what} {spent:.3g} ms > {limit}"

@@ -42,6 +42,7 @@ def publish_good(
     """
     build = _Build(request, plan, outcome, store)
     assembled = _assemble_all(build)
+    _hold_under_load(build, assembled)
     published: dict[str, Mapping[str, object]] = {}
     for repository in _repositories(build, assembled):
         try:
@@ -149,6 +150,31 @@ def _assemble(
         return assemble_pipeline.assemble(variant, plan, outcome, good, gated, store)
     row, model = assemble(variant, plan, outcome, store, build.request.keep)
     return row, [model] if model else []
+
+
+def _hold_under_load(build: _Build, assembled: _Assembled) -> None:
+    """Hold pipelines to the budgets that they keep at a rate; what does not is not published."""
+    rows = {row.id: number for number, row in enumerate(assembled.rows)}
+    for variant in build.plan.pipelines:
+        spec, number = variant.spec, rows[variant.spec.id]
+        row, rate = assembled.rows[number], spec.budget_rate
+        if rate is None or not row.good or variant.why_not_executed:
+            continue
+        # Imported where a spec asks for it: other builds start no server.
+        from repo_builder.build import gates, under_load
+
+        good = assembled.good[spec.target]
+        models = [m for m in good.values() if _owner(m) == spec.name or m.name in spec.models]
+        again = build.request.measure_again
+        found = under_load.seen(variant, models, rate, build.store, again=again)
+        limits = gates.budget_gates(
+            spec.latency_budget_ms, found.ms, found.doubt, f" at {rate:g}/s"
+        )
+        row = replace(row, gates=(*row.gates, *limits))
+        if broken := gates.over_budget(limits):
+            row = replace(row, status="gate failed", reason=broken, folder="", digest="")
+            assembled.good[spec.target] = {n: m for n, m in good.items() if _owner(m) != spec.name}
+        assembled.rows[number] = row
 
 
 def _row_of_bug(build: _Build, variant: Variant | PipelineVariant, failure: Exception) -> Row:

@@ -6,6 +6,7 @@
     texts/ab/abcd....json  what was rendered, by what shaped it
     logs/abcd....log       what a step printed
     searches/              what `optimize: auto` found; written by it
+    loads/                 what budgets under load were found to be
     training/              where trainings go on that were killed; made by their step
     tmp/                   work in progress
 
@@ -253,7 +254,8 @@ class Store:
                     f"the store {self.root} is in use by a build; try again when it has ended"
                 ) from None
             before = self.usage()
-            for folder in ("tmp", "texts", "training"):  # the last: of trainings that never ended
+            # In "training": trainings that never ended.
+            for folder in ("tmp", "texts", "training", "loads"):
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             kept = {
                 digest.of_json(recipe)

@@ -16,7 +16,7 @@ from repo_builder.spec.raw_postprocess import RawNms
 KINDS = ("model", "preprocess", "nms", "top_k")
 """What a step may be: each names a key of `RawStage`."""
 
-BUDGETED = ("total", "preprocess", "infer", "postprocess")
+BUDGETED = ("total", "queue", "preprocess", "infer", "postprocess")
 """What a budget may limit: what a build measures, and all of it."""
 
 
@@ -65,6 +65,8 @@ class RawBudget(Raw):
 
     total: Annotated[float, Field(gt=0)] | None = None
     """All stages together, with what `capture_ms` and `transfer_ms` say."""
+    queue: Annotated[float, Field(gt=0)] | None = None
+    """What requests wait before all steps, together: only with a `rate`."""
     preprocess: Annotated[float, Field(gt=0)] | None = None
     """The steps that prepare images, together."""
     infer: Annotated[float, Field(gt=0)] | None = None
@@ -72,10 +74,16 @@ class RawBudget(Raw):
     postprocess: Annotated[float, Field(gt=0)] | None = None
     """The steps behind the models, together."""
 
+    rate: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Requests a second: all limits are kept at this rate too, through a Triton on the building
+    machine; the total by 99 of 100 requests, a stage on average."""
+
     @model_validator(mode="after")
     def _some_limit(self) -> RawBudget:
         if not self.limits:
             raise ValueError(f"has no limit; write one of: {', '.join(BUDGETED)}")
+        if self.queue is not None and self.rate is None:
+            raise ValueError("limits the queue, which only load fills; write a `rate` beside it")
         return self
 
     @property

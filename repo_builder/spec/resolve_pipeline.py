@@ -52,6 +52,7 @@ class _Resolver:
             outputs={name: _source(said) for name, said in raw.outputs.items()},
             sample={name: self._file(file) for name, file in raw.sample.items()},
             latency_budget_ms=raw.latency_budget_ms.limits if raw.latency_budget_ms else {},
+            budget_rate=raw.latency_budget_ms.rate if raw.latency_budget_ms else None,
             capture_ms=raw.capture_ms,
             transfer_ms=raw.transfer_ms,
             document=self.whole,

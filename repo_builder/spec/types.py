@@ -358,7 +358,8 @@ class Pipeline:
 
     `sample` maps each input to a file to run the pipeline on. `capture_ms` and `transfer_ms` are
     given by the user, as a build cannot measure them; `latency_budget_ms` maps `total`
-    and stages of a request to their limits, none for {}.
+    and stages of a request to their limits, none for {}; `budget_rate` is the requests a second
+    at which they hold too.
     `document` tells the line of every value.
     """
 
@@ -371,6 +372,7 @@ class Pipeline:
     outputs: Mapping[str, tuple[str, str]]
     sample: Mapping[str, Path]
     latency_budget_ms: Mapping[str, float]
+    budget_rate: float | None
     capture_ms: float
     transfer_ms: float
     document: Document = field(compare=False, repr=False)

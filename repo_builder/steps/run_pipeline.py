@@ -89,7 +89,9 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
 
     ModelError names the stage that fails. DataError: the sample cannot be read.
     """
-    samples = {path.name: _sample(path) for path in sorted(inputs["sample"].iterdir())}
+    samples = {
+        path.name: sample(next(iter(path.iterdir()))) for path in sorted(inputs["sample"].iterdir())
+    }
     runners = {
         stage.name: _load(stage, inputs[f"stage {stage.name}"], params) for stage in params.stages
     }
@@ -124,9 +126,8 @@ def run(inputs: Inputs, params: Params, out: Path) -> Facts:
     )
 
 
-def _sample(folder: Path) -> Array:
+def sample(path: Path) -> Array:
     """One row: an array of a .npy file, or the content of any other file as a string."""
-    path = next(iter(folder.iterdir()))
     if path.suffix != ".npy":
         return np.array([[path.read_bytes()]], dtype=object)
     with explained(f"{path.name} is no .npy array", "save it with numpy.save", DataError):

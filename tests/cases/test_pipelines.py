@@ -189,6 +189,36 @@ def told_of_load(place: Workplace, load: float) -> None:
     store.add(dataclasses.replace(entry, facts=facts), files)
 
 
+def test_a_budget_holds_at_a_rate_too(place: Workplace) -> None:
+    """Measured through a genuine Triton; then the store is told what a quiet machine would say."""
+    budget = "latency_budget_ms: {total: 250, queue: 40, rate: 50}"
+    place.edit("read-digit.yaml", "# latency_budget_ms: 250", budget)
+    place.edit("read-digit.yaml", "version: 1.0.0", "version: 1.1.0")
+    told_of_load(place, 0.0)
+    place.run("build", "--only", "read-digit@cpu")
+    (file,) = (place.store / "loads").glob("*.json")
+    store = Store(place.store)
+    seen = store.read_json(file)
+    assert {"total", "queue", "preprocess", "infer", "postprocess"} == seen["ms"].keys()
+    assert all(ms > 0 for ms in seen["ms"].values())
+    assert seen["ms"]["total"] > 19 + seen["ms"]["infer"]
+    new = place.out / "cpu/models/read-digit/1001000"
+    for total, doubt, code, said in (
+        (251.0, "", 7, "latency 251 ms > latency_budget_ms at 50/s 250"),
+        (30.0, "a quota", 7, "latency 30 ms cannot be held to latency_budget_ms at 50/s"),
+        (30.0, "", 0, ""),
+    ):
+        ms = {**seen["ms"], "total": total, "queue": 1.0}
+        store.write_json(file, {"ms": ms, "doubt": doubt})
+        ended = place.run("build", "--only", "read-digit@cpu")
+        assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr
+        assert new.is_dir() == (code == 0)
+    report = json.loads((place.out / "report.json").read_text())
+    gates = {gate["name"]: gate for row in report["rows"] for gate in row["gates"]}
+    assert gates["latency_budget_ms at 50/s"]["measured"] == 30.0
+    assert gates["latency_budget_ms.queue at 50/s"]["limit"] == 40
+
+
 def test_an_earlier_pipeline_that_no_longer_fits_is_left_out(place: Workplace) -> None:
     """Its model now batches no more; the new one fails its budget."""
     place.edit("read-digit.yaml", "# latency_budget_ms: 250", "latency_budget_ms: 18")

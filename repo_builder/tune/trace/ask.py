@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repo_builder.base.errors import InferError
+from repo_builder.serve import statistics
 from repo_builder.tune.trace import events
 from repo_builder.tune.trace.events import Request, Stage
 
@@ -137,16 +138,13 @@ def _by_statistics(
 ) -> tuple[Request, ...]:
     """What Triton's statistics grew by with each request: lengths, without their places."""
     found = []
-    before = _statistics(client)
+    before = statistics.read(client)
     for number in range(1, requests + 1):
         begun = time.monotonic_ns()
         send()
         total = (time.monotonic_ns() - begun) / 1e6
         now = _counted(client, model, before)
-        grown = {
-            (name, kind): (ns - before.get((name, kind), 0)) / 1e6
-            for (name, kind), ns in now.items()
-        }
+        grown = {key: ns / 1e6 for key, ns in statistics.grown(before, now).items()}
         before = now
         inside = grown.get((model, "success"), 0.0)
         stages = [
@@ -160,15 +158,12 @@ def _by_statistics(
     return tuple(found)
 
 
-def _counted(
-    client: Any, model: str, before: Mapping[tuple[str, str], int]
-) -> dict[tuple[str, str], int]:
+def _counted(client: Any, model: str, before: statistics.Counted) -> statistics.Counted:
     """The statistics once they have the request, which Triton may count after it has answered."""
     end = time.monotonic() + _WRITTEN_S
     while True:
-        now = _statistics(client)
-        grown = now.get((model, "count"), 0) > before.get((model, "count"), 0)
-        if grown or time.monotonic() > end:
+        now = statistics.read(client)
+        if statistics.grown(before, now).get((model, "count")) or time.monotonic() > end:
             return now
 
 
@@ -178,14 +173,6 @@ def _is_ensemble(grown: Mapping[tuple[str, str], float], name: str) -> bool:
     return others > 1 and grown[name, "success"] == max(
         ms for (_, kind), ms in grown.items() if kind == "success"
     )
-
-
-def _statistics(client: Any) -> dict[tuple[str, str], int]:
-    kinds = ("success", *(kind for _, kind in _KINDS))
-    stats = client.get_inference_statistics().model_stats
-    return {
-        (one.name, kind): getattr(one.inference_stats, kind).ns for one in stats for kind in kinds
-    } | {(one.name, "count"): one.inference_stats.success.count for one in stats}
 
 
 def _plain(answer: Any) -> dict[str, Any]:

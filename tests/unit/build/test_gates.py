@@ -121,6 +121,9 @@ def test_stages_have_limits_of_their_own() -> None:
         "infer 1 ms > latency_budget_ms.infer 0.5",
     ]
     assert [gate.held for gate in found] == [True, False, False]
+    (unknown,) = budget_gates({"total": 5.0}, {}, "no Triton is here", " at 9/s")
+    said = "latency_budget_ms at 9/s 5 cannot be verified: no Triton is here"
+    assert (over_budget([unknown]), unknown.held) == (said, False)
 
 
 def test_weights_that_alone_exceed_the_memory() -> None:

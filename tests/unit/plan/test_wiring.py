@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,31 @@ def test_a_target_may_have_another_budget(specs: Path) -> None:
     (specs / "read-digit.yaml").write_text(READ.replace("[cpu]", "[cpu, cpu-openvino]") + more)
     budgets = [pipeline.spec.latency_budget_ms for pipeline in planned(specs).pipelines]
     assert budgets == [{"total": 5}, {"total": 9}]
+
+
+def test_a_budget_may_have_parts_and_a_rate(specs: Path) -> None:
+    more = "latency_budget_ms: {total: 20, queue: 2, rate: 100}\n"
+    (specs / "read-digit.yaml").write_text(READ + more)
+    (pipeline,) = planned(specs).pipelines
+    assert pipeline.spec.latency_budget_ms == {"total": 20, "queue": 2}
+    assert pipeline.spec.budget_rate == 100
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("{queue: 2}", "limits the queue, which only load fills; write a `rate` beside it"),
+        ("{rate: 9}", "has no limit; write one of: total, queue, preprocess, infer, postprocess"),
+        ("{preproces: 2}", "did you mean 'preprocess'?"),
+        ("fast", "is neither a number of ms nor a mapping such as {total: 25}"),
+        ("{total: .nan}", "total"),
+        ("{total: 5, rate: 0}", "rate"),
+    ],
+)
+def test_budgets_that_are_none(specs: Path, budget: str, said: str) -> None:
+    (specs / "read-digit.yaml").write_text(f"{READ}latency_budget_ms: {budget}\n")
+    with pytest.raises(SpecError, match=re.escape(said)):
+        planned(specs)
 
 
 def test_selecting_a_pipeline_selects_its_models() -> None:
