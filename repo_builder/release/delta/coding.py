@@ -7,6 +7,7 @@ and the exponent of the float in the base. Few changes are places and values ins
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -51,17 +52,22 @@ def placed(places: Ints, present: Ints, level: int = 1) -> bytes:
     return bytes([Mode.PLACES]) + _places(places, present - present.dtype.type(1), level)
 
 
-def decoded(body: Cursor, count: int, width: int, groups: Ints | None, what: str) -> Ints:
-    """The inverse of `encoded`: `count` unsigned integers of `width` bytes."""
+def decoded(
+    body: Cursor, count: int, width: int, groups: Callable[[], Ints | None], what: str
+) -> Ints:
+    """The inverse of `encoded`: `count` unsigned integers of `width` bytes.
+
+    `groups` gives what `encoded` was given; it is asked where it is needed.
+    """
     mode = body.take(1)[0]
     if mode == Mode.PLANES:
         return _read_planes(body, count, width, what)
     if mode == Mode.SPLIT:
         return _read_split(body, count, width, what)
-    if mode == Mode.GROUPED and groups is not None:
+    if mode == Mode.GROUPED and (known := groups()) is not None:
         found = _read_split(body, count, width, what)
         values = np.empty_like(found)
-        values[np.argsort(groups, kind="stable")] = found
+        values[np.argsort(known, kind="stable")] = found
         return values
     if mode == Mode.PLACES:
         return _read_places(body, count, width, what)

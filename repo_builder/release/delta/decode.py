@@ -88,16 +88,21 @@ def _numbers(body: Cursor, kind: Kind, segments: list[Segment], base: BinaryIO) 
     count = sum(s.length for s in segments) // width
     what = f"{kind.name} of {count} numbers"
     if kind in SENT:
-        bits = numbers.unturned(coding.decoded(body, count, width, None, what))
+        bits = numbers.unturned(coding.decoded(body, count, width, _no_groups, what))
         return memoryview(bits.view(np.uint8).data)
     old = numbers.unsigned(_gathered(base, segments), kind)
     if kind in STEPS:
-        q = coding.decoded(body, count, 4, None, what)
+        q = coding.decoded(body, count, 4, _no_groups, what)
         each = [np.full(s.length // width, s.exponent, np.int32) for s in segments]
         new = numbers.stepped(old, q, np.concatenate(each), kind)
     else:
-        groups = numbers.exponents(old, kind)
-        new = numbers.sums(old, coding.decoded(body, count, width, groups, what), kind)
+        change = coding.decoded(body, count, width, lambda: numbers.exponents(old, kind), what)
+        places = np.flatnonzero(change)
+        if len(places) <= coding.FEW * count:
+            new = old.copy()
+            new[places] = numbers.sums(old[places], change[places], kind)
+        else:
+            new = numbers.sums(old, change, kind)
     return memoryview(new.view(np.uint8).data)
 
 
@@ -109,3 +114,7 @@ def _gathered(base: BinaryIO, segments: list[Segment]) -> bytes:
     content = b"".join(found)
     assert len(content) <= BLOCK  # noqa: S101  the table is within bounds
     return content
+
+
+def _no_groups() -> None:
+    """What numbers are grouped by that have no base."""

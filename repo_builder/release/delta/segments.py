@@ -11,8 +11,10 @@ from repo_builder.release.delta import numbers
 from repo_builder.release.delta.align import Bytes, Range
 from repo_builder.release.delta.layout import BLOCK, SEGMENTS, SENT, WIDTH, Kind, Segment
 
-_REGION = 2048
-"""Bytes of which the kind is chosen at once where no type is known."""
+_REGION, _LARGE_REGION = 2048, 16384
+"""Bytes of which the kind is chosen at once where no type is known; in files above `_LARGE`."""
+
+_LARGE = 16 << 20
 
 _LOOKED_AT = 512
 """Bytes of a region that the choice looks at."""
@@ -125,10 +127,11 @@ def _untyped(old: Bytes, new: Bytes, piece: Range) -> list[Segment]:
     x, y = old[base : base + piece.length], new[piece.new : piece.new + piece.length]
     if np.array_equal(x, y):
         return [Segment(Kind.COPY, piece.length, base)]
-    regions = len(x) // _REGION
-    whole = regions * _REGION
+    size = _REGION if len(new) <= _LARGE else _LARGE_REGION
+    regions = len(x) // size
+    whole = regions * size
     kinds = [Kind.ADD_I1, Kind.ADD_F4, Kind.ADD_F2]
-    rows = [part[:whole].reshape(regions, _REGION) for part in (x, y)]
+    rows = [part[:whole].reshape(regions, size) for part in (x, y)]
     differs = np.any(rows[0] != rows[1], axis=1)
     costs = [np.zeros(regions) for _ in kinds]
     for cost, kind in zip(costs, kinds, strict=True):
@@ -140,8 +143,8 @@ def _untyped(old: Bytes, new: Bytes, piece: Range) -> list[Segment]:
     chosen = [kinds[int(best[i])] if differs[i] else Kind.COPY for i in range(regions)]
     out: list[Segment] = []
     for i, kind in enumerate([*chosen, Kind.ADD_I1]):
-        begin = i * _REGION
-        length = min(_REGION, len(x) - begin)
+        begin = i * size
+        length = min(size, len(x) - begin)
         if not length:
             continue
         last = out[-1] if out else None
