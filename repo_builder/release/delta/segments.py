@@ -16,6 +16,9 @@ _REGION, _LARGE_REGION = 2048, 16384
 
 _LARGE = 16 << 20
 
+_WIDER = 1.15
+"""How much cheaper narrow numbers must look to be chosen: parts of a float32 do look so."""
+
 _LOOKED_AT = 512
 """Bytes of a region that the choice looks at."""
 
@@ -137,9 +140,10 @@ def _untyped(old: Bytes, new: Bytes, piece: Range) -> list[Segment]:
     for cost, kind in zip(costs, kinds, strict=True):
         a, b = (part[differs, :_LOOKED_AT].reshape(-1) for part in rows)
         cost[differs] = _bits(a, b, kind).reshape(-1, _LOOKED_AT // WIDTH[kind]).sum(axis=1)
-    costs.append(np.full(regions, 7.8 * _LOOKED_AT))
+    table = np.stack(costs)
+    best = np.argmin(table * np.array([[_WIDER], [1], [_WIDER]]), axis=0)
+    best[table[best, np.arange(regions)] > 7.8 * _LOOKED_AT] = len(kinds)
     kinds.append(Kind.RAW)
-    best = np.argmin(np.stack(costs), axis=0)
     chosen = [kinds[int(best[i])] if differs[i] else Kind.COPY for i in range(regions)]
     out: list[Segment] = []
     for i, kind in enumerate([*chosen, Kind.ADD_I1]):
