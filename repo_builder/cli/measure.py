@@ -48,6 +48,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @_options.number_option(
     "--threads", click.IntRange(0, 1024), 0, "Of the runtime; 0 leaves it to that."
 )
+@click.option("--served", is_flag=True, help="Also ask what is published through a Triton.")
 @_options.store_option
 @click.option(
     "--against",
@@ -68,6 +69,7 @@ def command(
     precise: bool,
     seconds: float,
     threads: int,
+    served: bool,
     store: Path | None,
     against: Path | None,
     save: Path | None,
@@ -94,6 +96,7 @@ def command(
         within=_PRECISE if precise else within / 100,
         seconds=5 * seconds if precise else seconds,
         threads=threads,
+        served=served,
     )
     found = room.measure(request, room.Shown(_Told().round))
     compared = compare.of(found, before) if before else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from triton_models import StartTriton
 from workplace import Workplace, repo_builder
 
-from repo_builder.tune.measure import read
+from repo_builder.base.errors import ModelError
+from repo_builder.run.store import Store
+from repo_builder.tune.measure import _served, read, subjects
 from repo_builder.tune.measure.rounds import LEAST_ROUNDS
 
 
@@ -82,6 +86,24 @@ def test_a_run_is_held_against_an_earlier_one_and_needs_no_store(
     assert len(found["gone"]) == 7
     (change,) = found["changes"]
     assert change["low"] > 10
+
+
+def test_what_is_published_is_asked_through_triton(
+    built: Workplace, tmp_path: Path, triton: StartTriton
+) -> None:
+    triton(built.out / "cpu", models=["vibration"])  # skips where there is none
+    found = subjects.of(built.out / "cpu", Store(built.store), tmp_path, callers=(1, 4))
+    served = {one.callers: one for one in found.subjects if one.model == "digits" and one.served}
+    for callers, batches in ((1, (1, 4)), (4, (1,))):
+        visit = _served.timed(served[callers], batches, 0.3)
+        assert [sample.batch for sample in visit.samples] == list(batches)
+        for sample in visit.samples:
+            assert sample.runs > 10
+            rate = sample.batch * sample.runs / sample.seconds
+            assert sample.rows_per_second == pytest.approx(rate)
+    lost = dataclasses.replace(served[1], inputs=None)
+    with pytest.raises(ModelError, match="the store has no inputs of it"):
+        _served.timed(lost, (1,), 0.1)
 
 
 def test_what_is_no_build(built: Workplace, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from repo_builder.base import console, energy, hardware
-from repo_builder.base.errors import ModelError, OutputError
+from repo_builder.base import console, energy, hardware, machine
+from repo_builder.base.errors import ModelError, OutputError, RepoBuilderError
 from repo_builder.run import isolated
 from repo_builder.run.store import Store
 from repo_builder.tune.measure import _visit, rounds, subjects
@@ -38,7 +38,8 @@ class Request:
     `build` is a build's folder; `only` are patterns of `model@target`. Intervals of rows a second
     shall be no wider than `within` to each side, as a share; after `seconds` in all it ends anyhow,
     once there are enough rounds for an interval. `visit_s` is the time of a batch size in a visit,
-    `threads` 0 leaves their number to the runtime.
+    `threads` 0 leaves their number to the runtime. `served` also asks what is published through
+    Triton, by one caller and by two for each core.
     """
 
     build: Path
@@ -49,6 +50,7 @@ class Request:
     seconds: float = 120.0
     visit_s: float = 0.1
     threads: int = 0
+    served: bool = False
 
 
 @dataclass
@@ -69,7 +71,12 @@ def measure(request: Request, shown: Shown | None = None) -> Measured:
     with tempfile.TemporaryDirectory(prefix="repo-builder-measure-") as folder:
         store = Store(request.store)
         found = subjects.of(
-            request.build, store, Path(folder), only=request.only, threads=request.threads
+            request.build,
+            store,
+            Path(folder),
+            only=request.only,
+            threads=request.threads,
+            callers=(1, 2 * machine.cores_allowed()) if request.served else (),
         )
         left_out = list(found.left_out)
         seen = Rounds([])
@@ -79,7 +86,7 @@ def measure(request: Request, shown: Shown | None = None) -> Measured:
             rounds.run(
                 seen,
                 Limits(request.within, request.seconds),
-                lambda subject: _visited(subject, request),
+                lambda subject: _visited(subject, request, left_out),
                 time.monotonic,
                 (shown or Shown()).round,
             )
@@ -122,6 +129,9 @@ def _that_load(
     """Those that load and run; each batch size once, in a process that does nothing else."""
     good: list[Subject] = []
     for subject in found:
+        if subject.served:
+            good.append(subject)
+            continue
         try:
             taken = isolated.call(subject.folder, _visit.sizes, subject, request.batches)
             for batch in taken:
@@ -142,8 +152,21 @@ def _that_load(
     return good
 
 
-def _visited(subject: Subject, request: Request) -> Visit:
-    return isolated.call(subject.folder, _visit.timed, subject, request.batches, request.visit_s)
+def _visited(subject: Subject, request: Request, left_out: list[str]) -> Visit | None:
+    """None, and a word in `left_out`, where it fails: the others go on."""
+    how = (subject, request.batches, request.visit_s)
+    try:
+        if subject.served:
+            from repo_builder.tune.measure import _served
+
+            return _served.timed(*how)
+        return isolated.call(subject.folder, _visit.timed, *how)
+    except RepoBuilderError as failure:
+        said = " ".join(str(failure).split())
+        left_out.append(
+            f"{subject.model}@{subject.target} {subject.precision} {subject.runtime}: {said}"
+        )
+        return None
 
 
 def _notes() -> list[str]:

@@ -86,5 +86,5 @@ def _plot(name: str, cells: Sequence[Cell]) -> str:
 
 
 def _label(cell: Cell) -> str:
-    asked = f", {cell.callers} callers" if cell.callers else ""
+    asked = f", {cell.callers} at once" if cell.callers else ""
     return f"{cell.precision} {cell.runtime}, batch {cell.batch}{asked}"

@@ -108,15 +108,16 @@ class Rounds:
 def run(
     rounds: Rounds,
     limits: Limits,
-    visit: Callable[[Subject], Visit],
+    visit: Callable[[Subject], Visit | None],
     clock: Callable[[], float],
     told: Callable[[Rounds, Sequence[Subject]], None] = lambda _rounds, _open: None,
 ) -> None:
     """Make rounds until all is narrow, or the time is up after `LEAST_ROUNDS`.
 
     A visit while others used the machine is made again while there is time, `_REPEATS` times at
-    most; then it counts, and its cells say so. `told` is called before each round with the subjects
-    that it visits.
+    most; then it counts, and its cells say so. A subject
+    whose visit is None failed, and is dropped. `told` is called before each round with the
+    subjects that it visits.
     """
     begun = clock()
     while wide := rounds.open(limits):
@@ -126,11 +127,15 @@ def run(
         for subject in wide:
             made = visit(subject)
             for _ in range(_REPEATS):
-                if not made.doubt or clock() - begun >= limits.seconds:
+                late = clock() - begun >= limits.seconds
+                if made is None or not made.doubt or late:
                     break
                 rounds.repeated[subject] = rounds.repeated.get(subject, 0) + 1
                 made = visit(subject)
-            rounds.add(subject, made)
+            if made is None:
+                rounds.subjects = [one for one in rounds.subjects if one != subject]
+            else:
+                rounds.add(subject, made)
         rounds.done += 1
 
 

@@ -25,7 +25,7 @@ def rows(measured: Measured) -> list[tuple[str, ...]]:
 def row(cell: Cell) -> tuple[str, ...]:
     """The texts of a cell."""
     memory = cell.memory
-    asked = f" x{cell.callers}" if cell.callers else ""
+    asked = f", {cell.callers} at once" if cell.callers else ""
     return (
         cell.model,
         cell.precision,

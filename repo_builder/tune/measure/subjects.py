@@ -29,13 +29,20 @@ class Found:
 
 
 def of(
-    build: Path, store: Store, work: Path, *, only: Sequence[str] = (), threads: int = 0
+    build: Path,
+    store: Store,
+    work: Path,
+    *,
+    only: Sequence[str] = (),
+    threads: int = 0,
+    callers: Sequence[int] = (),
 ) -> Found:
     """The subjects of a build's folder, or of one target's in it.
 
     Models that are not published under their own names lie in the store; what is needed of it is
-    copied into the folder `work`. `only` are patterns of `model@target`. OutputError where `build`
-    is none, or nothing of it runs here.
+    copied into the folder `work`. `only` are patterns of `model@target`. With `callers`, what is
+    published is also asked through Triton by so many at once. OutputError where `build` is none, or
+    nothing of it runs here.
     """
     subjects: list[Subject] = []
     left_out: list[str] = []
@@ -54,7 +61,12 @@ def of(
                     left_out.append(f"{ids[-1]}: a pipeline; `repo-builder trace` shows its stages")
                 continue
             found = list(_of_model(folder, target, name, record, store, work))
-            subjects += [one for one in found if isinstance(one, Subject)]
+            here = [one for one in found if isinstance(one, Subject)]
+            subjects += here
+            subjects += [
+                replace(here[0], runtime=f"triton {here[0].runtime}", folder=folder, callers=count)
+                for count in (callers if here else ())
+            ]
             left_out += [one for one in found if isinstance(one, str)]
     if only and not subjects and not left_out:
         raise UsageError(f"--only {', '.join(only)} fits none of: {', '.join(ids)}")

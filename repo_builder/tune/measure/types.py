@@ -133,7 +133,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The key for people: `digits int8 onnxruntime, batch 8`."""
-        asked = f", {self.callers} callers" if self.callers else ""
+        asked = f", {self.callers} at once" if self.callers else ""
         return f"{self.model} {self.precision} {self.runtime}, batch {self.batch}{asked}"
 
 

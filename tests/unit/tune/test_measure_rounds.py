@@ -106,6 +106,17 @@ def test_a_visit_beside_others_is_made_again_and_told_where_that_does_not_help()
     assert said.count("?") == 1
 
 
+def test_what_fails_is_dropped_and_the_others_go_on() -> None:
+    seen = Rounds([subject("good"), subject("bad")])
+
+    def made(one: Subject) -> Visit | None:
+        return None if one.model == "bad" and seen.done == 2 else visit(1.0)
+
+    rounds.run(seen, Limits(0.03, 60), made, clock())
+    assert [cell.model for cell in seen.cells(0.03)] == ["good"]
+    assert seen.done == LEAST_ROUNDS
+
+
 def test_what_broke_off_is_still_told() -> None:
     seen = Rounds([subject("a")])
     left = [visit(1.0), visit(1.1)]
