@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,15 @@ class Conditions:
 
 
 class Watch:
-    """Measures `Conditions` from when it is made; `root` is where the system's files lie."""
+    """Measures `Conditions` from when it is made; `root` is where the system's files lie.
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    `helpers` tells the CPU seconds so far of other processes that work for this one: their time
+    does not count as others'.
+    """
+
+    def __init__(self, root: Path = Path("/"), helpers: Callable[[], float] = lambda: 0.0) -> None:
         self._root = root
+        self._helpers = helpers
         self._cores = sorted(os.sched_getaffinity(0))
         self._begun = self._read()
 
@@ -63,10 +68,10 @@ class Watch:
         return Conditions(cpu_name(self._root), cores, load, throttled)
 
     def _read(self) -> tuple[float, float, float, float]:
-        """Seconds: of the clock, of this process, of all on its cores, held up by a quota."""
+        """Seconds: of the clock, of this process and its helpers, of all, held up by a quota."""
         return (
             time.perf_counter(),
-            time.process_time(),
+            time.process_time() + self._helpers(),
             _busy(self._root / "proc/stat", {f"cpu{core}" for core in self._cores}),
             _held_up(self._root),
         )

@@ -154,6 +154,7 @@ async def _measure(
         inputs = made_inputs(described, ask.rows, ask.file)
         for one in inputs[:3]:
             await client.infer(model, one, timeout=timeout)
+<<<<<<< ours
 
         async def load(seconds: float) -> Load:
             if ask.rate:
@@ -163,6 +164,12 @@ async def _measure(
             return await loads.closed_loop(
                 client, model, inputs, callers=ask.callers, seconds=seconds, timeout=timeout
             )
+=======
+        ask = loads.asking(client, model, inputs, timeout)
+        if rate:
+            return await loads.open_loop(ask, rate=rate, seconds=seconds)
+        return await loads.closed_loop(ask, callers=callers, seconds=seconds)
+>>>>>>> theirs
 
         return await drive(load)
 

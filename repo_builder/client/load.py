@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +28,23 @@ from repo_builder.client.errors import ClientError
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
 
+LATE_S = 0.01
+"""A call of an open loop that begins later than this after it was due has begun late."""
+
+Ask = Callable[[int], Awaitable[str]]
+"""Makes the call with this number and says who answered it; raises ClientError where it fails."""
+
 
 @dataclass
 class Load:
-    """What was measured. `latencies` in seconds, of the answered calls; `seconds` in all."""
+    """What was measured. `latencies` in seconds, of the answered calls; `seconds` in all.
+
+    `whens`, one for each latency: seconds after the start at which the call was due (open loop) or
+    answered (closed loop). `late_starts` counts calls that began more than `LATE_S` late.
+    """
 
     latencies: list[float] = field(default_factory=list)
+    whens: list[float] = field(default_factory=list)
     seconds: float = 0.0
     sources: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -50,15 +62,17 @@ class Load:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
 
-async def closed_loop(
-    client: AsyncEdgeClient,
-    model: str,
-    inputs: Sequence[Any],
-    *,
-    callers: int,
-    seconds: float,
-    timeout: float,
-) -> Load:
+def asking(client: AsyncEdgeClient, model: str, inputs: Sequence[Any], timeout: float) -> Ask:
+    """Calls of `client` that send `inputs` in turn."""
+
+    async def ask(number: int) -> str:
+        result = await client.infer(model, inputs[number % len(inputs)], timeout=timeout)
+        return result.source
+
+    return ask
+
+
+async def closed_loop(ask: Ask, *, callers: int, seconds: float) -> Load:
     """`callers` that ask again as soon as they were answered, for `seconds`."""
     load = Load()
     begun = time.perf_counter()
@@ -66,7 +80,8 @@ async def closed_loop(
 
     async def caller(number: int) -> None:
         while (start := time.perf_counter()) < end:
-            await _call(client, model, inputs[number % len(inputs)], timeout, load, start)
+            if await _call(ask, number, load, start):
+                load.whens.append(time.perf_counter() - begun)
             number += callers
 
     await asyncio.gather(*(caller(number) for number in range(callers)))
@@ -75,23 +90,27 @@ async def closed_loop(
 
 
 async def open_loop(
-    client: AsyncEdgeClient,
-    model: str,
-    inputs: Sequence[Any],
+    ask: Ask,
     *,
     rate: float,
     seconds: float,
-    timeout: float,
+    most: int = sys.maxsize,
     uniform: Callable[[], float] = random.random,
 ) -> Load:
     """Calls that begin at random, `rate` a second on average, for `seconds`.
 
-    Where this process itself cannot keep up, calls begin late; `late_starts` counts those more than
-    10 ms late. Their latency still runs from when they should have begun.
+    Where this process itself cannot keep up, calls begin late; their latency still runs from when
+    they should have begun. While `most` calls wait for an answer no more are made: each that was
+    due counts as an error, `Unsent`.
     """
     load = Load()
     tasks: set[asyncio.Task[None]] = set()
     begun = time.perf_counter()
+
+    async def call(number: int, due: float) -> None:
+        if await _call(ask, number, load, due):
+            load.whens.append(due - begun)
+
     due, number = begun, 0
     while True:
         # The time to the next event of a Poisson process is exponential.
@@ -99,9 +118,11 @@ async def open_loop(
         if due > begun + seconds:
             break
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        load.late_starts += time.perf_counter() - due > 0.01
-        call = _call(client, model, inputs[number % len(inputs)], timeout, load, due)
-        task = asyncio.ensure_future(call)
+        load.late_starts += time.perf_counter() - due > LATE_S
+        if len(tasks) >= most:
+            load.errors["Unsent"] += 1
+            continue
+        task = asyncio.ensure_future(call(number, due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         number += 1
@@ -111,13 +132,13 @@ async def open_loop(
     return load
 
 
-async def _call(
-    client: AsyncEdgeClient, model: str, inputs: Any, timeout: float, load: Load, start: float
-) -> None:
+async def _call(ask: Ask, number: int, load: Load, start: float) -> bool:
+    """Make a call and note what came of it; whether it was answered."""
     try:
-        result = await client.infer(model, inputs, timeout=timeout)
+        source = await ask(number)
     except ClientError as error:
         load.errors[type(error).__name__] += 1
-        return
+        return False
     load.latencies.append(time.perf_counter() - start)
-    load.sources[result.source] += 1
+    load.sources[source] += 1
+    return True

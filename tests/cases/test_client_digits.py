@@ -239,14 +239,11 @@ def test_an_open_loop_counts_a_stall_for_every_call_it_held_up(served):
                     proxy.blackhole = False
 
                 task = asyncio.ensure_future(stall())
+                ask = loads.asking(client, "digits", [images[:1]], 5)
                 if open_loop:
-                    load = await loads.open_loop(
-                        client, "digits", [images[:1]], rate=60, seconds=1.2, timeout=5
-                    )
+                    load = await loads.open_loop(ask, rate=60, seconds=1.2)
                 else:
-                    load = await loads.closed_loop(
-                        client, "digits", [images[:1]], callers=1, seconds=1.2, timeout=5
-                    )
+                    load = await loads.closed_loop(ask, callers=1, seconds=1.2)
                 await task
                 return load
 

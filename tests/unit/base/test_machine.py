@@ -46,6 +46,14 @@ def test_cores_that_we_may_not_use_do_not_disturb_us(tmp_path: Path) -> None:
     assert watch.conditions().load == 0.0
 
 
+def test_processes_that_work_for_us_are_no_others(tmp_path: Path) -> None:
+    text = f"cpu{CORES[0]} {{}} 0 0 0 0 0 0 0 0 0\n"
+    worked = iter([1.0, 1.0 + 1e6])
+    watch = Watch(system(tmp_path, {"proc/stat": text.format(5)}), lambda: next(worked))
+    system(tmp_path, {"proc/stat": text.format(5 + round(1e6 * TICKS))})
+    assert watch.conditions().load == 0.0
+
+
 def test_a_system_that_says_nothing_is_not_called_quiet(tmp_path: Path) -> None:
     found = Watch(tmp_path).conditions()
     assert (found.load, found.throttled) == (None, 0.0)

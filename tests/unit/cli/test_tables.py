@@ -124,7 +124,7 @@ def test_images(capsys: Capture) -> None:
 
 
 def test_bench(capsys: Capture) -> None:
-    load = Load([0.001] * 98 + [12.3456] * 2, 25.0, Counter(edge=90, cloud=10))
+    load = Load([0.001] * 98 + [12.3456] * 2, seconds=25.0, sources=Counter(edge=90, cloud=10))
     assert "12345.60" in printed(capsys, lambda: bench._print(load, None))
 
 
