@@ -14,7 +14,7 @@ from repo_builder.base import digest, resources
 from repo_builder.base.artifact import Entry, Signature
 from repo_builder.base.digest import Json
 from repo_builder.base.errors import DataError, GateFailed, RepoBuilderError
-from repo_builder.build import beside, latency, near, proof, pruned
+from repo_builder.build import beside, latency, near, proof, pruned, tuned
 from repo_builder.build.gates import Measurements, failures, limits, too_few_rows, too_large
 from repo_builder.build.report import confidence
 from repo_builder.build.report.types import Energy, Row, Score, Status
@@ -68,6 +68,9 @@ def assemble(
     open_gate = timeless and any(gate is not None for gate in timed_gates)
     if imported is None or compiled is None or verified is None or unsure or cold or open_gate:
         return Row(**base, **measured, status="failed", reason="not built: stopped before"), None
+    variant, used, unused = tuned.settled(variant, compiled.artifact.digest[:12])
+    measured["notes"] += (used,) if used else ()
+    measured["warnings"] += (unused,) if unused else ()
     score, timed = measured["score"], measured["latency"]
     broken = too_large(variant.target, _loaded(compiled, measured["size"]))
     broken += proof.failures(entries, verified)

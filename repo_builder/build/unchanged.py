@@ -84,6 +84,7 @@ def _inputs(request: Request, plan: Plan) -> Iterator[Path]:
     """What the user and the package hold: specs, what they name, targets, templates."""
     from repo_builder.plan import SourceFiles
     from repo_builder.spec.load import DEFAULTS
+    from repo_builder.spec.tuning import TUNING
     from repo_builder.spec.types import TorchSource
     from repo_builder.targets.loader import CATALOG
 
@@ -91,6 +92,7 @@ def _inputs(request: Request, plan: Plan) -> Iterator[Path]:
     for variant in plan.all_variants:
         yield variant.spec.file
         yield variant.spec.file.parent / DEFAULTS
+        yield variant.spec.file.parent / TUNING
     for variant in plan.variants:
         yield from variant.spec.serving.labels.values()
         if isinstance(variant.spec.source, TorchSource):

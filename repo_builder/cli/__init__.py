@@ -25,6 +25,7 @@ COMMANDS = {
     "lint": "Find what Triton would refuse, in any model repository.",
     "sensitivity": "Rank the layers of a model by what int8 costs in them.",
     "family": "Compare sizes of a net; find the largest that a device affords.",
+    "tune": "Find the best way to serve a model on this machine, by measuring.",
     "targets": "Know the devices, choose one, set its power.",
     "roi": "Say whether edge devices pay, from their costs.",
     "release": "Make, compare and promote releases of models.",

@@ -154,22 +154,12 @@ async def _measure(
         inputs = made_inputs(described, ask.rows, ask.file)
         for one in inputs[:3]:
             await client.infer(model, one, timeout=timeout)
-<<<<<<< ours
+        asking = loads.asking(client, model, inputs, timeout)
 
         async def load(seconds: float) -> Load:
             if ask.rate:
-                return await loads.open_loop(
-                    client, model, inputs, rate=ask.rate, seconds=seconds, timeout=timeout
-                )
-            return await loads.closed_loop(
-                client, model, inputs, callers=ask.callers, seconds=seconds, timeout=timeout
-            )
-=======
-        ask = loads.asking(client, model, inputs, timeout)
-        if rate:
-            return await loads.open_loop(ask, rate=rate, seconds=seconds)
-        return await loads.closed_loop(ask, callers=callers, seconds=seconds)
->>>>>>> theirs
+                return await loads.open_loop(asking, rate=ask.rate, seconds=seconds)
+            return await loads.closed_loop(asking, callers=ask.callers, seconds=seconds)
 
         return await drive(load)
 

@@ -92,8 +92,8 @@ def decide(
     for tensor in decided["output"]:
         if tensor["name"] in spec.serving.labels:
             tensor["label_filename"] = spec.serving.labels[tensor["name"]].name
-    if largest > 1 and spec.serving.objective == "throughput":
-        decided["dynamic_batching"] = {}
+    if largest > 1 and (batcher := _batcher(spec)) is not None:
+        decided["dynamic_batching"] = batcher
     decided = _overlay(decided, spec.serving.config)
     if decided.get("dynamic_batching") is not None:
         decided["dynamic_batching"] = _overlay(_WAITING, decided["dynamic_batching"])
@@ -180,16 +180,30 @@ def _largest_batch(spec: Spec, target: Target, signature: Signature) -> int:
     if target.openvino is not None:
         return 0 if target.openvino.device == "CPU" else 1
     asked = spec.serving.max_batch_size
+    if asked is None and spec.tuning is not None and spec.tuning.candidate.batches:
+        return spec.tuning.candidate.max_batch
     return DEFAULT_MAX_BATCH if asked is None else asked
 
 
 def _instances(spec: Spec, target: Target, cores: int) -> tuple[int, int]:
     """How many instances, with how many threads each; never more threads than cores."""
+    if spec.tuning is not None:
+        return spec.tuning.candidate.instances, spec.tuning.candidate.threads
     elsewhere = target.openvino is not None and target.openvino.device != "CPU"
     if spec.serving.objective == "latency" or elsewhere:
         return 1, cores
     count = min(cores, MOST_INSTANCES)
     return count, cores // count
+
+
+def _batcher(spec: Spec) -> dict[str, Any] | None:
+    """The dynamic batcher; None where requests are not joined."""
+    if spec.tuning is None:
+        return {} if spec.serving.objective == "throughput" else None
+    one = spec.tuning.candidate
+    if not one.batches:
+        return None
+    return {"max_queue_delay_microseconds": one.delay_us} if one.delay_us else {}
 
 
 def _tensor(tensor: Tensor, largest: int) -> dict[str, Any]:

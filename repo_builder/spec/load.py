@@ -14,14 +14,14 @@ from typing import Any, TypeVar, Union, cast
 from repo_builder.base import document, validate
 from repo_builder.base.document import Document
 from repo_builder.base.errors import Problem, SpecError, did_you_mean
-from repo_builder.spec import resolve_pipeline, teachers, types
+from repo_builder.spec import resolve_pipeline, teachers, tuning, types
 from repo_builder.spec.raw import RawSpec
 from repo_builder.spec.raw_pipeline import RawPipeline
 from repo_builder.spec.resolve import resolve
 from repo_builder.targets import Target
 
 DEFAULTS = "defaults.yaml"
-_NO_SPECS = (DEFAULTS, "pins.yaml")
+_NO_SPECS = (DEFAULTS, "pins.yaml", tuning.TUNING)
 """Files that stand beside specs: what a folder's specs share, and what images are made of."""
 
 OWN = ("kind", "name", "version", "source")
@@ -50,6 +50,7 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
     specs: Specs = []
     defaults: dict[Path, Document | None] = {}
     named: dict[str, Document] = {}
+    tunings: dict[Path, dict[str, tuning.Tuning]] = {}
     for path in _files(roots, problems):
         if path.parent not in defaults:
             defaults[path.parent] = _defaults(path.parent / DEFAULTS, problems)
@@ -61,12 +62,23 @@ def load(roots: Iterable[Path], targets: Mapping[str, Target]) -> Specs:
         resolved, found = _specs(path, whole, targets)
         lines = {(problem.file, problem.line) for problem in unread}
         problems += [problem for problem in found if (problem.file, problem.line) not in lines]
-        specs += resolved
+        if path.parent not in tunings:
+            tunings[path.parent] = tuning.read(path.parent, problems)
+        specs += [_tuned(spec, tunings[path.parent]) for spec in resolved]
     if problems:
         unique = sorted(set(problems), key=lambda p: (p.file, p.line, p.field, p.what))
         count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
         raise SpecError(f"the specs have {count}:", unique)
     return sorted(teachers.attach(list(_with_clouds(specs))), key=lambda spec: spec.id)
+
+
+def _tuned(
+    spec: types.Spec | types.Pipeline, found: Mapping[str, tuning.Tuning]
+) -> types.Spec | types.Pipeline:
+    """The spec with its entry of the folder's `tuning.yaml`, where there is one."""
+    if isinstance(spec, types.Spec) and spec.id in found:
+        return dataclasses.replace(spec, tuning=found[spec.id])
+    return spec
 
 
 def document_of(path: Path) -> Document:

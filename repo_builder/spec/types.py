@@ -23,6 +23,7 @@ from repo_builder.spec.training import Distillation, Training
 from repo_builder.targets.types import ActivationType, CalibrationMethod, Repair, WeightType
 
 if TYPE_CHECKING:
+    from repo_builder.spec.tuning import Tuning
     from repo_builder.targets.types import HardwareCompatibility
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -308,6 +309,9 @@ class Spec:
     `teacher` is the spec of the model that `optimize.distill` names, where that is no file. `near`
     is the version that devices have, which the weights are brought near.
 
+    `tuning` is how `tune` found it is served best; a build uses it where model and machine are the
+    same.
+
     `sizes` maps names of open dimensions to the size that is really used, and inputs to the sizes
     of all their dimensions, None where nothing is said.
     """
@@ -329,6 +333,7 @@ class Spec:
     teacher: Spec | None = None
     near: OnnxSource | Released | None = None
     sizes: Mapping[str, int | tuple[int | None, ...]] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
     @property
     def id(self) -> str:

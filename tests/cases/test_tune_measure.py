@@ -16,8 +16,8 @@ from repo_builder.base.errors import MissingExtra, ServeError
 from repo_builder.serve import install
 from repo_builder.spec.candidate import Candidate
 from repo_builder.tune import inputs, published
+from repo_builder.tune.block import Bench
 from repo_builder.tune.local import MOST_LOADED, Local
-from repo_builder.tune.measure import Bench
 from repo_builder.tune.remote import Remote
 from repo_builder.tune.rules.types import SLICES, Measure
 from repo_builder.tune.sender import Sender
@@ -95,9 +95,7 @@ def test_of_an_open_loop_as_many_are_due_as_asked(
     assert 40 <= found.sent <= 160
 
 
-def test_only_so_many_candidates_stay_loaded(
-    local: Local, sender: Sender, digits: Servable, requests: Path
-) -> None:
+def test_only_so_many_candidates_stay_loaded(local: Local, digits: Servable) -> None:
     for delay in range(MOST_LOADED + 1):
         local.load(digits, Candidate("onnxruntime", 1, 1, 2, delay))
     assert local.lost() == ""
