@@ -11,6 +11,7 @@ from repo_builder.base.errors import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 _SHOWN = 60
 _SAID = {
@@ -29,6 +30,7 @@ _SAID = {
     "literal_error": "must be {expected}",
     "mapping_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
+    "string_pattern_mismatch": "must match {pattern}",
     "string_type": "must be text",
     "too_long": "must have at most {max_length} items",
     "too_short": "must have at least {min_length} items",
@@ -67,12 +69,17 @@ def _problems(
             words = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             what, fix = f"unknown value {_short(given)}", did_you_mean(given[:_SHOWN], words)
         else:
-            said = _SAID.get(kind, item["msg"][0].lower() + item["msg"][1:])
-            what = f"{said.format(**item.get('ctx', {}))}, not {_short(given)}"
+            said = _SAID[kind].format(**item.get("ctx", {})) if kind in _SAID else _own_words(item)
+            what = f"{said}, not {_short(given)}"
             quotes = kind == "string_type" and not isinstance(given, (dict, list, type(None)))
             fix = "write it in quotes" if quotes else ""
         problems.append(document.problem(path, what, fix))
     return sorted(set(problems))
+
+
+def _own_words(item: ErrorDetails) -> str:
+    """What pydantic says, as part of a line."""
+    return item["msg"][0].lower() + item["msg"][1:]
 
 
 def _own_path(value: Any, location: tuple[str | int, ...]) -> Path_:

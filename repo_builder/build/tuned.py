@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from repo_builder.base import machine
 from repo_builder.plan import Variant
+from repo_builder.spec.types import Pipeline, Spec
 
 _BY_HAND = ("instance_group", "dynamic_batching", "sequence_batching")
 _THREADS = ("intra_op_thread_count", "NUM_STREAMS", "INFERENCE_NUM_THREADS")
@@ -36,6 +37,17 @@ def settled(variant: Variant, model: str) -> tuple[Variant, str, str]:
     if own := by_hand(variant.spec.serving.config):
         note += f"; the spec's own {', '.join(own)} wins"
     return variant, note, ""
+
+
+def told(specs: Iterable[Spec | Pipeline]) -> Iterator[str]:
+    """What a build of these specs will look at of their tunings, a line each."""
+    for spec in specs:
+        if isinstance(spec, Spec) and spec.tuning is not None:
+            one = spec.tuning
+            yield (
+                f"{spec.id}: served as {one.place} says, if the model built is {one.model} and the "
+                f"machine {one.cpu} with {one.cores} cores: {one.candidate}"
+            )
 
 
 def by_hand(config: Mapping[str, Any]) -> list[str]:

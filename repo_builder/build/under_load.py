@@ -118,9 +118,8 @@ async def _asked(
     limits = Limits(concurrency=1_000_000, queue=0)
     async with AsyncEdgeClient(url, limits=limits) as client:
         await client.infer(model, inputs, timeout=_TIMEOUT_S)
-        return await load.open_loop(
-            client, model, [inputs], rate=rate, seconds=seconds, timeout=_TIMEOUT_S
-        )
+        ask = load.asking(client, model, [inputs], _TIMEOUT_S)
+        return await load.open_loop(ask, rate=rate, seconds=seconds)
 
 
 def _stages(variant: PipelineVariant, grown: Mapping[tuple[str, str], int]) -> dict[str, float]:

@@ -34,7 +34,8 @@ def command(
     Nothing is built or written but the memory of file digests.
     """
     _options.need_build_extra("plan")
-    from repo_builder.build import Request
+    from repo_builder.build import Request, tuned
+    from repo_builder.build.prepare import read
     from repo_builder.build.preview import preview
 
     request = Request(
@@ -55,6 +56,8 @@ def command(
         header = ("model@target", "step", "would", "why")
         text = console.table(header, rows, wrap=(1, 3), colours=_COLOURS)
         console.out(text)
+    for tuning in tuned.told(read(request)[0]):
+        console.say(tuning)
     waiting = {line.key for line in lines if not line.cached and not line.refused}
     what = f"{len(waiting)} steps to run" if waiting else "nothing to do"
     models = len({line.id.partition("@")[0] for line in lines})

@@ -23,6 +23,7 @@ from repo_builder.spec import (
     raw_source,
     raw_training,
     serving,
+    tuning,
 )
 from repo_builder.spec.load import OWN
 from repo_builder.targets.loader import CATALOG
@@ -139,3 +140,15 @@ def of_defaults() -> dict[str, Any]:
     for shape in (schema, *schema["$defs"].values()):
         shape.pop("required", None)
     return schema
+
+
+def of_tunings() -> dict[str, Any]:
+    """The schema of `tuning.yaml`."""
+    schema = tuning.RawTuning.model_json_schema()
+    shapes = {"RawTuning": schema, **schema["$defs"]}
+    for name, shape in shapes.items():
+        _explain(shape, getattr(tuning, name))
+        for field, value in shape.get("properties", {}).items():
+            value.setdefault("description", _derived(name, field, value, schema["$defs"]))
+    schema["title"] = "repo-builder tuning"
+    return {"$schema": DIALECT, **schema}

@@ -25,6 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("defaults.schema.json", ["--defaults"]),
         ("target.schema.json", ["--targets"]),
         ("roi.schema.json", ["--roi"]),
+        ("tuning.schema.json", ["--tuning"]),
     ],
 )
 def test_the_committed_schema_is_current(

@@ -60,7 +60,7 @@ def _outcome(found: Recommendation) -> Iterator[str]:
     elif found.outcome == "no difference" and found.current:
         yield f"nothing is expected to be better than the current one, {found.current.label}"
     if not found.complete:
-        yield "the time was up before it was decided; a longer --budget may tell more"
+        yield "the time was up before it was decided; more --seconds may tell more"
 
 
 def _kept(one: Candidate, objective: Objective, seen: Sequence[Observation]) -> Iterator[str]:

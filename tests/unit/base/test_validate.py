@@ -107,3 +107,13 @@ def test_a_huge_value_is_cut() -> None:
     assert len(line) < 200
     (line,) = said("x: &a " + "y" * 5_000 + "\nname: [" + "*a, " * 5_000 + "]")[:1]
     assert len(line) < 200
+
+
+def test_a_pattern_with_braces_is_told() -> None:
+    class Named(BaseModel):
+        digest: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
+
+    read, _ = document.parse("digest: x\n", "f.yaml")
+    assert read is not None
+    _, problems = validate.check(Named, read)
+    assert [problem.what for problem in problems] == ["must match ^[0-9a-f]{12}$, not 'x'"]
