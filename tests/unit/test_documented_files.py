@@ -16,6 +16,8 @@ import yaml
 
 from repo_builder import targets
 from repo_builder.base import document
+from repo_builder.base.errors import Problem
+from repo_builder.spec import tuning
 from repo_builder.spec.load import load
 from repo_builder.tune import economics
 
@@ -62,6 +64,12 @@ def test_yaml_is_what_it_seems(block: documents.Block, examples: Path) -> None:
         assert Path(block.title).stem in targets.load(examples / "devices")
     elif "once" in content:  # costs
         assert economics.figures(document.Document(content, {}))[2] == []
+    elif "models" in content:
+        (examples / block.title).write_text(block.text)
+        problems: list[Problem] = []
+        assert tuning.read(examples, problems)
+        assert problems == []
+        (examples / block.title).unlink()
     elif "name" in content and not block.title:
         path = examples / f"{content['name']}.yaml"
         path.write_text(block.text)
