@@ -172,7 +172,10 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Workloa
     from repo_builder.steps import export_torch
 
     folder = tmp_path_factory.mktemp("mixture")
-    found = families.read(EXAMPLES / "mixture-1d.yaml", CATALOG)
+    (folder / "digits-1d").mkdir()
+    for name in ("train", "validation", "evaluation"):  # which data.py writes; they are not read
+        (folder / "digits-1d" / f"{name}.npz").touch()
+    found = families.read(examples(folder) / "mixture-1d.yaml", CATALOG)
     exported = {}
     for active in (1, 3):
         kwargs = {"experts": 4, "active": active}
