@@ -53,15 +53,9 @@ async def _asked(
             if not 1 <= batch <= max(model.max_rows, 1) and model.max_rows >= 0:
                 continue
             feed = _feed(subject, model, batch)
+            ask = load.asking(client, subject.model, [feed], _TIMEOUT_S)
             for part in (_WARM, 1.0):
-                seen = await load.closed_loop(
-                    client,
-                    subject.model,
-                    [feed],
-                    callers=subject.callers,
-                    seconds=part * seconds,
-                    timeout=_TIMEOUT_S,
-                )
+                seen = await load.closed_loop(ask, callers=subject.callers, seconds=part * seconds)
             if seen.errors:
                 kinds = ", ".join(seen.errors)
                 raise ModelError(f"{subject.model}: requests of {batch} rows fail: {kinds}")
