@@ -225,4 +225,8 @@ def _tell(name: str, found: Recommendation, *, as_json: bool) -> None:
         return
     for line in found.evidence:
         console.say(line)
-    console.out(f"{name}: {found.outcome}" + (f": {found.candidate}" if found.candidate else ""))
+    said = f"{name}: {found.outcome}"
+    if found.candidate and found.value:
+        low, middle, high = found.value
+        said += f": {found.candidate}: {middle:.4g} {found.unit} ({low:.4g} to {high:.4g})"
+    console.out(said)

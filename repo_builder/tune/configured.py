@@ -2,7 +2,7 @@
 
 Configs are Triton's ModelConfig as plain JSON types, by the protocol's own names, as a server tells
 and takes them: nothing here needs more than the bare install. Pure. What a build writes for the
-same candidate says the same; a test holds the two together.
+same candidate is decided in `repository/config.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from repo_builder.spec.candidate import Candidate, Runtime
 MOST_INSTANCES = 8
 """More would buy little and cost memory: each instance may hold a copy of the weights."""
 
-BATCHES = (4, 16)
 DELAYS_US = (0, 500, 2000)
 
 
@@ -56,8 +55,10 @@ def _shares(cores: int) -> list[tuple[int, int]]:
 
 
 def _batchers(runtime: Runtime, largest: int) -> list[tuple[int, int | None]]:
-    """Pairs of the largest batch and the delay; the first is none."""
+    """Pairs of the largest batch and the delay; the first is none.
+
+    Smaller batches are not tried: Triton would refuse requests of more rows than that.
+    """
     if runtime == "openvino" or largest < 2:
         return [(0, None)]
-    sizes = sorted({min(size, largest) for size in BATCHES})
-    return [(0, None), *((size, delay) for size in sizes for delay in DELAYS_US)]
+    return [(0, None), *((largest, delay) for delay in DELAYS_US)]
