@@ -200,9 +200,8 @@ def test_a_soak_drives_a_server_and_tells_what_it_could_not_read(served):
         async with AsyncEdgeClient(edge) as client:
 
             async def load(seconds: float) -> loads.Load:
-                return await loads.closed_loop(
-                    client, "digits", [images[:1]], callers=2, seconds=seconds, timeout=5
-                )
+                ask = loads.asking(client, "digits", [images[:1]], 5)
+                return await loads.closed_loop(ask, callers=2, seconds=seconds)
 
             return await soak.run(load, 2.0)
 

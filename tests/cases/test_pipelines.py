@@ -203,6 +203,7 @@ def test_a_budget_holds_at_a_rate_too(place: Workplace) -> None:
     assert all(ms > 0 for ms in seen["ms"].values())
     assert seen["ms"]["total"] > 19 + seen["ms"]["infer"]
     new = place.out / "cpu/models/read-digit/1001000"
+    published = new.is_dir()  # where this machine was quiet and kept it
     for total, doubt, code, said in (
         (251.0, "", 7, "latency 251 ms > latency_budget_ms at 50/s 250"),
         (30.0, "a quota", 7, "latency 30 ms cannot be held to latency_budget_ms at 50/s"),
@@ -212,7 +213,7 @@ def test_a_budget_holds_at_a_rate_too(place: Workplace) -> None:
         store.write_json(file, {"ms": ms, "doubt": doubt})
         ended = place.run("build", "--only", "read-digit@cpu")
         assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr
-        assert new.is_dir() == (code == 0)
+        assert new.is_dir() == (published or code == 0)
     report = json.loads((place.out / "report.json").read_text())
     gates = {gate["name"]: gate for row in report["rows"] for gate in row["gates"]}
     assert gates["latency_budget_ms at 50/s"]["measured"] == 30.0
